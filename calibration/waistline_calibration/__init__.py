@@ -1,0 +1,1 @@
+"""Turns power traces into energy per layer and fitted platform records."""

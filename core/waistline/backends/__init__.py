@@ -1,0 +1,1 @@
+"""Adapters to inference engines, one file each; see `base` for the contract."""

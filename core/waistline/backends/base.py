@@ -1,0 +1,127 @@
+"""The backend contract: open a slice, run it, profile it, say what runs it.
+
+A backend module exports ``open_backend(options: BackendOptions) -> Backend``. It imports its engine
+at its own top, translates the engine's exceptions to `BackendError`, and is found by its file name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+
+from waistline.tensors import TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class BackendOptions:
+    """What the user may choose for any engine.
+
+    Attributes:
+        threads: worker threads inside one run; 0 lets the engine decide.
+        exact: no graph optimisation, so that a cut cannot change the last bits.
+        extra: the engine's own options, as text, checked by the engine's file.
+    """
+
+    threads: int = 1
+    exact: bool = False
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerTime:
+    """Median run time of one layer, or of the prefix that ends with it.
+
+    Attributes:
+        name: the layer's name in the model file where the engine keeps it.
+        operator: operator type, such as ``Conv``.
+        duration_s: median over the repeats.
+        spread_s: half the interquartile range.
+        output_bytes: bytes of the layer's outputs, 0 when unknown.
+    """
+
+    name: str
+    operator: str
+    duration_s: float
+    spread_s: float
+    output_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Layer times of a slice.
+
+    Attributes:
+        method: ``native`` (the engine's own profiler) or ``prefix`` (cumulative prefix times).
+        layers: in execution order.
+        whole_s: median time of the slice as it runs in service, unprofiled.
+        repeat: runs behind each median.
+        note: what a reader must know, such as the optimisation level that was profiled.
+    """
+
+    method: Literal["native", "prefix"]
+    layers: tuple[LayerTime, ...]
+    whole_s: float
+    repeat: int
+    note: str = ""
+
+
+class Slice(Protocol):
+    """An opened part of a model, ready to run. One thread at a time may call it."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]: ...
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]: ...
+
+    def run(self, tensors: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Run once. ``tensors`` in the order of `inputs`; the result in the order of `outputs`.
+
+        The caller owns the returned arrays.
+
+        Raises:
+            BackendError: wrong number, shape or type of tensors, or the engine failed.
+        """
+        ...
+
+    def profile(self, tensors: Sequence[np.ndarray], repeat: int) -> Profile:
+        """Time each layer over ``repeat`` runs."""
+        ...
+
+    def info(self) -> dict[str, str]:
+        """Engine name, version, device, precision, threads: what a result must record."""
+        ...
+
+    def close(self) -> None:
+        """Give the engine's memory back; the slice must not be used afterwards."""
+        ...
+
+
+class Backend(Protocol):
+    """An engine with its options."""
+
+    formats: tuple[str, ...]
+    """File formats it opens, such as ``("onnx",)``."""
+
+    def open(
+        self,
+        path: Path,
+        *,
+        inputs: Sequence[str] | None = None,
+        outputs: Sequence[str] | None = None,
+    ) -> Slice:
+        """Open the slice stored at ``path``.
+
+        Args:
+            path: the slice's file.
+            inputs: order in which the caller will pass tensors; None: the file's order.
+            outputs: order in which the caller wants results; None: the file's order.
+
+        Raises:
+            BackendError: not readable, or an operator the engine does not have (named).
+        """
+        ...

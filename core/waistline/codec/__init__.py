@@ -1,0 +1,1 @@
+"""The waist codec: quantizer, bit packing, entropy coder."""

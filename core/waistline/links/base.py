@@ -1,0 +1,146 @@
+"""The link contract, endpoints, and the profile that planner, emulator and tests share.
+
+A link module exports ``connect(endpoint, deadline_s) -> Link`` (blocking, used by the node's
+threads) and ``async serve(endpoint, on_client) -> Server`` (used by the edge's event loop). A
+module that can only do one of them leaves the other out, and says so in its docstring.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import parse_qsl, urlsplit
+
+from waistline.errors import ConfigError
+from waistline.evidence import Evidence
+
+Buffer = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class LinkProfile:
+    """Rate, delay and power of a link. What is predicted is what is emulated.
+
+    Attributes:
+        id: row of ``protocols.csv``, or ``custom``.
+        name: for people.
+        rate_up_bps, rate_down_bps: application throughput, bits per second; 0: unlimited.
+        rtt_s: round-trip time of a small message on an idle link.
+        jitter_s: each one-way delay grows by a uniform share of this much.
+        tx_power_w, rx_power_w, idle_power_w, sleep_power_w: radio power; None: unknown.
+        setup_s, setup_power_w, tail_s, tail_power_w: promotion before and tail after a transfer.
+        payload_per_frame_bytes, overhead_per_frame_bytes: framing on the air, 0: unknown.
+        evidence, source, confidence: where the row comes from.
+    """
+
+    id: str
+    name: str
+    rate_up_bps: float
+    rate_down_bps: float
+    rtt_s: float
+    jitter_s: float = 0.0
+    tx_power_w: float | None = None
+    rx_power_w: float | None = None
+    idle_power_w: float | None = None
+    sleep_power_w: float | None = None
+    setup_s: float | None = None
+    setup_power_w: float | None = None
+    tail_s: float | None = None
+    tail_power_w: float | None = None
+    payload_per_frame_bytes: int = 0
+    overhead_per_frame_bytes: int = 0
+    evidence: Evidence = Evidence.PUBLISHED
+    source: str = ""
+    confidence: str = ""
+
+
+LOCAL = LinkProfile("local", "this machine", 0.0, 0.0, 0.0, source="no link is crossed")
+
+
+class Link(Protocol):
+    """An ordered, reliable byte stream with backpressure.
+
+    One thread may send while another receives; ``abort`` may be called from any thread and makes
+    both return at once with `LinkClosed`.
+    """
+
+    profile: LinkProfile
+
+    def send(self, buffers: Sequence[Buffer]) -> None:
+        """Write all buffers in order; blocks while the link is full.
+
+        Raises:
+            LinkClosed: the other side is gone.
+        """
+        ...
+
+    def recv_into(self, view: memoryview, timeout_s: float | None = None) -> int:
+        """Read at least one byte into ``view``; returns how many.
+
+        Raises:
+            LinkTimeout: nothing came within ``timeout_s``.
+            LinkClosed: the other side closed the stream.
+        """
+        ...
+
+    def abort(self) -> None:
+        """Close at once, without flushing. Safe to call twice."""
+        ...
+
+
+OnClient = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Server(Protocol):
+    """A listening endpoint inside an event loop."""
+
+    endpoint: str
+    """Where it really listens: port 0 is resolved here."""
+
+    async def close(self) -> None:
+        """Stop accepting; connections that are open are left to their owner."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A parsed endpoint string such as ``paced:tcp://host:port?profile=lte-cat1``."""
+
+    scheme: str
+    inner: str
+    """The wrapped endpoint of a wrapper scheme, else ""."""
+    host: str
+    port: int
+    path: str
+    options: dict[str, str]
+    text: str
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """Split an endpoint string into its parts; the scheme names the link module.
+
+    Raises:
+        ConfigError: not an endpoint.
+    """
+    scheme, colon, rest = text.partition(":")
+    if colon and rest and not rest.startswith("//"):
+        inner, _, query = rest.partition("?")
+        if "://" in inner:
+            return Endpoint(scheme, inner, "", 0, "", dict(parse_qsl(query)), text)
+    parts = urlsplit(text)
+    try:
+        port = parts.port or 0
+    except ValueError as error:
+        raise _bad_endpoint(text, str(error)) from error
+    if not parts.scheme or "//" not in text:
+        raise _bad_endpoint(text, "it has no scheme")
+    options = dict(parse_qsl(parts.query))
+    return Endpoint(parts.scheme, "", parts.hostname or "", port, parts.path, options, text)
+
+
+def _bad_endpoint(text: str, cause: str) -> ConfigError:
+    return ConfigError(
+        f"{text!r} is not an endpoint", cause=cause, fix="for example tcp://127.0.0.1:7571"
+    )

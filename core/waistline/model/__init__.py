@@ -1,0 +1,1 @@
+"""Models as graphs: frontiers, and cutting a file at one of them."""

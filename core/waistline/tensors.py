@@ -1,0 +1,115 @@
+"""What is said about a tensor that crosses a process, and how big it is."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from waistline.errors import BundleError
+
+DTYPES = {
+    "float32": np.float32,
+    "float16": np.float16,
+    "float64": np.float64,
+    "int8": np.int8,
+    "uint8": np.uint8,
+    "int16": np.int16,
+    "uint16": np.uint16,
+    "int32": np.int32,
+    "int64": np.int64,
+    "bool": np.bool_,
+}
+"""Element types that may cross a cut, by the name stored in a bundle."""
+
+MAX_TENSOR_BYTES = 1 << 28
+"""Larger tensors are refused before anything is allocated (256 MiB: 20 times VGG16's widest)."""
+
+MAX_RANK = 8
+
+Layout = Literal["NCHW", "NHWC", "NC", "any"]
+
+
+class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Name, element type and fixed shape of a tensor.
+
+    Attributes:
+        name: as in the model file.
+        dtype: a key of `DTYPES`.
+        shape: fixed; scalars are ``()``. Batch, where there is one, is 1.
+        layout: order of the axes, "any" when it has no meaning.
+        channel_axis: axis a per-channel codec works along; None: the tensor has no channels.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    layout: Layout = "any"
+    channel_axis: int | None = None
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def numpy_dtype(self) -> np.dtype[np.generic]:
+        return np.dtype(DTYPES[self.dtype])
+
+    @property
+    def size_bytes(self) -> int:
+        return self.elements * self.numpy_dtype.itemsize
+
+    @property
+    def channels(self) -> int:
+        """Length of the channel axis; 1 without one."""
+        return 1 if self.channel_axis is None else self.shape[self.channel_axis]
+
+
+class StaticRanges(msgspec.Struct, frozen=True):
+    """Clip limits found on calibration data: float32 values, one pair, or one pair a channel."""
+
+    lo: tuple[float, ...]
+    hi: tuple[float, ...]
+
+
+class WaistTensor(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One tensor of the waist and how it is coded.
+
+    Attributes:
+        tensor: what the head hands over and the tail receives.
+        codec: canonical codec spec, see `waistline.codec.spec`.
+        ranges: clip limits of a static codec; None for a dynamic one.
+        scale, zero_point: quantization of an int8 tensor, ``value = scale * (q - zero_point)``.
+    """
+
+    tensor: TensorSpec
+    codec: str
+    ranges: StaticRanges | None = None
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+def check_spec(spec: TensorSpec) -> TensorSpec:
+    """Refuse a spec whose numbers cannot be honest; what a bundle holds is hostile until here.
+
+    Raises:
+        BundleError: unknown dtype, negative or absurd shape, channel axis out of range.
+    """
+    problem = ""
+    if spec.dtype not in DTYPES:
+        problem = f"element type {spec.dtype!r} is not one of {', '.join(DTYPES)}"
+    elif len(spec.shape) > MAX_RANK or any(axis < 1 for axis in spec.shape):
+        problem = f"shape {spec.shape} has an axis below 1 or more than {MAX_RANK} axes"
+    elif spec.size_bytes > MAX_TENSOR_BYTES:
+        problem = f"{spec.size_bytes} bytes is over the limit of {MAX_TENSOR_BYTES}"
+    elif spec.channel_axis is not None and not 0 <= spec.channel_axis < len(spec.shape):
+        problem = f"channel axis {spec.channel_axis} is outside shape {spec.shape}"
+    if problem:
+        raise BundleError(
+            f"tensor {spec.name!r} of the bundle cannot be used",
+            cause=problem,
+            fix="write the bundle again with 'waistline split'",
+        )
+    return spec

@@ -1,0 +1,1 @@
+"""The edge side: server, tail pool, queue, metrics."""

@@ -1,0 +1,1 @@
+"""The UART conversation with a microcontroller. The frames, the client and the boards live here."""

@@ -1,0 +1,1 @@
+"""The host side: command line, demo, doctor, reports."""
