@@ -1,0 +1,85 @@
+# Every target makes what it needs in .venv; nothing is installed elsewhere except by `make test`,
+# which adds system packages where it may (.ci/system-packages says which and why).
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+BUILD  := pyproject.toml hatch_build.py $(wildcard core/c/*.[ch])
+
+.PHONY: help setup demo test test-slow check extras bench fuzz clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo       install into .venv, then split, run and report the example; no hardware"
+	@echo "make test       install what the tests need, run them"
+	@echo "make setup      development environment: everything check, test and bench need"
+	@echo "make check      formatting, lint, types, import rules, C warnings"
+	@echo "make test-slow  the tests that take minutes"
+	@echo "make extras     install each extra alone and check what imports and what must not"
+	@echo "make bench      every figure in docs/BENCHMARKS.md, written anew (about an hour)"
+	@echo "make fuzz       hostile-input tests with many more examples"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "error: Waistline needs Python 3.11 or newer"; \
+	  echo "cause: $(PYTHON) is $$($(PYTHON) --version 2>&1)"; \
+	  echo "fix:   install a newer Python, then: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "error: this Python cannot make virtual environments"; \
+	  echo "cause: the modules venv and ensurepip come in a package of their own on Debian"; \
+	  echo "fix:   sudo apt install python3-venv"; exit 3; }
+	@$(PYTHON) -m venv $(VENV)
+
+# One stamp per set of extras; a richer set serves the poorer one.
+$(VENV)/.demo: $(BUILD) | $(BIN)/python
+	@[ -e $(VENV)/.test ] || [ -e $(VENV)/.dev ] || { echo "installing into $(VENV) ..."; true; }
+	@$(PIP) install -e '.[onnxruntime,host,edge]'
+	@touch $@
+
+$(VENV)/.test: $(BUILD) | $(BIN)/python
+	@echo "installing into $(VENV) ..."
+	@$(PIP) install -e '.[test]'
+	@touch $@ $(VENV)/.demo
+
+$(VENV)/.dev: $(BUILD) | $(BIN)/python
+	@echo "installing into $(VENV) ..."
+	@$(PIP) install -e '.[dev]'
+	@touch $@ $(VENV)/.demo $(VENV)/.test
+
+setup: $(VENV)/.dev
+
+demo: $(VENV)/.demo
+	@$(BIN)/waistline demo
+
+test:
+	@.ci/system-packages
+	@$(MAKE) --no-print-directory $(VENV)/.test
+	$(BIN)/pytest -m 'not slow' -n auto
+
+test-slow: $(VENV)/.test
+	$(BIN)/pytest -m slow -n auto
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@if command -v cc >/dev/null; then \
+	  for f in core/c/*.c; do \
+	    cc -std=c99 -O2 -ffreestanding -Wall -Wextra -Wpedantic -Werror -Wconversion -Wshadow \
+	      -fsyntax-only $$f || exit 1; \
+	  done; echo "C: no warnings"; \
+	else echo "C: not checked, there is no compiler (cc)"; fi
+
+extras: | $(BIN)/python
+	@$(BIN)/python .ci/extras.py
+
+bench: $(VENV)/.test
+	$(BIN)/python benchmarks/run.py
+
+fuzz: $(VENV)/.test
+	WAISTLINE_HYPOTHESIS=fuzz $(BIN)/pytest tests/unit -n auto -k 'hostile or mutat or corrupt or fuzz or chunk'
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache runs
+	find core node edge hostctl planner calibration firmware_bridge -name '*.so' -delete
