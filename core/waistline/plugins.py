@@ -13,6 +13,7 @@ import importlib
 import pkgutil
 import re
 import sys
+from collections import Counter
 from importlib import metadata
 from types import ModuleType
 
@@ -69,19 +70,21 @@ def missing_extra(module: str, *, needed_by: str) -> MissingExtra:
 
 
 def _extra_providing(module: str, *, prefer: str) -> str | None:
-    """The extra of this distribution whose requirement is ``module``; ``prefer`` wins a tie."""
-    wanted = _normalized(module)
+    """The extra that brings ``module``: ``prefer`` if it does, else the smallest that does."""
     try:
-        requirements = metadata.requires("waistline") or []
+        lines = metadata.requires("waistline") or []
     except metadata.PackageNotFoundError:
         return None
-    extras = [
-        match["extra"]
-        for line in requirements
+    pairs = [
+        (match["extra"], _normalized(match["name"]))
+        for line in lines
         if (match := re.match(r"(?P<name>[\w.-]+).*;.*extra\s*==\s*['\"](?P<extra>[\w-]+)", line))
-        and _normalized(match["name"]) == wanted
     ]
-    return prefer if prefer in extras else next(iter(extras), None)
+    extras = [extra for extra, name in pairs if name == _normalized(module)]
+    if prefer in extras:
+        return prefer
+    sizes = Counter(extra for extra, _ in pairs)
+    return min(extras, key=lambda extra: (sizes[extra], extra), default=None)
 
 
 def _normalized(name: str) -> str:
