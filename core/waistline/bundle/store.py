@@ -1,0 +1,347 @@
+"""Bundles on disk: written once as a whole, read with every size and hash checked.
+
+What lies on disk is hostile until `load_bundle` has returned. Nothing in it is executed here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from waistline.bundle.check import check_manifest
+from waistline.bundle.schema import (
+    EVIDENCE,
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    SCHEMA_VERSION,
+    Cut,
+    Manifest,
+    Stage,
+    StoredFile,
+)
+from waistline.errors import BundleError, ConfigError, WaistlineError
+from waistline.task.kinds.base import Kind, load_kind
+
+if TYPE_CHECKING:
+    from waistline.codec.waist import WaistCodec
+
+_CHUNK_BYTES = 1 << 20
+_MAX_EVIDENCE_BYTES = 64 << 20
+_SPLIT_AGAIN = "write it again with 'waistline split ... --force'"
+
+
+class Bundle:
+    """A checked bundle.
+
+    Attributes:
+        path: its folder.
+        manifest: the content of ``bundle.json``.
+        id: SHA-256 of ``bundle.json`` as stored, 64 hexadecimal digits.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, bundle_id: str) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.id = bundle_id
+
+    @property
+    def short_id(self) -> int:
+        """First 4 bytes of the id as little-endian u32: what each frame on the wire carries."""
+        return int.from_bytes(bytes.fromhex(self.id[:8]), "little")
+
+    @property
+    def cut(self) -> Cut:
+        return self.manifest.cuts[0]
+
+    @property
+    def head(self) -> Stage | None:
+        """The node's slice; None at x = 0 and x = 1."""
+        return self._stage("head")
+
+    @property
+    def tail(self) -> Stage | None:
+        """The edge's slice; None at x = N."""
+        return self._stage("tail")
+
+    def _stage(self, role: str) -> Stage | None:
+        return next((stage for stage in self.manifest.stages if stage.role == role), None)
+
+    def slice_path(self, stage: Stage) -> Path:
+        return self.path / stage.file.name
+
+    @cached_property
+    def answer_kind(self) -> Kind:
+        return load_kind(self.manifest.answer)
+
+    def waist_codec(self) -> WaistCodec | None:
+        """A codec of its own for the caller; None at x = N, where the wire carries the answer."""
+        from waistline.codec.waist import WaistCodec
+
+        return WaistCodec(self.cut.tensors) if self.cut.tensors else None
+
+    def read(self, file: StoredFile) -> bytes:
+        """The content of a file of the bundle, hash checked again.
+
+        Raises:
+            BundleError: it changed since the bundle was written.
+        """
+        return read_stored(self.path, file)
+
+    def read_evidence(self) -> dict[str, Any]:
+        """Measurements about the bundle, {} when there are none. Not covered by the id."""
+        path = self.path / EVIDENCE
+        try:
+            return msgspec.json.decode(_read_limited(path, _MAX_EVIDENCE_BYTES), type=dict)
+        except FileNotFoundError:
+            return {}
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise BundleError(
+                f"{path} is not readable", cause=str(error), fix=f"delete {path} and measure again"
+            ) from error
+
+    def write_evidence(self, evidence: dict[str, Any]) -> None:
+        """Replace the measurements about the bundle; the id stays."""
+        data = msgspec.json.format(msgspec.json.encode(evidence), indent=1) + b"\n"
+        temporary = self.path / f".{EVIDENCE}.{os.getpid()}"
+        try:
+            _write_synced(temporary, data)
+            temporary.replace(self.path / EVIDENCE)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def load_bundle(path: str | Path) -> Bundle:
+    """Read a bundle and check all of it: schema, sizes, hashes, and that its parts fit together.
+
+    Raises:
+        BundleError: missing, damaged, edited after writing, or of another schema version.
+    """
+    folder = Path(path)
+    manifest_path = folder / MANIFEST
+    try:
+        stored = _read_limited(manifest_path, MAX_MANIFEST_BYTES)
+    except OSError as error:
+        raise BundleError(
+            f"{folder} is not a bundle",
+            cause=f"{manifest_path}: {error.strerror or error}",
+            fix="give the folder that 'waistline split ... -o NAME.bundle' wrote",
+        ) from error
+    manifest = _decode(stored, manifest_path)
+    bundle = Bundle(folder, manifest, hashlib.sha256(stored).hexdigest())
+    files = check_manifest(manifest)
+    for file in files:
+        _check_file(folder, file)
+    return bundle
+
+
+def write_bundle(
+    path: str | Path, build: Callable[[Path], Manifest], *, force: bool = False
+) -> Bundle:
+    """Write a bundle as a whole, or not at all, and read it back.
+
+    Args:
+        path: the folder to make, ``NAME.bundle``.
+        build: writes every file into the folder it is given and returns the manifest.
+        force: replace a bundle that is already there; anything else is never replaced.
+
+    Raises:
+        ConfigError: ``path`` exists, or cannot be written (disk full, no permission).
+        BundleError: what ``build`` made does not pass `load_bundle`.
+    """
+    target = Path(path)
+    _check_target(target, force)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    try:
+        manifest = build(temporary)
+        _write_synced(temporary / MANIFEST, encode_manifest(manifest))
+        for file in check_manifest(manifest):
+            _sync(temporary / file.name)
+        load_bundle(temporary)
+        temporary.chmod(0o755)
+        _sync(temporary)
+        _swap(temporary, target)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return load_bundle(target)
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The canonical bytes of ``bundle.json``: sorted keys, one space of indent, final newline."""
+    compact = msgspec.json.encode(manifest, order="sorted")
+    return msgspec.json.format(compact, indent=1) + b"\n"
+
+
+def stored_file(folder: Path, name: str) -> StoredFile:
+    """Size and hash of file ``name`` in ``folder``, for a manifest."""
+    size, digest = _hash(folder / name)
+    return StoredFile(name, size, digest)
+
+
+def write_stored(folder: Path, name: str, data: bytes) -> StoredFile:
+    """Write file ``name`` into ``folder`` and return its manifest entry."""
+    (folder / name).write_bytes(data)
+    return StoredFile(name, len(data), hashlib.sha256(data).hexdigest())
+
+
+def read_stored(folder: Path, file: StoredFile) -> bytes:
+    """The content of ``file``, size and hash checked.
+
+    Raises:
+        BundleError: it is missing or was changed.
+    """
+    try:
+        data = _read_limited(folder / file.name, file.size_bytes)
+    except OSError as error:
+        raise _damaged(folder, file, f"{error.strerror or error}") from error
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != file.sha256:
+        raise _edited(folder, file, digest)
+    return data
+
+
+def _decode(stored: bytes, path: Path) -> Manifest:
+    """The manifest in ``stored``; the version is looked at before anything else."""
+    try:
+        probe = msgspec.json.decode(stored, type=_Version)
+        if probe.schema_version != SCHEMA_VERSION:
+            raise BundleError(
+                f"{path.parent} is a bundle of another version",
+                cause=f"its schema version is {probe.schema_version}, this program reads "
+                f"{SCHEMA_VERSION}",
+                fix="write it again with 'waistline split', or install the version that wrote it",
+            )
+        return msgspec.json.decode(stored, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError) as error:
+        raise BundleError(
+            f"{path} is damaged", cause=str(error) or type(error).__name__, fix=_SPLIT_AGAIN
+        ) from error
+
+
+class _Version(msgspec.Struct):
+    schema_version: int
+
+
+def _check_file(folder: Path, file: StoredFile) -> None:
+    """Size before hash, so that a swapped huge file is not read."""
+    path = folder / file.name
+    try:
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode):
+            raise _damaged(folder, file, "it is not a regular file")
+        if status.st_size != file.size_bytes:
+            raise BundleError(
+                f"{path} was edited after the bundle was written",
+                cause=f"it has {status.st_size} bytes, the bundle says {file.size_bytes}",
+                fix=_SPLIT_AGAIN,
+            )
+        _, digest = _hash(path)
+    except OSError as error:
+        raise _damaged(folder, file, f"{error.strerror or error}") from error
+    if digest != file.sha256:
+        raise _edited(folder, file, digest)
+
+
+def _edited(folder: Path, file: StoredFile, digest: str) -> BundleError:
+    return BundleError(
+        f"{folder / file.name} was edited after the bundle was written",
+        cause=f"its SHA-256 is {digest[:12]}.., the bundle says {file.sha256[:12]}..",
+        fix=_SPLIT_AGAIN,
+    )
+
+
+def _damaged(folder: Path, file: StoredFile, cause: str) -> BundleError:
+    return BundleError(
+        f"the bundle lacks its file {file.name}",
+        cause=f"{folder / file.name}: {cause}",
+        fix=_SPLIT_AGAIN,
+    )
+
+
+def _hash(path: Path) -> tuple[int, str]:
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+    return size, digest.hexdigest()
+
+
+def _read_limited(path: Path, limit_bytes: int) -> bytes:
+    """The whole file, never more than ``limit_bytes`` of it in memory."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise BundleError(f"{path} is not a regular file", fix=_SPLIT_AGAIN)
+    with path.open("rb") as stream:
+        data = stream.read(limit_bytes + 1)
+    if len(data) > limit_bytes:
+        raise BundleError(
+            f"{path} is too large", cause=f"over {limit_bytes} bytes", fix=_SPLIT_AGAIN
+        )
+    return data
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _check_target(target: Path, force: bool) -> None:
+    if not (target.exists() or target.is_symlink()):
+        return
+    if not force:
+        raise ConfigError(f"{target} exists", fix="choose another name, or add --force")
+    if target.is_symlink() or not (target / MANIFEST).is_file():
+        raise ConfigError(
+            f"{target} exists and is not a bundle",
+            cause=f"it holds no {MANIFEST}",
+            fix="choose another name; --force replaces bundles only",
+        )
+
+
+def _swap(new: Path, target: Path) -> None:
+    """Put ``new`` at ``target``; an old bundle there stays whole until the new one is in place."""
+    if target.exists():
+        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+        target.rename(aside / target.name)
+        try:
+            new.rename(target)
+        except OSError:
+            (aside / target.name).rename(target)
+            raise
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    else:
+        new.rename(target)
+    _sync(target.parent)
+
+
+def _unwritable(target: Path, error: OSError) -> WaistlineError:
+    return ConfigError(
+        f"{target} could not be written; nothing of it was left behind",
+        cause=f"{error.strerror or error}",
+        fix="free space or choose another place, then run the same command again",
+    )

@@ -1,0 +1,131 @@
+"""Frames in a folder of PNG and JPEG files, in the order of their names.
+
+Labelled when the images lie in subfolders: each subfolder is a class, by its name in the task's
+``classes``, or by the order of the names where the task has none.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from PIL import Image
+
+from waistline.errors import ConfigError
+from waistline.frame import SensorFrame
+from waistline.task.data.base import DataContext
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+MAX_IMAGE_BYTES = 64 << 20
+MAX_PIXELS = 1 << 26
+_MODES = {1: "L", 3: "RGB"}
+
+
+class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``path`` of the folder."""
+
+    path: str
+
+
+class FolderData:
+    def __init__(self, folder: Path, context: DataContext) -> None:
+        self._context = context
+        self._files, self._labels = _listing(folder, context)
+
+    @property
+    def labelled(self) -> bool:
+        return self._labels is not None
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __iter__(self) -> Iterator[SensorFrame]:
+        for index, path in enumerate(self._files):
+            label = None if self._labels is None else self._labels[index]
+            image = read_image(path, self._context.frame_shape)
+            yield SensorFrame(index, (image,), label, path.name)
+
+
+def read_image(path: Path, frame_shape: tuple[int, int, int] | None = None) -> np.ndarray:
+    """The image as uint8 (H, W, C), C = 1 or 3.
+
+    Size and mode are checked from the header, before any pixel is decoded.
+
+    Raises:
+        ConfigError: not a PNG or JPEG, damaged, or of another size or mode than ``frame_shape``;
+            names the file.
+    """
+    try:
+        if path.stat().st_size > MAX_IMAGE_BYTES:
+            raise _bad(path, f"it is over {MAX_IMAGE_BYTES} bytes", "use a smaller image")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=("PNG", "JPEG")) as image:
+                _check_header(path, image, frame_shape)
+                pixels = np.array(image, np.uint8)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise _bad(path, f"decompression bomb: {error}", "use a smaller image") from error
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        cause = getattr(error, "strerror", None) or str(error)
+        raise _bad(path, cause, "give a PNG or JPEG file") from error
+    return pixels[:, :, np.newaxis] if pixels.ndim == 2 else pixels
+
+
+def _check_header(path: Path, image: Image.Image, shape: tuple[int, int, int] | None) -> None:
+    width, height = image.size
+    if shape is None:
+        if image.mode not in _MODES.values() or width * height > MAX_PIXELS:
+            cause = f"it is {width}x{height} of mode {image.mode}, expected L or RGB"
+            raise _bad(path, cause, "convert it to 8-bit grey or RGB")
+        return
+    wanted = (shape[1], shape[0], _MODES[shape[2]])
+    if (width, height, image.mode) != wanted:
+        raise _bad(
+            path,
+            f"it is {width}x{height} of mode {image.mode}, the task says "
+            f"{wanted[0]}x{wanted[1]} of mode {wanted[2]}",
+            "convert it, or mend frame_shape in the task file",
+        )
+
+
+def _listing(folder: Path, context: DataContext) -> tuple[list[Path], list[int] | None]:
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise _bad(folder, error.strerror or str(error), "name a folder of images") from error
+    files = [entry for entry in entries if _is_image(entry)]
+    groups = {
+        entry.name: [file for file in sorted(entry.iterdir()) if _is_image(file)]
+        for entry in entries
+        if entry.is_dir()
+    }
+    groups = {name: members for name, members in groups.items() if members}
+    if files and groups:
+        cause = f"images lie beside the class folders {', '.join(groups)}"
+        raise _bad(folder, cause, "move every image into a class folder, or none")
+    if files:
+        return files, None
+    if not groups:
+        raise _bad(folder, "it holds no .png, .jpg or .jpeg file", "name a folder of images")
+    classes = context.classes or tuple(groups)
+    unknown = sorted(set(groups) - set(classes))
+    if unknown:
+        raise _bad(folder, f"{unknown[0]!r} is no class of the task", "rename the class folder")
+    pairs = [(file, classes.index(name)) for name, members in groups.items() for file in members]
+    return [file for file, _ in pairs], [label for _, label in pairs]
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+
+
+def _bad(path: Path, cause: str, fix: str) -> ConfigError:
+    return ConfigError(f"{path} cannot be used", cause=cause, fix=fix)
+
+
+def open_data(options: Mapping[str, Any], context: DataContext) -> FolderData:
+    return FolderData(context.path(context.options(options, Options).path), context)

@@ -1,0 +1,1 @@
+"""What an answer is, one file each; see `base` for the contract."""

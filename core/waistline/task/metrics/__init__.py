@@ -1,0 +1,1 @@
+"""How good answers are, one file each; see `base` for the contract."""

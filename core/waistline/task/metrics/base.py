@@ -1,0 +1,108 @@
+"""The metric contract: a figure from answers and what they are compared with.
+
+A metric module exports ``open_metric(kind: Kind) -> Metric``. A task may instead name a function of
+its own as ``path.py:function``, called as ``function(answer, label) -> float`` and averaged; it is
+read from the task's folder and never from a bundle.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+from waistline import plugins
+from waistline.errors import ConfigError
+from waistline.evidence import Evidence, Figure
+from waistline.task.kinds.base import Kind
+
+PACKAGE = "waistline.task.metrics"
+
+
+class Metric(Protocol):
+    """Scores answers of one kind."""
+
+    @property
+    def needs_labels(self) -> bool:
+        """False for `agreement`, which compares with the uncut model's answers."""
+        ...
+
+    def score(self, pairs: Iterable[tuple[Any, Any]]) -> Figure:
+        """The figure over (answer, label) pairs, one a frame, unit ``1``.
+
+        Raises:
+            ConfigError: there is no pair, or a label is not of the kind the metric needs.
+        """
+        ...
+
+
+class MeanMetric:
+    """The mean of one number a frame; its standard uncertainty is s / sqrt(n).
+
+    Args:
+        name: for messages and the figure's source.
+        each: (answer, label) to a number.
+        needs_labels: see `Metric`.
+    """
+
+    def __init__(
+        self, name: str, each: Callable[[Any, Any], float], *, needs_labels: bool = True
+    ) -> None:
+        self._name = name
+        self._each = each
+        self.needs_labels = needs_labels
+
+    def score(self, pairs: Iterable[tuple[Any, Any]]) -> Figure:
+        values = [float(self._each(answer, label)) for answer, label in pairs]
+        count = len(values)
+        if not count:
+            raise no_frames(self._name)
+        mean = math.fsum(values) / count
+        spread = None
+        if count > 1:
+            variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
+            spread = math.sqrt(variance / count)
+        return Figure(
+            mean, "1", Evidence.MEASURED, f"{self._name} over {count} frames", spread, count
+        )
+
+
+def load_metric(name: str, kind: Kind, folder: Path) -> Metric:
+    """Open the metric ``name``; ``path.py:function`` is relative to ``folder``.
+
+    Raises:
+        ConfigError: there is no such metric, file or function.
+    """
+    path, colon, function = name.rpartition(":")
+    if colon:
+        return MeanMetric(name, _entry(folder / path, function))
+    metric: Metric = plugins.load(PACKAGE, name).open_metric(kind)
+    return metric
+
+
+def no_frames(name: str) -> ConfigError:
+    """The error for a metric that was given nothing to score."""
+    return ConfigError(f"{name} has no frame to score", cause="the data set gave none")
+
+
+def _entry(path: Path, name: str) -> Callable[[Any, Any], float]:
+    spec = importlib.util.spec_from_file_location(f"waistline_task_{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise _bad_entry(path, name, "there is no such Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise _bad_entry(path, name, f"the file has no function {name!r}")
+    found: Callable[[Any, Any], float] = function
+    return found
+
+
+def _bad_entry(path: Path, name: str, cause: str) -> ConfigError:
+    return ConfigError(
+        f"metric {path.name}:{name} cannot be used",
+        cause=f"{path}: {cause}",
+        fix='write metric = "file.py:function" with the file beside the task file',
+    )
