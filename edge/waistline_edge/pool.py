@@ -1,0 +1,210 @@
+"""Worker threads that run the tails, so that the event loop never waits for one.
+
+Engines and the compiled codec give up the interpreter lock while they compute, so threads are
+enough. A slice serves one thread at a time, therefore every worker has its own slices of every
+bundle, opened before the first request so that a bundle that cannot run fails at start.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from waistline.errors import BackendError, CodecError, NonFinite
+from waistline.frame import EdgeTimes
+
+from waistline_edge.queue import Admission, FairQueue, ServiceEstimate
+
+log = logging.getLogger("waistline_edge")
+
+
+class Stages(Protocol):
+    """What a worker runs, one call after the other; see `waistline.stages.TailStages`."""
+
+    def decode(self, payload: bytes | memoryview, raw_len: int) -> list[np.ndarray]: ...
+
+    def preprocess(self, tensors: Sequence[np.ndarray]) -> list[np.ndarray]: ...
+
+    def tail(self, tensors: Sequence[np.ndarray]) -> list[np.ndarray]: ...
+
+    def postprocess(self, outputs: Sequence[np.ndarray]) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request on its way through the pool.
+
+    Attributes:
+        bundle_id: which bundle's tail is wanted.
+        seq: the node's number for it.
+        payload, raw_len: as the session checked them.
+        received_at: monotonic time of the request's last byte.
+        owner: whom the answer is for; the pool only hands it back.
+    """
+
+    bundle_id: str
+    seq: int
+    payload: bytes
+    raw_len: int
+    received_at: float
+    owner: Hashable = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The tail ran. ``times.queue_s`` ends where the worker took the job."""
+
+    answer: bytes
+    times: EdgeTimes
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The frame ends as an error; ``kind`` is codec, nonfinite, backend or edge."""
+
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The frame's budget was over before a worker was free; nothing ran."""
+
+
+Result = Done | Failed | Expired
+Deliver = Callable[[Job, Result], None]
+
+
+class TailPool:
+    """``len(stages)`` workers behind one fair queue.
+
+    Args:
+        stages: for every worker its own stages by bundle id.
+        queue_limit: requests that may wait; more are refused.
+        deliver: called on a worker's thread with every job that was accepted and not evicted.
+    """
+
+    def __init__(
+        self, stages: Sequence[Mapping[str, Stages]], queue_limit: int, deliver: Deliver
+    ) -> None:
+        self.workers = len(stages)
+        self._queue: FairQueue[Job] = FairQueue(queue_limit)
+        self._estimate = ServiceEstimate(self.workers)
+        self._deliver = deliver
+        self._changed = threading.Condition()
+        self._running = 0
+        self._stopping = False
+        # Daemon: a tail that hangs in its engine must not keep a stopped service alive.
+        self._threads = [
+            threading.Thread(target=self._work, args=(mine,), name=f"tail-{index}", daemon=True)
+            for index, mine in enumerate(stages)
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def depth(self) -> int:
+        """Requests that wait."""
+        return len(self._queue)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that a worker has."""
+        return self._running
+
+    @property
+    def idle(self) -> bool:
+        with self._changed:
+            return not self._queue and not self._running
+
+    def submit(self, line: Hashable, job: Job, expires_at: float) -> Admission[Job]:
+        """Queue ``job``; never blocks. The caller answers what was evicted or found expired."""
+        with self._changed:
+            admission = self._queue.put(line, job, now=time.monotonic(), expires_at=expires_at)
+            if admission.accepted:
+                self._changed.notify()
+        return admission
+
+    def retry_after_s(self) -> float:
+        """When a request refused now has a fair chance."""
+        with self._changed:
+            return self._estimate.retry_after_s(len(self._queue) + self._running)
+
+    def cancel(self) -> list[Job]:
+        """Empty the queue and return what was waiting; running tails go on."""
+        with self._changed:
+            return [entry.item for entry in self._queue.clear()]
+
+    def stop(self, timeout_s: float) -> bool:
+        """Let the workers end after the tail they are in; False when one did not in time."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        deadline = time.monotonic() + timeout_s
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _work(self, stages: Mapping[str, Stages]) -> None:
+        while (taken := self._take()) is not None:
+            job, expired = taken
+            for late in expired:
+                self._deliver(late, Expired())
+            if job is None:
+                continue
+            started = time.monotonic()
+            result = run(stages[job.bundle_id], job, started)
+            with self._changed:
+                self._running -= 1
+                self._estimate.observe(time.monotonic() - started)
+            self._deliver(job, result)
+
+    def _take(self) -> tuple[Job | None, list[Job]] | None:
+        """Wait for work; None when the pool stops."""
+        with self._changed:
+            while not self._queue and not self._stopping:
+                self._changed.wait()
+            if self._stopping:
+                return None
+            entry, expired = self._queue.take(time.monotonic())
+            if entry is not None:
+                self._running += 1
+            return (None if entry is None else entry.item), [each.item for each in expired]
+
+
+def run(stages: Stages, job: Job, started: float) -> Result:
+    """One request through all stages. Whatever goes wrong ends this frame and nothing else."""
+    try:
+        tensors = stages.decode(job.payload, job.raw_len)
+        decoded = time.monotonic()
+        inputs = stages.preprocess(tensors)
+        prepared = time.monotonic()
+        outputs = stages.tail(inputs)
+        computed = time.monotonic()
+        answer = stages.postprocess(outputs)
+        times = EdgeTimes(
+            queue_s=started - job.received_at,
+            decode_s=decoded - started,
+            preprocess_s=prepared - decoded,
+            tail_s=computed - prepared,
+            postprocess_s=time.monotonic() - computed,
+        )
+    except NonFinite as error:
+        return Failed("nonfinite", str(error))
+    except CodecError as error:
+        return Failed("codec", str(error))
+    except BackendError as error:
+        return Failed("backend", str(error))
+    except Exception as error:
+        # The payload came from outside: no input may end a worker. A bug is logged with its trace.
+        log.exception("frame %d of bundle %.12s failed", job.seq, job.bundle_id)
+        return Failed("edge", f"{type(error).__name__} while running the tail")
+    return Done(answer, times)
