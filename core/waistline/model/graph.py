@@ -5,7 +5,7 @@ Nothing here knows a file format: `onnx_graph` and its siblings fill these in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from waistline.tensors import TensorSpec
 
@@ -75,6 +75,8 @@ class ModelGraph:
         layers: in the pinned order.
         frontiers: x = 1 .. N; x = 0 is added by whoever knows the sensor frame.
         opsets: domain to version.
+        unsized: live tensors without a fixed size, and why; no frontier holds one, because the
+            codec and the wire need exact sizes.
     """
 
     name: str
@@ -85,6 +87,7 @@ class ModelGraph:
     layers: tuple[Layer, ...]
     frontiers: tuple[Frontier, ...]
     opsets: dict[str, int]
+    unsized: dict[str, str] = field(default_factory=dict)
 
     @property
     def last_x(self) -> int:

@@ -1,0 +1,86 @@
+"""What the ONNX modules share: onnx itself, and which tensors a node needs from outside.
+
+`onnx` is imported here, so that a machine without it is told which extra brings it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from waistline.plugins import missing_extra
+
+try:
+    import onnx as onnx
+except ModuleNotFoundError as error:
+    if error.name != "onnx":
+        raise
+    raise missing_extra("onnx", needed_by="cutting a model") from error
+
+_RANDOM = frozenset(
+    {
+        "RandomNormal",
+        "RandomUniform",
+        "RandomNormalLike",
+        "RandomUniformLike",
+        "Multinomial",
+        "Bernoulli",
+    }
+)
+_TRAINING_MODE_INPUT = 2
+"""Dropout (opset 12 on) drops at random only when it is given this input."""
+
+Functions = dict[tuple[str, str], "onnx.FunctionProto"]
+
+
+def functions_of(proto: onnx.ModelProto) -> Functions:
+    """The model's local functions by (domain, name)."""
+    return {(f.domain, f.name): f for f in proto.functions}
+
+
+def reads(node: onnx.NodeProto) -> tuple[str, ...]:
+    """Names a node needs: its inputs, then the outer names its If/Loop/Scan bodies capture."""
+    names = dict.fromkeys(name for name in node.input if name)
+    for body in bodies(node):
+        names.update(dict.fromkeys(captured(body)))
+    return tuple(names)
+
+
+def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Graphs held by a node's attributes."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def captured(body: onnx.GraphProto) -> list[str]:
+    """Names from outside that a body uses, weights included; bodies inside it are followed."""
+    own = {value.name for value in body.input}
+    own.update(weights_of(body))
+    names: dict[str, None] = {}
+    for node in body.node:
+        names.update(dict.fromkeys(name for name in reads(node) if name not in own))
+        own.update(node.output)
+    names.update(dict.fromkeys(v.name for v in body.output if v.name not in own))
+    return list(names)
+
+
+def weights_of(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto | onnx.SparseTensorProto]:
+    """Initializers of a graph by name, dense and sparse."""
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    weights.update({sparse.values.name: sparse for sparse in graph.sparse_initializer})
+    return weights
+
+
+def is_random(node: onnx.NodeProto, functions: Functions) -> bool:
+    """Whether two runs of a node on the same inputs may differ; its bodies are looked into."""
+    if node.domain in {"", "ai.onnx"}:
+        if node.op_type in _RANDOM:
+            return True
+        if node.op_type == "Dropout" and len(node.input) > _TRAINING_MODE_INPUT:
+            return bool(node.input[_TRAINING_MODE_INPUT])
+    inner: list[Iterable[onnx.NodeProto]] = [body.node for body in bodies(node)]
+    function = functions.get((node.domain, node.op_type))
+    if function is not None:
+        inner.append(function.node)
+    return any(is_random(child, functions) for nodes in inner for child in nodes)
