@@ -30,7 +30,8 @@ def list_frontiers(
     and x counts on without it.
 
     Args:
-        inputs, outputs: of the model.
+        inputs: of the model.
+        outputs: of the model.
         layers: in the pinned order, none of them without effect on an output.
         specs: of every tensor of fixed size.
     """

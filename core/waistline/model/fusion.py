@@ -86,11 +86,10 @@ def _int8_groups(layer: Layer, maker: dict[str, Layer], readers: Counter[str]) -
         if made_by is None or readers[name] != 1:
             continue
         pair = (made_by.operator, layer.operator)
-        if pair[0] == "DequantizeLinear" and pair[1] != "QuantizeLinear":
-            found[name] = "+".join(pair)
-        elif pair[1] == "QuantizeLinear" and any(
-            source in maker and maker[source].operator == "DequantizeLinear"
-            for source in made_by.inputs
-        ):
+        if pair[1] == "QuantizeLinear":
+            sources = [maker[source].operator for source in made_by.inputs if source in maker]
+        else:
+            sources = [made_by.operator]
+        if "DequantizeLinear" in sources:
             found[name] = "+".join(pair)
     return found

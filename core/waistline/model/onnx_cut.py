@@ -13,12 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from google.protobuf.message import EncodeError
-
 from waistline.errors import ModelError
 from waistline.model.graph import Frontier
 from waistline.model.onnx_graph import OnnxModel
-from waistline.model.onnx_proto import bodies, functions_of, onnx
+from waistline.model.onnx_proto import EncodeError, bodies, functions_of, onnx
 
 INLINE_LIMIT_BYTES = (1 << 31) - (1 << 24)
 """Protobuf cannot store 2 GB or more in one message; the margin is for nodes and names."""

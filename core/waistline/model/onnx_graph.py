@@ -1,24 +1,18 @@
-"""Reading an ONNX file: checked, named, with fixed shapes, as layers and frontiers.
-
-Constants are no layers and cross no cut: weights, and whatever is computed from weights alone, are
-copied into the slice that reads them. Nodes without effect on an output are left out.
-"""
+"""Reading an ONNX file: checked, named, with fixed shapes, as layers and frontiers."""
 
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from google.protobuf.message import DecodeError
-
 from waistline.errors import ModelError
 from waistline.model.frontiers import list_frontiers
-from waistline.model.graph import Layer, ModelGraph
-from waistline.model.onnx_macs import MacCounter, fixed_shape
-from waistline.model.onnx_proto import functions_of, is_random, onnx, reads, weights_of
+from waistline.model.graph import ModelGraph
+from waistline.model.onnx_layers import GraphIndex, index_of, layers_of
+from waistline.model.onnx_macs import fixed_shape
+from waistline.model.onnx_proto import DecodeError, onnx, weights_of
 from waistline.model.onnx_shapes import bind_shapes, fold_shape_nodes, skeleton, spec_of
 from waistline.tensors import TensorSpec
 
@@ -29,27 +23,6 @@ _MAGIC = (
     (4, b"TFL3", "a TFLite model; give the ONNX model it was made from"),
     (0, b"version https://git-lfs", "a Git LFS pointer; run git lfs pull"),
 )
-_NOT_WEIGHTS = frozenset({"INT64", "BOOL", "STRING"})
-"""Element types of shapes, axes and masks; never counted as parameters."""
-
-
-@dataclass(frozen=True)
-class GraphIndex:
-    """Who reads and writes what, so that many cuts need one pass over the file.
-
-    Attributes:
-        reads: names each node needs, body captures included, in the order of the file.
-        producer: tensor name to the index of its node.
-        weights: initializers by name, dense and sparse.
-        types: value infos of inputs, outputs and whatever inference knows.
-        inputs: names of graph inputs that are not weights.
-    """
-
-    reads: tuple[tuple[str, ...], ...]
-    producer: dict[str, int]
-    weights: dict[str, onnx.TensorProto | onnx.SparseTensorProto]
-    types: dict[str, onnx.ValueInfoProto]
-    inputs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -124,9 +97,9 @@ def from_proto(
     bind_shapes(proto.graph, [v for v in proto.graph.input if v.name not in names], shapes or {})
     _check(proto, path)
     _infer(proto, path)
-    index = _index(proto)
+    index = index_of(proto)
     specs, unsized = _specs(index, proto.graph)
-    layers = _layers(proto, index)
+    layers = layers_of(proto, index)
     if not layers:
         raise ModelError(f"{path.name} computes nothing from its inputs", fix="give another model")
     inputs = [specs[name] for name in index.inputs]
@@ -232,19 +205,6 @@ def _infer(proto: onnx.ModelProto, path: Path) -> None:
             return
 
 
-def _index(proto: onnx.ModelProto) -> GraphIndex:
-    graph = proto.graph
-    weights = weights_of(graph)
-    values = (*graph.value_info, *graph.output, *graph.input)
-    return GraphIndex(
-        reads=tuple(reads(node) for node in graph.node),
-        producer={name: k for k, node in enumerate(graph.node) for name in node.output if name},
-        weights=weights,
-        types={value.name: value for value in values},
-        inputs=tuple(value.name for value in graph.input if value.name not in weights),
-    )
-
-
 def _specs(
     index: GraphIndex, graph: onnx.GraphProto
 ) -> tuple[dict[str, TensorSpec], dict[str, str]]:
@@ -270,89 +230,6 @@ def _specs(
                     fix=f"give --shape {name}=1,.. or export the model with plain fixed tensors",
                 )
     return specs, unsized
-
-
-def _layers(proto: onnx.ModelProto, index: GraphIndex) -> tuple[Layer, ...]:
-    graph = proto.graph
-    functions = functions_of(proto)
-    constants = set(index.weights)
-    for node, needs in zip(graph.node, index.reads, strict=True):
-        if all(name in constants for name in needs) and not is_random(node, functions):
-            constants.update(node.output)
-    wanted = {value.name for value in graph.output}
-    kept: list[int] = []
-    for k in reversed(range(len(graph.node))):
-        outputs = graph.node[k].output
-        if not constants.issuperset(filter(None, outputs)) and wanted.intersection(outputs):
-            kept.append(k)
-            wanted.update(index.reads[k])
-    counter = _mac_counter(proto, index)
-    owners: set[str] = set()
-    layers = []
-    for k in reversed(kept):
-        node, needs = graph.node[k], index.reads[k]
-        weights = _weights_behind(index, graph, [n for n in needs if n in constants], owners)
-        layers.append(
-            Layer(
-                index=k,
-                name=node.name,
-                operator=f"{node.domain}.{node.op_type}" if node.domain else node.op_type,
-                inputs=tuple(name for name in needs if name not in constants),
-                outputs=tuple(filter(None, node.output)),
-                macs=counter.count(node),
-                parameters=sum(elements for elements, _ in weights),
-                parameter_bytes=sum(size for _, size in weights),
-            )
-        )
-    return tuple(layers)
-
-
-def _mac_counter(proto: onnx.ModelProto, index: GraphIndex) -> MacCounter:
-    shapes = {name: tuple(_dense(tensor).dims) for name, tensor in index.weights.items()}
-    types = {name: _dense(tensor).data_type for name, tensor in index.weights.items()}
-    for name, value in index.types.items():
-        shape = fixed_shape(value)
-        types[name] = value.type.tensor_type.elem_type
-        if shape is not None:
-            shapes[name] = shape
-    return MacCounter(shapes, functions_of(proto), proto, types)
-
-
-def _dense(weight: onnx.TensorProto | onnx.SparseTensorProto) -> onnx.TensorProto:
-    return weight.values if isinstance(weight, onnx.SparseTensorProto) else weight
-
-
-def _weights_behind(
-    index: GraphIndex, graph: onnx.GraphProto, names: Sequence[str], owners: set[str]
-) -> list[tuple[int, int]]:
-    """(elements, bytes) of the weights a layer is the first to read, through constant nodes."""
-    found = []
-    waiting = [name for name in names if name not in owners]
-    while waiting:
-        name = waiting.pop()
-        if name in owners:
-            continue
-        owners.add(name)
-        if name in index.weights:
-            tensor = _dense(index.weights[name])
-            found.append(_size(tensor.data_type, math.prod(tensor.dims)))
-            continue
-        node = graph.node[index.producer[name]]
-        value = index.types.get(name)
-        if node.op_type in {"Constant", "ConstantOfShape"} and value is not None:
-            shape = fixed_shape(value) or (0,)
-            found.append(_size(value.type.tensor_type.elem_type, math.prod(shape)))
-        waiting += index.reads[index.producer[name]]
-    return found
-
-
-def _size(data_type: int, elements: int) -> tuple[int, int]:
-    name = onnx.TensorProto.DataType.Name(data_type)
-    if name in _NOT_WEIGHTS:
-        return 0, 0
-    bits = 4 if name in {"INT4", "UINT4", "FLOAT4E2M1"} else 0
-    bits = bits or onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize * 8
-    return elements, (elements * bits + 7) // 8
 
 
 def _first_line(error: Exception) -> str:
