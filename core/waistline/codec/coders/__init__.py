@@ -1,0 +1,1 @@
+"""Entropy coders, one file each; see `base` for the contract."""

@@ -1,0 +1,318 @@
+"""The NumPy reference of the codec's arithmetic; ``core/c/waist.h`` is its twin, bit for bit.
+
+Everything is IEEE float32, rounded to nearest after every single operation, never fused, in the
+order written here. A tensor is (outer, channels, inner) in C order; one range per channel, one
+channel for the whole tensor.
+
+**Ranges.** lo and hi are the minimum and maximum, or limits found before. ``+ 0`` makes a negative
+zero positive. Quantizers refuse NaN and infinity.
+
+**Map** of a channel, with n = 2^b - 1 (affine) or n = 2^b (q1, q1h)::
+
+    half = 0.5*hi - 0.5*lo
+    pre  = 2^-8 if half > 2^120, 2^60 if half < 2^-64, else 1      post = 1/pre (exact)
+    base = lo*pre        span = hi*pre - base        gain = n/span        step = span/n
+    lo == hi: pre = post = 1, base = lo, gain = step = 0: encodes 0, decodes lo
+
+``pre`` keeps spans that overflow and spans of denormals in the range of normal numbers; it is 1 for
+every ordinary tensor, and multiplying by it is then left out.
+
+**Encode** x: ``t = (x*pre - base)*gain + rounding``, rounding 0.5 (affine) or 0 (q1, q1h);
+t = 0 unless t > 0 (so NaN, which only a constant channel can make, gives 0);
+t = top unless t < top, with top = 2^b - 0.5; the code is t truncated. So affine rounds to
+nearest (ties up) and clips, q1 is floor and clamps.
+
+**Decode** u: ``v = (origin + u*step)*post``; v = hi unless v < hi. origin = base, for q1h
+base + 0.5*step. Every decoded value lies in [lo, hi].
+
+**q1** is the seed's quantizer: S = (M+m)/2, d = floor((f-S)/(M-S)*2^(b-1)) clamped to
+2^(b-1) - 1, f' = d*(M-S)/2^(b-1) + S, stored as u = d + 2^(b-1). In exact arithmetic
+u = floor((f-m)*2^b/(M-m)) and f' = m + u*(M-m)/2^b: the form used here, because it keeps zeros
+exact when m = 0 and because its only roundings are those of f - m (exact near m, and for m = 0),
+of the gain and of one product. It therefore differs from the float64 floor only for values within
+about 2^-23 (relative) of a level: about 8 of a million uniform values at b = 8, none on the sparse
+tensors tried; the error bound, one step, holds all the same.
+
+**q2**: with the mean mu (below), code 1 for x >= mu; decoded to {mu - M, mu}, literally the
+seed's; **q2m**: to the two means of the values below and not below mu. M == m: code 0, both
+values m.
+
+**Sums** run in blocks of 1024 values, each block in 16 lanes (value k adds to lane k % 16), the
+lanes folded by halves (8, 4, 2, 1); the totals of the blocks are summed likewise in 16 lanes, as
+one block without end. Should a sum overflow, it is repeated with every value times 2^-32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from waistline.codec.pack import Codes, pack, unpack
+
+Floats = NDArray[np.float32]
+Rule = Literal["affine", "q1", "q1h"]
+
+LANES = 16
+BLOCK = 1024
+_SUM_PRE = np.float32(2.0**-32)
+_CHUNK = 1 << 15
+"""Elements worked on at once: 128 KiB of float32 stay in the second-level cache."""
+
+
+class Kernels(Protocol):
+    """What both implementations offer. Arrays are C-contiguous; ``x`` is (outer, channels, inner).
+
+    Methods that read floats to quantize return False (or None) for NaN or infinity.
+    """
+
+    name: Literal["c", "numpy"]
+
+    def minmax(self, x: Floats) -> tuple[Floats, Floats] | None:
+        """Minimum and maximum of each channel, float32 (channels,)."""
+        ...
+
+    def encode(self, x: Floats, grid: Map, out: Codes, *, check: bool) -> bool:
+        """Quantize and pack into ``out``; ``check`` looks for NaN and infinity on the way."""
+        ...
+
+    def decode(self, packed: Codes, grid: Map, out: Floats) -> None:
+        """Unpack and dequantize into ``out`` (outer, channels, inner)."""
+        ...
+
+    def encode_q2(self, x: Floats, conditional: bool, out: Codes) -> Floats | None:
+        """One bit per value; returns what 0 and 1 decode to, float32 (2,)."""
+        ...
+
+    def decode_q2(self, packed: Codes, values: Floats, out: Floats) -> None: ...
+
+    def encode_table(self, q: Codes, table: Codes, bits: int, out: Codes) -> None:
+        """Pack ``table[q]``."""
+        ...
+
+    def decode_table(self, packed: Codes, table: Codes, bits: int, out: Codes) -> None:
+        """``table[code]`` for each packed code."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """The channels' arithmetic, see the module's text; arrays float32 (channels,)."""
+
+    bits: int
+    scaled: bool
+    rounding: np.float32
+    top: np.float32
+    pre: Floats
+    base: Floats
+    gain: Floats
+    origin: Floats
+    step: Floats
+    post: Floats
+    hi: Floats
+
+
+def make_map(rule: Rule, bits: int, lo: Floats, hi: Floats) -> Map:
+    """The map of ranges that are finite and ordered (see `ranges_are_sound`)."""
+    f = np.float32
+    steps = f((1 << bits) - (rule == "affine"))
+    lo, hi = lo + f(0.0), hi + f(0.0)
+    with np.errstate(all="ignore"):
+        half = f(0.5) * hi - f(0.5) * lo
+        pre = np.where(half > f(2.0**120), f(2.0**-8), f(1.0))
+        pre = np.where(half < f(2.0**-64), f(2.0**60), pre)
+        constant = lo == hi
+        pre = np.where(constant, f(1.0), pre)
+        base = lo * pre
+        span = hi * pre - base
+        gain = np.where(constant, f(0.0), steps / span)
+        step = np.where(constant, f(0.0), span / steps)
+        origin = (base + f(0.5) * step).astype(f) if rule == "q1h" else base
+        post = (f(1.0) / pre).astype(f)
+    return Map(
+        bits=bits,
+        scaled=bool((pre != 1).any()),
+        rounding=f(0.5 if rule == "affine" else 0.0),
+        top=f((1 << bits) - 0.5),
+        pre=pre,
+        base=base,
+        gain=gain,
+        origin=origin,
+        step=step,
+        post=post,
+        hi=hi,
+    )
+
+
+def ranges_are_sound(lo: Floats, hi: Floats) -> bool:
+    """Finite and ordered: what `make_map` needs."""
+    return bool(np.isfinite(lo).all() and np.isfinite(hi).all() and (lo <= hi).all())
+
+
+def pinned_sum(x: Floats) -> np.float32:
+    """Sum of a flat array in the pinned order; may overflow."""
+    with np.errstate(all="ignore"):
+        return _lanes_of_totals(_block_totals(x))
+
+
+def _block_totals(x: Floats) -> Floats:
+    whole = x.size // BLOCK * BLOCK
+    totals = [_folded(x[:whole].reshape(-1, BLOCK // LANES, LANES).swapaxes(0, 1))]
+    if whole < x.size:
+        last = np.zeros((BLOCK // LANES, 1, LANES), np.float32)
+        last.reshape(-1)[: x.size - whole] = x[whole:]
+        totals.append(_folded(last))
+    return np.concatenate(totals)
+
+
+def _lanes_of_totals(totals: Floats) -> np.float32:
+    rows = -(-totals.size // LANES)
+    padded = np.zeros((rows, 1, LANES), np.float32)
+    padded.reshape(-1)[: totals.size] = totals
+    return np.float32(_folded(padded)[0])
+
+
+def _folded(rows: Floats) -> Floats:
+    """Add (rows, blocks, LANES) row after row, then the lanes by halves; (blocks,)."""
+    lanes = np.zeros(rows.shape[1:], np.float32)
+    for row in rows:
+        lanes += row
+    for half in (8, 4, 2, 1):
+        lanes = lanes[:, :half] + lanes[:, half : 2 * half]
+    return lanes[:, 0] + np.float32(0.0)
+
+
+def _mean(x: Floats, count: int) -> np.float32:
+    f = np.float32
+    with np.errstate(all="ignore"):
+        total = pinned_sum(x)
+        if np.isfinite(total):
+            return total / f(count)
+        return (pinned_sum(x * _SUM_PRE) / f(count)) / _SUM_PRE
+
+
+def q2_values(x: Floats, lo: np.float32, hi: np.float32, conditional: bool) -> tuple[Floats, float]:
+    """What codes 0 and 1 decode to, and the threshold; infinite for a constant tensor."""
+    f = np.float32
+    if lo == hi:
+        return np.array([lo, lo], np.float32), np.inf
+    mean = min(max(_mean(x, x.size), lo), hi)
+    if not conditional:
+        with np.errstate(all="ignore"):
+            low = max(mean - hi, -np.finfo(np.float32).max)
+        return np.array([low, mean], np.float32) + f(0.0), float(mean)
+    upper = x >= mean
+    count = int(np.count_nonzero(upper))
+    values = [mean, mean]
+    for code, mask, number in ((0, ~upper, x.size - count), (1, upper, count)):
+        if number:
+            inside = np.where(mask, x, f(0.0))
+            values[code] = min(max(_mean(inside, number), lo), hi)
+    return np.array(values, np.float32) + f(0.0), float(mean)
+
+
+class NumpyKernels:
+    """The reference; also the fallback where no compiler was found."""
+
+    name: Literal["c", "numpy"] = "numpy"
+
+    def minmax(self, x: Floats) -> tuple[Floats, Floats] | None:
+        if x.shape[1] == 1:
+            lo, hi = x.min(keepdims=True).reshape(1), x.max(keepdims=True).reshape(1)
+        else:
+            lo, hi = x.min(axis=(0, 2)), x.max(axis=(0, 2))
+        # NaN comes through minimum and maximum, infinity is one of them.
+        if not (np.isfinite(lo).all() and np.isfinite(hi).all()):
+            return None
+        return lo + np.float32(0.0), hi + np.float32(0.0)
+
+    def encode(self, x: Floats, grid: Map, out: Codes, *, check: bool) -> bool:
+        codes = np.empty(x.shape, np.uint8)
+        scratch = np.empty(min(x.size, 2 * _CHUNK), np.float32)
+        with np.errstate(all="ignore"):
+            for at, channels in _chunks(x):
+                part = x[at]
+                if check and not np.isfinite(part).all():
+                    return False
+                _quantize(part, grid, channels, scratch, codes[at])
+        pack(codes, grid.bits, out)
+        return True
+
+    def decode(self, packed: Codes, grid: Map, out: Floats) -> None:
+        codes = unpack(packed, out.size, grid.bits).reshape(out.shape)
+        with np.errstate(all="ignore"):
+            if out.shape[1] == 1:
+                levels = np.arange(1 << grid.bits, dtype=np.float32).reshape(1, 1, -1)
+                _dequantize(levels, grid, slice(None))
+                # mode="clip" lets take() write into `out` at once; no code exceeds the table.
+                np.take(levels.reshape(-1), codes, out=out, mode="clip")
+                return
+            for at, channels in _chunks(out):
+                part = out[at]
+                part[...] = codes[at]
+                _dequantize(part, grid, channels)
+
+    def encode_q2(self, x: Floats, conditional: bool, out: Codes) -> Floats | None:
+        ends = self.minmax(x.reshape(1, 1, -1))
+        if ends is None:
+            return None
+        flat = x.reshape(-1)
+        values, threshold = q2_values(flat, ends[0][0], ends[1][0], conditional)
+        out[:] = np.packbits(flat >= np.float32(threshold), bitorder="little")
+        return values
+
+    def decode_q2(self, packed: Codes, values: Floats, out: Floats) -> None:
+        np.take(values, unpack(packed, out.size, 1).reshape(out.shape), out=out, mode="clip")
+
+    def encode_table(self, q: Codes, table: Codes, bits: int, out: Codes) -> None:
+        pack(table[q.reshape(-1)], bits, out)
+
+    def decode_table(self, packed: Codes, table: Codes, bits: int, out: Codes) -> None:
+        np.take(table, unpack(packed, out.size, bits), out=out.reshape(-1), mode="clip")
+
+
+def _chunks(x: Floats) -> Iterator[tuple[tuple[slice, ...], slice]]:
+    """Cut (outer, channels, inner) into parts of about `_CHUNK` elements, and their channels."""
+    outer, channels, inner = x.shape
+    whole = slice(None)
+    if channels == 1 and outer == 1:
+        for start in range(0, inner, _CHUNK):
+            yield (whole, whole, slice(start, start + _CHUNK)), whole
+        return
+    rows = max(1, _CHUNK // (channels * inner))
+    some = max(1, min(channels, _CHUNK // inner))
+    for row in range(0, outer, rows):
+        for first in range(0, channels, some):
+            band = slice(first, first + some)
+            yield (slice(row, row + rows), band, whole), band
+
+
+def _quantize(part: Floats, grid: Map, channels: slice, scratch: Floats, codes: Codes) -> None:
+    t = (
+        scratch[: part.size].reshape(part.shape)
+        if part.size <= scratch.size
+        else np.empty_like(part)
+    )
+    base, gain = grid.base[channels, None], grid.gain[channels, None]
+    if grid.scaled:
+        np.multiply(part, grid.pre[channels, None], out=t)
+        np.subtract(t, base, out=t)
+    else:
+        np.subtract(part, base, out=t)
+    np.multiply(t, gain, out=t)
+    if grid.rounding:
+        np.add(t, grid.rounding, out=t)
+    np.fmax(t, np.float32(0.0), out=t)
+    np.minimum(t, grid.top, out=t)
+    np.copyto(codes, t, casting="unsafe")
+
+
+def _dequantize(part: Floats, grid: Map, channels: slice) -> None:
+    np.multiply(part, grid.step[channels, None], out=part)
+    np.add(part, grid.origin[channels, None], out=part)
+    if grid.scaled:
+        np.multiply(part, grid.post[channels, None], out=part)
+    np.minimum(part, grid.hi[channels, None], out=part)

@@ -1,0 +1,302 @@
+"""One waist tensor: from array to ranges and packed codes, and back.
+
+`open_tensor_codec` picks the class for the quantizer. All of them keep one scratch buffer for the
+packed codes, so one object serves one thread at a time, and what `encode` returns is valid until
+the next call.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from waistline.codec.pack import Codes, packed_size, padding_is_zero
+from waistline.codec.quantizers import Floats, Kernels, Map, Rule, make_map, ranges_are_sound
+from waistline.codec.spec import CodecSpec, parse_spec
+from waistline.codec.tables import i8_tables
+from waistline.errors import CodecError, ConfigError, NonFinite
+from waistline.tensors import StaticRanges, TensorSpec, WaistTensor, check_spec
+
+_FLOATS = frozenset({"float16", "float32", "float64"})
+_WIRE_FLOAT = np.dtype("<f4")
+
+
+class TensorCodec(ABC):
+    """Quantizer and packer of one tensor.
+
+    Attributes:
+        tensor: what `encode` takes and `decode` gives.
+        spec: the parsed codec.
+        bits: width of one element in the packed bytes.
+        size_bytes: exact size of the packed bytes.
+        range_bytes: exact size of the ranges that each frame carries.
+    """
+
+    range_bytes = 0
+
+    def __init__(self, tensor: TensorSpec, spec: CodecSpec, bits: int) -> None:
+        self.tensor = tensor
+        self.spec = spec
+        self.bits = bits
+        self.size_bytes = packed_size(tensor.elements, bits)
+        self._scratch = np.empty(self.size_bytes, np.uint8)
+        self._name = f"waist tensor {tensor.name!r}"
+
+    @abstractmethod
+    def encode(self, array: NDArray[np.generic]) -> tuple[bytes, Codes]:
+        """Ranges as on the wire, and the packed codes (uint8, owned by this object).
+
+        Raises:
+            CodecError: wrong shape or element type.
+            NonFinite: NaN or infinity where the codec quantizes.
+        """
+
+    @abstractmethod
+    def decode(self, ranges: memoryview, packed: Codes) -> NDArray[np.generic]:
+        """The tensor, in a new array; ``packed`` has the exact size, its content is hostile.
+
+        Raises:
+            CodecError: ranges or codes that no encoder makes.
+        """
+
+    def _checked(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+        """``array`` in C order."""
+        if array.shape != self.tensor.shape or array.dtype != self.tensor.numpy_dtype:
+            raise CodecError(
+                f"{self._name} cannot be encoded",
+                cause=f"got {array.dtype} {array.shape}, the bundle says "
+                f"{self.tensor.dtype} {self.tensor.shape}",
+                fix="run the head that belongs to this bundle",
+            )
+        return np.ascontiguousarray(array)
+
+    def _floats(self, array: NDArray[np.generic]) -> Floats:
+        checked = self._checked(array)
+        with np.errstate(over="ignore"):
+            return checked.astype(np.float32, copy=False)
+
+    def _new(self) -> Floats:
+        return np.empty(self.tensor.shape, np.float32)
+
+    def _as_tensor(self, values: Floats) -> NDArray[np.generic]:
+        with np.errstate(over="ignore"):
+            return values.astype(self.tensor.numpy_dtype, copy=False)
+
+    def _check_padding(self, packed: Codes) -> None:
+        if not padding_is_zero(packed, self.tensor.elements, self.bits):
+            raise self._refused("the bits behind its last code are not zero")
+
+    def _nonfinite(self, array: NDArray[np.generic]) -> NonFinite:
+        values = np.asarray(array, np.float32)
+        nans = int(np.isnan(values).sum())
+        return NonFinite(
+            f"{self._name} cannot be quantized",
+            cause=f"{nans} NaN and {int(np.isinf(values).sum())} infinite of {values.size} values",
+            fix="look at the head's input, or send this tensor with f32, f16 or raw",
+        )
+
+    def _refused(self, cause: str) -> CodecError:
+        return CodecError(
+            f"{self._name} does not decode",
+            cause=cause,
+            fix="check that node and edge run the same release and bundle",
+        )
+
+
+class Identity(TensorCodec):
+    """``f32``, ``f16``, ``raw``: elements as little-endian bytes; NaN and infinity pass."""
+
+    def __init__(self, tensor: TensorSpec, spec: CodecSpec) -> None:
+        stored = tensor.numpy_dtype
+        if spec.quantizer != "raw":
+            stored = np.dtype("float32" if spec.quantizer == "f32" else "float16")
+        super().__init__(tensor, spec, 8 * stored.itemsize)
+        self._stored = stored.newbyteorder("<")
+
+    def encode(self, array: NDArray[np.generic]) -> tuple[bytes, Codes]:
+        with np.errstate(over="ignore"):
+            stored = self._checked(array).astype(self._stored, copy=False)
+        return b"", stored.reshape(-1).view(np.uint8)
+
+    def decode(self, ranges: memoryview, packed: Codes) -> NDArray[np.generic]:
+        if self.tensor.dtype == "bool" and packed.max(initial=0) > 1:
+            raise self._refused("a truth value that is neither 0 nor 1")
+        stored: NDArray[np.generic] = packed.view(self._stored).reshape(self.tensor.shape)
+        with np.errstate(over="ignore"):
+            return stored.astype(self.tensor.numpy_dtype)
+
+
+class Uniform(TensorCodec):
+    """``affine``, ``q1``, ``q1h``: equal steps over a range, static or found in each frame."""
+
+    def __init__(self, waist: WaistTensor, spec: CodecSpec, kernels: Kernels) -> None:
+        assert spec.bits is not None
+        super().__init__(waist.tensor, spec, spec.bits)
+        self._kernels = kernels
+        self._rule: Rule = spec.quantizer  # type: ignore[assignment]
+        self._view = _grid_shape(waist.tensor, spec)
+        self._channels = self._view[1]
+        self._static = static_map(waist, spec, self._channels)
+        if self._static is None:
+            self.range_bytes = 2 * self._channels * _WIRE_FLOAT.itemsize
+
+    def encode(self, array: NDArray[np.generic]) -> tuple[bytes, Codes]:
+        x = self._floats(array).reshape(self._view)
+        ranges, grid = b"", self._static
+        if grid is None:
+            found = self._kernels.minmax(x)
+            if found is None:
+                raise self._nonfinite(array)
+            ranges = np.concatenate(found).astype(_WIRE_FLOAT, copy=False).tobytes()
+            grid = make_map(self._rule, self.bits, *found)
+        if not self._kernels.encode(x, grid, self._scratch, check=self._static is not None):
+            raise self._nonfinite(array)
+        return ranges, self._scratch
+
+    def decode(self, ranges: memoryview, packed: Codes) -> NDArray[np.generic]:
+        self._check_padding(packed)
+        grid = self._static
+        if grid is None:
+            ends = np.frombuffer(ranges, _WIRE_FLOAT).astype(np.float32)
+            lo, hi = ends[: self._channels], ends[self._channels :]
+            if not ranges_are_sound(lo, hi):
+                raise self._refused("a range that is not finite or not ordered")
+            grid = make_map(self._rule, self.bits, lo, hi)
+        values = self._new()
+        self._kernels.decode(packed, grid, values.reshape(self._view))
+        return self._as_tensor(values)
+
+
+class OneBit(TensorCodec):
+    """``q2``, ``q2m``: above or below the mean; the two decoded values travel with each frame."""
+
+    range_bytes = 2 * _WIRE_FLOAT.itemsize
+
+    def __init__(self, tensor: TensorSpec, spec: CodecSpec, kernels: Kernels) -> None:
+        super().__init__(tensor, spec, 1)
+        self._kernels = kernels
+        self._conditional = spec.quantizer == "q2m"
+
+    def encode(self, array: NDArray[np.generic]) -> tuple[bytes, Codes]:
+        x = self._floats(array)
+        values = self._kernels.encode_q2(x, self._conditional, self._scratch)
+        if values is None:
+            raise self._nonfinite(array)
+        return values.astype(_WIRE_FLOAT, copy=False).tobytes(), self._scratch
+
+    def decode(self, ranges: memoryview, packed: Codes) -> NDArray[np.generic]:
+        self._check_padding(packed)
+        values = np.frombuffer(ranges, _WIRE_FLOAT).astype(np.float32)
+        if not ranges_are_sound(values[:1], values[1:]):
+            raise self._refused("decode values that are not finite or not ordered")
+        out = self._new()
+        self._kernels.decode_q2(packed, values, out)
+        return self._as_tensor(out)
+
+
+class Table(TensorCodec):
+    """``i8``: an 8-bit tensor; at b=8 its own bytes, else through a 256-entry table."""
+
+    def __init__(self, waist: WaistTensor, spec: CodecSpec, kernels: Kernels) -> None:
+        assert spec.bits is not None
+        super().__init__(waist.tensor, spec, spec.bits)
+        self._kernels = kernels
+        limits = static_ranges(waist, spec, 1)
+        self.tables = None if self.bits == 8 else i8_tables(waist.tensor.dtype, self.bits, limits)
+
+    def encode(self, array: NDArray[np.generic]) -> tuple[bytes, Codes]:
+        q = self._checked(array).reshape(-1).view(np.uint8)
+        if self.tables is None:
+            return b"", q
+        self._kernels.encode_table(q, self.tables[0], self.bits, self._scratch)
+        return b"", self._scratch
+
+    def decode(self, ranges: memoryview, packed: Codes) -> NDArray[np.generic]:
+        self._check_padding(packed)
+        out = np.empty(self.tensor.elements, np.uint8)
+        if self.tables is None:
+            out[:] = packed
+        else:
+            self._kernels.decode_table(packed, self.tables[1], self.bits, out)
+        return out.view(self.tensor.numpy_dtype).reshape(self.tensor.shape)
+
+
+def _grid_shape(tensor: TensorSpec, spec: CodecSpec) -> tuple[int, int, int]:
+    """(outer, channels, inner); per channel without a channel axis is per tensor."""
+    axis = tensor.channel_axis
+    if spec.per != "channel" or axis is None:
+        return 1, 1, tensor.elements
+    return math.prod(tensor.shape[:axis]), tensor.shape[axis], math.prod(tensor.shape[axis + 1 :])
+
+
+def static_ranges(
+    waist: WaistTensor, spec: CodecSpec, channels: int
+) -> tuple[Floats, Floats] | None:
+    """Clip limits, checked, float32 (channels,) each; None for a dynamic codec.
+
+    Raises:
+        ConfigError: missing where the codec needs them, there where it has none, of another
+            number, not finite in float32, or not ordered.
+    """
+    if waist.ranges is None and not spec.needs_calibration:
+        return None
+    found = waist.ranges or StaticRanges((), ())
+    with np.errstate(over="ignore"):
+        lo, hi = np.array(found.lo, np.float32), np.array(found.hi, np.float32)
+    problem = ""
+    if waist.ranges is None:
+        problem = f"clip={spec.clip} needs limits found on calibration data, and there are none"
+    elif not spec.needs_calibration:
+        problem = f"{spec} takes no limits, and there are some"
+    elif lo.shape != (channels,) or hi.shape != (channels,):
+        problem = f"{lo.size} lower and {hi.size} upper limits for {channels} channel(s)"
+    elif not ranges_are_sound(lo, hi):
+        problem = "a limit is not finite, or a lower one is above its upper one"
+    if problem:
+        raise ConfigError(
+            f"waist tensor {waist.tensor.name!r} has no usable clip limits",
+            cause=problem,
+            fix="split with a task that has calibration data, or leave clip= out",
+        )
+    return lo, hi
+
+
+def static_map(waist: WaistTensor, spec: CodecSpec, channels: int) -> Map | None:
+    limits = static_ranges(waist, spec, channels)
+    if limits is None:
+        return None
+    assert spec.bits is not None
+    return make_map("affine", spec.bits, *limits)
+
+
+def open_tensor_codec(waist: WaistTensor, kernels: Kernels) -> TensorCodec:
+    """The codec of one waist tensor.
+
+    Raises:
+        BundleError: a shape or element type that cannot be honest.
+        ConfigError: a codec that does not fit the tensor.
+    """
+    tensor = check_spec(waist.tensor)
+    spec = parse_spec(waist.codec)
+    if spec.quantizer == "raw":
+        return Identity(tensor, spec)
+    wanted = frozenset({"int8", "uint8"}) if spec.quantizer == "i8" else _FLOATS
+    if tensor.dtype not in wanted:
+        raise ConfigError(
+            f"codec {spec} does not fit waist tensor {tensor.name!r}",
+            cause=f"its elements are {tensor.dtype}; {spec.quantizer} codes "
+            f"{' or '.join(sorted(wanted))}",
+            fix=f"--codec '{tensor.name}=raw|zstd:1'",
+        )
+    match spec.quantizer:
+        case "f32" | "f16":
+            return Identity(tensor, spec)
+        case "q2" | "q2m":
+            return OneBit(tensor, spec, kernels)
+        case "i8":
+            return Table(waist, spec, kernels)
+        case _:
+            return Uniform(waist, spec, kernels)

@@ -1,0 +1,201 @@
+"""The waist of a cut as bytes: all its tensors, each quantized, packed and entropy coded.
+
+On the wire, for each tensor in the bundle's order::
+
+    u32   size of the payload in bytes; the top bit says that it is stored, not entropy coded
+    f32.. ranges, where each frame has its own: lo of every channel, then hi of every channel
+          (q1, q1h: minimum and maximum; q2, q2m: what 0 and 1 decode to)
+    u8..  payload: the packed codes through the entropy coder, or as they are
+
+Little-endian throughout. A payload that entropy coding does not make shorter is stored, so the
+largest payload is known exactly.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from waistline import plugins
+from waistline.codec import native
+from waistline.codec.coders.base import Coder, CodeShape
+from waistline.codec.tensor_codec import TensorCodec, open_tensor_codec
+from waistline.errors import CodecError
+from waistline.tensors import WaistTensor
+
+Array = NDArray[np.generic]
+
+_LENGTH = struct.Struct("<I")
+_STORED = 1 << 31
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedWaist:
+    """What one frame sends.
+
+    Attributes:
+        payload: see the module's text.
+        raw_len: packed bytes of all tensors before entropy coding.
+    """
+
+    payload: bytes
+    raw_len: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    codec: TensorCodec
+    coder: Coder
+    shape: CodeShape
+
+
+class WaistCodec:
+    """Codec of all the tensors of a cut. One object serves one thread at a time.
+
+    Attributes:
+        raw_len: packed bytes of a frame, exact.
+        max_payload_bytes: the longest payload `encode` can give and `decode` accepts.
+        implementation: ``c`` or ``numpy``; both give the same bytes.
+
+    Raises:
+        BundleError, ConfigError: a tensor, codec or range that cannot be used.
+        MissingExtra: an entropy coder whose package is not installed.
+    """
+
+    def __init__(self, tensors: Sequence[WaistTensor]) -> None:
+        kernels = native.kernels()
+        self.implementation = kernels.name
+        self._entries = [_entry(open_tensor_codec(waist, kernels)) for waist in tensors]
+        self.raw_len = sum(entry.codec.size_bytes for entry in self._entries)
+        self.max_payload_bytes = sum(
+            _LENGTH.size + entry.codec.range_bytes + entry.codec.size_bytes
+            for entry in self._entries
+        )
+
+    def encode(self, arrays: Sequence[Array]) -> EncodedWaist:
+        """Encode one frame; arrays in the bundle's order, any memory layout.
+
+        Raises:
+            CodecError: wrong number, shape or element type of arrays.
+            NonFinite: NaN or infinity in a tensor whose codec quantizes.
+        """
+        parts: list[bytes | memoryview] = []
+        for entry, array in zip(self._entries, self._counted(arrays), strict=True):
+            ranges, codes = entry.codec.encode(array)
+            packed = codes.data
+            coded = entry.coder.compress(packed, entry.shape)
+            if len(coded) < len(packed):
+                head = _LENGTH.pack(len(coded))
+            else:
+                head, coded = _LENGTH.pack(len(packed) | _STORED), packed
+            # `packed` may be scratch of a codec that a later tensor shares nothing with: each
+            # tensor has its own, so joining at the end is safe.
+            parts += (head, ranges, coded)
+        return EncodedWaist(b"".join(parts), self.raw_len)
+
+    def decode(self, payload: bytes | memoryview, raw_len: int) -> list[Array]:
+        """Decode one frame into new arrays; ``payload`` is hostile.
+
+        Raises:
+            CodecError: anything but what `encode` makes: wrong lengths, bytes missing or left
+                over, ranges that are not finite and ordered, damaged entropy coding.
+        """
+        if raw_len != self.raw_len:
+            raise _refused(f"{raw_len} packed bytes announced, the bundle says {self.raw_len}")
+        cursor = _Cursor(payload)
+        arrays = [_decode(entry, cursor) for entry in self._entries]
+        cursor.finish()
+        return arrays
+
+    def codes(self, arrays: Sequence[Array]) -> bytes:
+        """Ranges (if the frame has them) and packed codes of each tensor, no entropy coding.
+
+        This is what `verify` compares with the golden codes of a bundle.
+        """
+        parts: list[bytes] = []
+        for entry, array in zip(self._entries, self._counted(arrays), strict=True):
+            ranges, codes = entry.codec.encode(array)
+            parts += (ranges, codes.tobytes())
+        return b"".join(parts)
+
+    def decode_codes(self, codes: bytes) -> list[Array]:
+        """The tensors of what `codes` gave.
+
+        Raises:
+            CodecError: wrong length or unusable ranges.
+        """
+        cursor = _Cursor(codes)
+        arrays = [
+            entry.codec.decode(
+                cursor.take(entry.codec.range_bytes),
+                np.frombuffer(cursor.take(entry.codec.size_bytes), np.uint8),
+            )
+            for entry in self._entries
+        ]
+        cursor.finish()
+        return arrays
+
+    def _counted(self, arrays: Sequence[Array]) -> Sequence[Array]:
+        if len(arrays) != len(self._entries):
+            raise CodecError(
+                f"the waist has {len(self._entries)} tensors",
+                cause=f"got {len(arrays)}",
+                fix="run the head that belongs to this bundle",
+            )
+        return arrays
+
+
+class _Cursor:
+    """Takes parts off the front; never past the end."""
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        self._data = memoryview(data)
+        self._at = 0
+
+    def take(self, size_bytes: int) -> memoryview:
+        end = self._at + size_bytes
+        if end > len(self._data):
+            raise _refused(f"{len(self._data)} bytes, {end - len(self._data)} too few")
+        part = self._data[self._at : end]
+        self._at = end
+        return part
+
+    def finish(self) -> None:
+        if self._at != len(self._data):
+            raise _refused(f"{len(self._data) - self._at} bytes follow its end")
+
+
+def _decode(entry: _Entry, cursor: _Cursor) -> Array:
+    exact = entry.codec.size_bytes
+    (word,) = _LENGTH.unpack(cursor.take(_LENGTH.size))
+    length, stored = word & ~_STORED, bool(word & _STORED)
+    if (length != exact) if stored else (length >= exact):
+        raise _refused(f"{length} payload bytes for a tensor of {exact} packed bytes")
+    ranges = cursor.take(entry.codec.range_bytes)
+    packed = cursor.take(length)
+    if not stored:
+        packed = memoryview(entry.coder.decompress(packed, exact, entry.shape))
+        if len(packed) != exact:
+            raise _refused(f"{len(packed)} packed bytes, the bundle says {exact}")
+    return entry.codec.decode(ranges, np.frombuffer(packed, np.uint8))
+
+
+def _entry(codec: TensorCodec) -> _Entry:
+    spec, tensor = codec.spec, codec.tensor
+    open_coder: Callable[[int | None], Coder] = plugins.load(
+        "waistline.codec.coders", spec.coder
+    ).open_coder
+    shape = CodeShape(tensor.shape, tensor.channel_axis, codec.bits)
+    return _Entry(codec, open_coder(spec.coder_argument), shape)
+
+
+def _refused(cause: str) -> CodecError:
+    return CodecError(
+        "the payload of a frame does not decode",
+        cause=cause,
+        fix="check that node and edge run the same release and bundle",
+    )
