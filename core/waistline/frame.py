@@ -66,6 +66,7 @@ class Outcome:
         answer: packed answer (`waistline.task.answers`), empty unless remote or local.
         edge: stage times reported by the edge.
         transit_s: round trip minus the edge's residence.
+        node_queue_s: from submission until it was handed to the link, the last time if repeatedly.
         detail: text for people, such as the edge's error message.
     """
 
@@ -75,4 +76,5 @@ class Outcome:
     answer: bytes = b""
     edge: EdgeTimes = EdgeTimes()
     transit_s: float = 0.0
+    node_queue_s: float = 0.0
     detail: str = ""
