@@ -1,0 +1,132 @@
+"""Clip limits from calibration data, in one pass over the samples.
+
+Extremes are exact. Percentiles and the search for the least squared error work on a uniform
+sample of what streamed by (Vitter's algorithm R, seeded, so the same samples give the same
+limits): all of it while it is small, else at most `_RESERVOIR` values.
+
+``minmax``: the extremes. ``pNN``: the NN-th percentile above and the (100 - NN)-th below.
+``mse``: the limits that give the least mean squared error after quantization to the codec's own
+number of bits with the rounding of ``affine``; `waistline.codec.clip` searches them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from waistline.codec.clip import least_squares_limits
+from waistline.codec.quantizers import Floats
+from waistline.codec.spec import CodecSpec
+from waistline.errors import CodecError, ConfigError, NonFinite
+from waistline.tensors import StaticRanges, TensorSpec
+
+_RESERVOIR = 1 << 21
+_PER_CHANNEL = (1 << 10, 1 << 16)
+"""Fewest and most values kept of a channel."""
+_SEED = 20231
+
+
+def calibrate(tensor: TensorSpec, spec: CodecSpec, samples: Iterable[NDArray[Any]]) -> StaticRanges:
+    """Clip limits of ``tensor`` for the static codec ``spec``.
+
+    Args:
+        tensor: shape and channel axis; each sample must have this shape.
+        spec: says clip, bits, and per tensor or channel (per tensor where there is no channel
+            axis).
+        samples: the tensor as the head gives it; read once, nothing is kept of it but a sample.
+
+    Returns:
+        One pair a channel, or one pair; float32 values in units of the tensor's own elements.
+
+    Raises:
+        ConfigError: no samples, or a codec without ``clip=``.
+        CodecError: a sample of another shape.
+        NonFinite: NaN or infinity in a sample.
+    """
+    clip, bits = spec.clip, spec.bits
+    if clip is None or bits is None:
+        raise ConfigError(
+            f"codec {spec} needs no calibration", cause="it has no clip=", fix="add clip=mse"
+        )
+    axis = tensor.channel_axis if spec.per == "channel" else None
+    seen = _Seen(1 if axis is None else tensor.shape[axis])
+    for number, sample in enumerate(samples):
+        if sample.shape != tensor.shape:
+            raise CodecError(
+                f"calibration sample {number} of tensor {tensor.name!r} has another shape",
+                cause=f"{sample.shape}, expected {tensor.shape}",
+                fix="run the head that belongs to this bundle",
+            )
+        values = np.asarray(sample, np.float32)
+        if not np.isfinite(values).all():
+            raise NonFinite(
+                f"calibration sample {number} of tensor {tensor.name!r} holds NaN or infinity",
+                cause="no limits can be found from it",
+                fix="look at the model's output for this input",
+            )
+        seen.add(
+            values.reshape(1, -1)
+            if axis is None
+            else np.moveaxis(values, axis, 0).reshape(tensor.shape[axis], -1)
+        )
+    if not seen.count:
+        raise ConfigError(
+            f"tensor {tensor.name!r} cannot be calibrated",
+            cause="there is no calibration data",
+            fix="give a task with calibration data, or leave clip= out",
+        )
+    lo, hi = _limits(seen, clip, bits)
+    return StaticRanges(tuple(lo.tolist()), tuple(hi.tolist()))
+
+
+def _limits(seen: _Seen, clip: str, bits: int) -> tuple[Floats, Floats]:
+    if clip == "minmax":
+        return seen.lo, seen.hi
+    if clip == "mse":
+        lo, hi = least_squares_limits(seen.values(), seen.lo, seen.hi, bits)
+    else:
+        share = float(clip[1:])
+        lo, hi = np.percentile(seen.values(), (100.0 - share, share), axis=1).astype(np.float32)
+        lo, hi = np.minimum(lo, hi), np.maximum(lo, hi)
+    # A channel that is nearly always the same value must not lose the rest.
+    flat = lo == hi
+    return np.where(flat, seen.lo, lo) + np.float32(0), np.where(flat, seen.hi, hi) + np.float32(0)
+
+
+class _Seen:
+    """Extremes and a uniform sample of each channel."""
+
+    def __init__(self, channels: int) -> None:
+        self.lo = np.full(channels, np.inf, np.float32)
+        self.hi = np.full(channels, -np.inf, np.float32)
+        self.count = 0
+        fewest, most = _PER_CHANNEL
+        self._capacity = max(fewest, min(most, _RESERVOIR // channels))
+        self._kept = np.empty((channels, 0), np.float32)
+        self._random = np.random.default_rng(_SEED)
+
+    def values(self) -> Floats:
+        """float32 (channels, values)."""
+        return self._kept
+
+    def add(self, values: Floats) -> None:
+        """One frame, float32 (channels, positions)."""
+        self.lo = np.minimum(self.lo, values.min(axis=1))
+        self.hi = np.maximum(self.hi, values.max(axis=1))
+        room = self._capacity - self._kept.shape[1]
+        if room > 0:
+            self._kept = np.concatenate([self._kept, values[:, :room]], axis=1)
+            self.count += min(room, values.shape[1])
+            values = values[:, room:]
+        self._replace(values)
+
+    def _replace(self, values: Floats) -> None:
+        """Algorithm R: the t-th value stays with probability capacity / t."""
+        ordinal = self.count + np.arange(1, values.shape[1] + 1)
+        slot = (self._random.random(values.shape[1]) * ordinal).astype(np.int64)
+        enter = np.flatnonzero(slot < self._capacity)
+        self._kept[:, slot[enter]] = values[:, enter]
+        self.count += values.shape[1]
