@@ -1,22 +1,29 @@
 """The link contract, endpoints, and the profile that planner, emulator and tests share.
 
-A link module exports ``connect(endpoint, deadline_s) -> Link`` (blocking, used by the node's
-threads) and ``async serve(endpoint, on_client) -> Server`` (used by the edge's event loop). A
-module that can only do one of them leaves the other out, and says so in its docstring.
+A link module exports ``connect(endpoint: Endpoint, deadline_s) -> Link`` (blocking, used by the
+node's threads) and ``async serve(endpoint: Endpoint, on_client) -> Server`` (used by the edge's
+event loop). A module that can only do one of them leaves the other out, and says so in its
+docstring. ``exposed(endpoint) -> bool`` says whether strangers could read along: such an endpoint
+is refused unless the user insists. `waistline.endpoints` is the door to all of them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from waistline.errors import ConfigError
 from waistline.evidence import Evidence
 
 Buffer = bytes | bytearray | memoryview
+
+_SCHEME = re.compile(r"[a-z][a-z0-9+-]*\Z")
+_AUTHORITY = re.compile(r"(?:\[(?P<v6>[^]]+)\]|(?P<host>[^:@[\]]*))(?::(?P<port>\d{1,5}))?\Z")
+_BLUETOOTH_ADDRESS = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,23 +128,38 @@ class Endpoint:
 def parse_endpoint(text: str) -> Endpoint:
     """Split an endpoint string into its parts; the scheme names the link module.
 
+    A Bluetooth address stays whole: ``ble://AA:BB:CC:DD:EE:FF?psm=0x80`` has that host and port 0.
+
     Raises:
         ConfigError: not an endpoint.
     """
-    scheme, colon, rest = text.partition(":")
-    if colon and rest and not rest.startswith("//"):
-        inner, _, query = rest.partition("?")
-        if "://" in inner:
-            return Endpoint(scheme, inner, "", 0, "", dict(parse_qsl(query)), text)
-    parts = urlsplit(text)
+    base, mark, query = text.partition("?")
     try:
-        port = parts.port or 0
+        options = dict(parse_qsl(query, strict_parsing=True)) if mark else {}
     except ValueError as error:
-        raise _bad_endpoint(text, str(error)) from error
-    if not parts.scheme or "//" not in text:
+        raise _bad_endpoint(text, f"its options are not KEY=VALUE pairs: {error}") from error
+    scheme, _, rest = base.partition(":")
+    if not _SCHEME.match(scheme):
         raise _bad_endpoint(text, "it has no scheme")
-    options = dict(parse_qsl(parts.query))
-    return Endpoint(parts.scheme, "", parts.hostname or "", port, parts.path, options, text)
+    if not rest.startswith("//"):
+        if "://" not in rest:
+            raise _bad_endpoint(text, f"{scheme!r} is not followed by :// or another endpoint")
+        return Endpoint(scheme, rest, "", 0, "", options, text)
+    authority, slash, path = rest[2:].partition("/")
+    host, port = _host_and_port(text, authority)
+    return Endpoint(scheme, "", host, port, slash + path, options, text)
+
+
+def _host_and_port(text: str, authority: str) -> tuple[str, int]:
+    if _BLUETOOTH_ADDRESS.match(authority):
+        return authority, 0
+    match = _AUTHORITY.match(authority)
+    if match is None:
+        raise _bad_endpoint(text, f"{authority!r} is not HOST:PORT (IPv6 as [::1]:PORT)")
+    port = int(match["port"] or 0)
+    if port > 65535:
+        raise _bad_endpoint(text, f"port {port} is over 65535")
+    return match["v6"] or match["host"], port
 
 
 def _bad_endpoint(text: str, cause: str) -> ConfigError:

@@ -1,0 +1,102 @@
+"""A connected stream socket as a `Link`; shared by the links that end in one."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Iterator, Sequence
+
+from waistline.errors import LinkClosed, LinkError, LinkTimeout
+from waistline.links.base import Buffer, LinkProfile
+
+_MAX_BUFFERS = 512
+"""Linux takes 1024 buffers in one write (IOV_MAX)."""
+
+
+class SocketLink:
+    """Blocking reads and writes that `abort` ends from any thread.
+
+    The descriptor is closed by whoever leaves last: a number that is closed under a reader could be
+    given to another file, and the reader would read that.
+    """
+
+    def __init__(self, sock: socket.socket, profile: LinkProfile) -> None:
+        sock.settimeout(None)
+        self.profile = profile
+        self._sock = sock
+        self._lock = threading.Lock()
+        self._users = 0
+        self._aborted = False
+        self._timeout_s: float | None = None
+
+    def send(self, buffers: Sequence[Buffer]) -> None:
+        """See `waistline.links.base.Link`."""
+        views = [view for part in buffers if (view := memoryview(part).cast("B")).nbytes]
+        with self._using():
+            while views:
+                sent = self._sock.sendmsg(views[:_MAX_BUFFERS])
+                while sent:
+                    if sent >= len(views[0]):
+                        sent -= len(views.pop(0))
+                    else:
+                        views[0] = views[0][sent:]
+                        sent = 0
+
+    def recv_into(self, view: memoryview, timeout_s: float | None = None) -> int:
+        """See `waistline.links.base.Link`."""
+        with self._using():
+            if timeout_s != self._timeout_s:
+                self._set_timeout(timeout_s)
+            try:
+                flags = socket.MSG_DONTWAIT if timeout_s == 0.0 else 0
+                count = self._sock.recv_into(view, 0, flags)
+            except BlockingIOError:
+                raise LinkTimeout(
+                    "nothing came from the other side", cause=f"waited {timeout_s} s"
+                ) from None
+        if count == 0:
+            raise LinkClosed("the other side closed the connection")
+        return count
+
+    def abort(self) -> None:
+        """See `waistline.links.base.Link`."""
+        with self._lock:
+            if self._aborted:
+                return
+            self._aborted = True
+            # Wakes every thread that is blocked in this socket.
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)
+            if self._users == 0:
+                self._sock.close()
+
+    def _set_timeout(self, timeout_s: float | None) -> None:
+        """For reads alone: ``settimeout`` would change the sending thread's waits as well."""
+        micros = 0 if timeout_s is None else max(1, round(timeout_s * 1e6))
+        value = struct.pack("@ll", *divmod(micros, 1_000_000))
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+        self._timeout_s = timeout_s
+
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[None]:
+        with self._lock:
+            if self._aborted:
+                raise LinkClosed("the connection was closed here")
+            self._users += 1
+        try:
+            yield
+        except LinkError:
+            # A LinkTimeout is an OSError as well.
+            raise
+        except OSError as error:
+            raise LinkClosed("the connection broke", cause=str(error)) from error
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._aborted and self._users == 0:
+                self._sock.close()
