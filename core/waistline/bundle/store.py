@@ -173,8 +173,11 @@ def write_bundle(
         temporary.chmod(0o755)
         _sync(temporary)
         _swap(temporary, target)
-    except OSError as error:
-        raise _unwritable(target, error) from error
+    except (OSError, WaistlineError) as error:
+        failure = error if isinstance(error, OSError) else error.__cause__
+        if isinstance(failure, OSError):
+            raise _unwritable(target, failure) from error
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return load_bundle(target)

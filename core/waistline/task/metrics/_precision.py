@@ -3,7 +3,8 @@
 Per class and overlap: detections of each image by falling score, at most 100, each takes the free
 object it overlaps most (the later of equals) if the overlap is large enough; all images'
 detections by falling score give precision against recall, made monotonic and read at 101 recalls
-0, 0.01, .. 1. The mean runs over overlaps, recalls and the classes that have objects. No crowd regions.
+0, 0.01, .. 1. The mean runs over overlaps, recalls and the classes that have objects. No crowd
+regions.
 """
 
 from __future__ import annotations

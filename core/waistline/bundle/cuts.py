@@ -1,0 +1,185 @@
+"""The cuts of a model as a table, and how a task fits a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from waistline.bundle.check import FRAME
+from waistline.codec.waist import WaistCodec
+from waistline.errors import ConfigError
+from waistline.evidence import Evidence, Figure
+from waistline.model.graph import Frontier, ModelGraph
+from waistline.task.kinds.base import load_kind
+from waistline.task.load import Task
+from waistline.task.preprocess import input_shape
+from waistline.task.spec import AnswerSpec, Preprocess
+from waistline.tensors import TensorSpec, WaistTensor
+
+if TYPE_CHECKING:
+    from waistline.model.onnx_graph import OnnxModel
+
+PACKED_BITS = 4
+"""Code width that the table assumes for float tensors."""
+FRAME_CODECS = ("raw|none", "png", "jpeg:90")
+_MAX_FRAMES = 256
+"""Frames behind the mean size of a coded sensor frame."""
+
+
+class CutRow(msgspec.Struct, frozen=True):
+    """One partition point.
+
+    Attributes:
+        x: 0: the sensor frame (only with a task that preprocesses), N: the answer.
+        tensors: the waist, uncoded.
+        after: name of the last layer before the cut.
+        size_bytes: of the waist as the model has it.
+        packed_bytes: float tensors at `PACKED_BITS`, others as they are, no entropy coding; at
+            x = N the longest packed answer, at x = 0 the mean PNG.
+        macs_before: multiply-accumulates on the node.
+        macs_share: the same as a share of the model's, 0..1.
+        parameters_before: weights on the node (elements).
+        breaks_fusion: why an engine runs the slices slower than the whole, "" if it does not.
+        frame_bytes: at x = 0 the mean size of a coded frame by codec spec; counted.
+    """
+
+    x: int
+    tensors: tuple[TensorSpec, ...]
+    after: str
+    size_bytes: int
+    packed_bytes: int
+    macs_before: int
+    macs_share: float
+    parameters_before: int
+    breaks_fusion: str = ""
+    frame_bytes: dict[str, Figure] = {}
+
+
+def list_cuts(model: OnnxModel, task: Task | None = None) -> list[CutRow]:
+    """Every partition point of ``model``, x ascending.
+
+    Raises:
+        ConfigError: the task does not fit the model, or its data cannot be used.
+    """
+    graph = model.graph
+    preprocess = None if task is None else task.preprocess
+    check_fit(graph, preprocess)
+    rows = [] if task is None or preprocess is None else [_frame_row(task, preprocess)]
+    total_macs = graph.frontiers[-1].macs_before
+    answer_bytes = load_kind(answer_spec(graph, task)).max_bytes
+    for frontier in graph.frontiers:
+        last = frontier.x == graph.last_x
+        rows.append(
+            CutRow(
+                x=frontier.x,
+                tensors=frontier.tensors,
+                after=frontier.after,
+                size_bytes=frontier.size_bytes,
+                packed_bytes=answer_bytes if last else _packed(frontier),
+                macs_before=frontier.macs_before,
+                macs_share=frontier.macs_before / total_macs if total_macs else 0.0,
+                parameters_before=frontier.parameters_before,
+                breaks_fusion=frontier.breaks_fusion,
+            )
+        )
+    return rows
+
+
+def pick_default_cut(rows: Sequence[CutRow]) -> CutRow:
+    """The latest cut with a head and a tail whose packed waist is below the mean PNG.
+
+    Where no waist is (the picture itself is cheaper), the one with the smallest waist.
+
+    Raises:
+        ConfigError: the model has no cut with both a head and a tail.
+    """
+    between = [row for row in rows if 1 < row.x < rows[-1].x]
+    if not between:
+        raise ConfigError(
+            "the model has no cut with a head and a tail",
+            cause=f"its partition points are 0 to {rows[-1].x}",
+            fix="choose --cut 0, 1 or the last",
+        )
+    limit = rows[0].packed_bytes if rows[0].x == 0 else 0
+    cheaper = [row for row in between if row.packed_bytes < limit]
+    return cheaper[-1] if cheaper else min(between, key=lambda row: row.packed_bytes)
+
+
+def check_fit(graph: ModelGraph, preprocess: Preprocess | None) -> None:
+    """Refuse a task whose preprocessing does not make the model's input.
+
+    Raises:
+        ConfigError: says what is made and what the model takes.
+    """
+    if preprocess is None:
+        return
+    made = [("float32", input_shape(preprocess))]
+    takes = [(spec.dtype, spec.shape) for spec in graph.inputs]
+    if made != takes:
+        raise ConfigError(
+            f"the task does not fit {graph.name}",
+            cause=f"its preprocessing makes {made}, the model takes {takes}",
+            fix="mend size, color and layout in [preprocess] of the task file",
+        )
+
+
+def frame_tensor(model_name: str, preprocess: Preprocess | None) -> TensorSpec:
+    """The waist at x = 0.
+
+    Raises:
+        ConfigError: there is no preprocessing, so there is no frame.
+    """
+    if preprocess is None:
+        raise ConfigError(
+            f"partition point 0 of {model_name} needs a task",
+            cause="the sensor frame and its preprocessing are unknown",
+            fix="give --task FILE with [preprocess], or --cut 1 to send the model's input",
+        )
+    return TensorSpec(FRAME, "uint8", tuple(preprocess.frame_shape), "any", 2)
+
+
+def answer_spec(graph: ModelGraph, task: Task | None) -> AnswerSpec:
+    """The task's answer; without one, or where it leaves them out, the model's raw outputs."""
+    outputs = {"outputs": [msgspec.to_builtins(spec) for spec in graph.outputs]}
+    if task is None:
+        return AnswerSpec("tensors", outputs)
+    if task.answer.kind == "tensors" and not task.answer.options:
+        return AnswerSpec("tensors", outputs)
+    return task.answer
+
+
+def _packed(frontier: Frontier) -> int:
+    return sum(
+        -(-spec.elements * PACKED_BITS // 8) if spec.numpy_dtype.kind == "f" else spec.size_bytes
+        for spec in frontier.tensors
+    )
+
+
+def _frame_row(task: Task, preprocess: Preprocess) -> CutRow:
+    tensor = frame_tensor(task.path.name, preprocess)
+    sizes: dict[str, Figure] = {}
+    if task.has_data("calibration"):
+        frames = (frame.arrays[0] for frame in islice(task.data("calibration"), _MAX_FRAMES))
+        sizes = _coded_sizes(tensor, frames)
+    packed = round(sizes["png"].value) if sizes else tensor.size_bytes
+    return CutRow(0, (tensor,), "", tensor.size_bytes, packed, 0, 0.0, 0, "", sizes)
+
+
+def _coded_sizes(tensor: TensorSpec, frames: Iterable[np.ndarray]) -> dict[str, Figure]:
+    """Mean payload of a frame by codec, with its standard uncertainty."""
+    coders = {spec: WaistCodec([WaistTensor(tensor, spec)]) for spec in FRAME_CODECS}
+    sizes: dict[str, list[int]] = {spec: [] for spec in FRAME_CODECS}
+    for frame in frames:
+        for spec, coder in coders.items():
+            sizes[spec].append(len(coder.encode([frame]).payload))
+    return {spec: _mean_bytes(spec, values) for spec, values in sizes.items()}
+
+
+def _mean_bytes(spec: str, values: Sequence[int]) -> Figure:
+    spread = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+    source = f"mean payload of {len(values)} calibration frames as {spec}"
+    return Figure(float(np.mean(values)), "byte", Evidence.MEASURED, source, spread, len(values))

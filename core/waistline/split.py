@@ -1,0 +1,240 @@
+"""From a model and a cut to a bundle; and the list of cuts to choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from waistline import __version__, plugins
+from waistline.backends.base import Backend, BackendOptions
+from waistline.bundle import codecs, golden
+from waistline.bundle.check import FRAME, check_frame_codec
+from waistline.bundle.cuts import (
+    CutRow,
+    answer_spec,
+    check_fit,
+    frame_tensor,
+    list_cuts,
+    pick_default_cut,
+)
+from waistline.bundle.schema import SCHEMA_VERSION, Cut, Manifest, Stage
+from waistline.bundle.store import Bundle, stored_file, write_bundle
+from waistline.codec.spec import CodecSpec, parse_spec
+from waistline.errors import ConfigError, ModelError
+from waistline.frame import SensorFrame
+from waistline.model.frontiers import find_frontier
+from waistline.model.graph import Frontier, ModelGraph
+from waistline.stages import open_slice
+from waistline.task.load import Task, load_task
+from waistline.task.spec import AnswerSpec, Preprocess
+from waistline.tensors import TensorSpec, WaistTensor
+
+if TYPE_CHECKING:
+    import onnx
+
+    from waistline.model.onnx_graph import OnnxModel
+
+__all__ = ["CutRow", "list_cuts", "pick_default_cut", "split"]
+
+HEAD_FILE, TAIL_FILE = "head.onnx", "tail.onnx"
+_BACKEND = "onnxruntime"
+_NO_ID = "0" * 64
+"""Of a bundle whose manifest is not written yet."""
+
+Specs = tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is to be written, decided and checked before anything is."""
+
+    model: OnnxModel
+    task: Task | None
+    x: int
+    frontier: Frontier
+    tensors: tuple[TensorSpec, ...]
+    codecs: tuple[CodecSpec, ...]
+    preprocess: Preprocess | None
+    answer: AnswerSpec
+
+
+def split(
+    model: str | Path | OnnxModel,
+    cut: str | int,
+    out: str | Path,
+    *,
+    codec: str | None = None,
+    task: str | Path | Task | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    codecs_by_tensor: Mapping[str, str] | None = None,
+    force: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> Bundle:
+    """Cut ``model`` and write the bundle ``out``.
+
+    Args:
+        model: an ``.onnx`` file, or one already loaded.
+        cut: tensor names ``NAME[,NAME]`` or a partition point 0..N.
+        out: the folder to make, ``NAME.bundle``.
+        codec: codec spec for float tensors; None chooses one and tells ``say``.
+        task: a ``task.toml``; without one, frames are the model's inputs and answers its outputs.
+        shapes: shape by input name, for inputs with symbolic axes.
+        codecs_by_tensor: codec spec by tensor name, before ``codec``.
+        force: replace a bundle that is already there.
+        say: told, in one line each, what was chosen without being asked for.
+
+    Raises:
+        ModelError: the model cannot be read, or not cut there.
+        ConfigError: a codec, task or target that cannot be used.
+        BackendError: the engine that makes the golden answer refuses a slice.
+    """
+    loaded = _loaded(model, shapes)
+    opened = load_task(task) if isinstance(task, str | Path) else task
+    plan = _plan(loaded, cut, opened, codec, codecs_by_tensor or {}, say)
+    backend: Backend = plugins.load("waistline.backends", _BACKEND).open_backend(BackendOptions())
+    return write_bundle(out, lambda folder: _build(folder, plan, backend), force=force)
+
+
+def _loaded(
+    model: str | Path | OnnxModel, shapes: Mapping[str, tuple[int, ...]] | None
+) -> OnnxModel:
+    if not isinstance(model, str | Path):
+        return model
+    from waistline.model.onnx_graph import load_model
+
+    return load_model(model, shapes)
+
+
+def _plan(
+    model: OnnxModel,
+    cut: str | int,
+    task: Task | None,
+    codec: str | None,
+    by_tensor: Mapping[str, str],
+    say: Callable[[str], None],
+) -> _Plan:
+    graph = model.graph
+    preprocess = None if task is None else task.preprocess
+    check_fit(graph, preprocess)
+    at_frame = _means_frame(graph, cut)
+    frontier = graph.frontiers[0] if at_frame else find_frontier(graph, cut)
+    x = 0 if at_frame else frontier.x
+    tensors: tuple[TensorSpec, ...] = ()
+    chosen: list[CodecSpec] = []
+    if at_frame:
+        tensors = (frame_tensor(graph.name, preprocess),)
+        chosen = [_frame_codec(codec, by_tensor, say)]
+    elif x < graph.last_x:
+        tensors = frontier.tensors
+        has_data = task is not None and preprocess is not None and task.has_data("calibration")
+        chosen = codecs.choose_codecs(tensors, codec, by_tensor, calibrated=has_data, say=say)
+    elif codec or by_tensor:
+        say("the last partition point sends the answer, so no codec is used")
+    answer = answer_spec(graph, task)
+    return _Plan(model, task, x, frontier, tensors, tuple(chosen), preprocess, answer)
+
+
+def _means_frame(graph: ModelGraph, cut: str | int) -> bool:
+    text = str(cut).strip()
+    named = {name for frontier in graph.frontiers for name in frontier.names}
+    return text == "0" or (text == FRAME and FRAME not in named)
+
+
+def _frame_codec(
+    codec: str | None, by_tensor: Mapping[str, str], say: Callable[[str], None]
+) -> CodecSpec:
+    unknown = [name for name in by_tensor if name != FRAME]
+    if unknown:
+        raise ConfigError(
+            f"--codec names {unknown[0]!r}, which does not cross this cut",
+            cause=f"at partition point 0 the waist is {FRAME!r}",
+            fix=f"use --codec '{by_tensor[unknown[0]]}'",
+        )
+    text = by_tensor.get(FRAME, codec)
+    if text is None:
+        say(f"codec {codecs.FRAME_CODEC}, the default for the sensor frame")
+    return parse_spec(check_frame_codec(text or codecs.FRAME_CODEC))
+
+
+def _build(folder: Path, plan: _Plan, backend: Backend) -> Manifest:
+    """Write slices and golden files into ``folder``."""
+    graph = plan.model.graph
+    stages = _write_slices(folder, plan)
+    uncoded = tuple(
+        WaistTensor(tensor, "raw|none") for tensor in plan.tensors
+    )  # the head runs before its codec is calibrated
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        model_name=graph.name,
+        model_sha256=graph.sha256,
+        partition_points=graph.last_x,
+        stages=stages,
+        cuts=(Cut(plan.x, plan.frontier.after if plan.x > 1 else "", uncoded),),
+        model_inputs=graph.inputs,
+        model_outputs=graph.outputs,
+        preprocess=plan.preprocess,
+        answer=plan.answer,
+        opsets=dict(graph.opsets),
+        golden=golden.EMPTY,
+        created_by=f"waistline {__version__}",
+    )
+    replace = msgspec.structs.replace
+    waist = _calibrated(Bundle(folder, manifest, _NO_ID), plan, backend)
+    manifest = replace(manifest, cuts=(replace(manifest.cuts[0], tensors=waist),))
+    frame = _golden_frame(plan)
+    made = golden.write_golden(folder, Bundle(folder, manifest, _NO_ID), backend, frame)
+    return replace(manifest, golden=made)
+
+
+def _write_slices(folder: Path, plan: _Plan) -> tuple[Stage, ...]:
+    from waistline.model import onnx_cut
+
+    graph = plan.model.graph
+    head, tail = onnx_cut.cut_model(plan.model, plan.frontier)
+    stages = []
+    waist = graph.inputs if plan.x <= 1 else plan.frontier.tensors
+    ends: list[tuple[Literal["head", "tail"], str, onnx.ModelProto | None, Specs, Specs]] = [
+        ("head", HEAD_FILE, head, graph.inputs, plan.frontier.tensors),
+        ("tail", TAIL_FILE, tail, waist, graph.outputs),
+    ]
+    for role, name, proto, inputs, outputs in ends:
+        if proto is None:
+            continue
+        if len(onnx_cut.save(proto, folder / name)) != 1:
+            raise ModelError(
+                f"the {role} is too large for a bundle",
+                cause="its weights are over 2 GB and would have to lie beside it",
+                fix="choose a cut with fewer weights on that side",
+            )
+        stages.append(Stage(role, stored_file(folder, name), "onnx", inputs, outputs))
+    return tuple(stages)
+
+
+def _calibrated(bundle: Bundle, plan: _Plan, backend: Backend) -> tuple[WaistTensor, ...]:
+    if not any(spec.needs_calibration for spec in plan.codecs):
+        return codecs.calibrated_waist(plan.tensors, plan.codecs, lambda position: ())
+    if plan.task is None or plan.preprocess is None:  # choose_codecs refused this
+        raise ConfigError("calibration needs a task with preprocessing and calibration data")
+    frames, preprocess = plan.task.data("calibration"), plan.preprocess
+    head = open_slice(backend, bundle, bundle.head)
+    try:
+        return codecs.calibrated_waist(
+            plan.tensors,
+            plan.codecs,
+            lambda position: codecs.HeadSamples(frames, preprocess, head, position),
+        )
+    finally:
+        if head is not None:
+            head.close()
+
+
+def _golden_frame(plan: _Plan) -> SensorFrame:
+    if plan.task is not None and plan.preprocess is not None:
+        for name in ("calibration", "selection"):
+            if plan.task.has_data(name):
+                return next(iter(plan.task.data(name)))
+    return golden.invented_frame(plan.model.graph.inputs, plan.preprocess)
