@@ -19,7 +19,7 @@ from waistline.bundle.store import Bundle, load_bundle
 from waistline.codec import native
 from waistline.codec.pack import unpack
 from waistline.codec.spec import parse_spec
-from waistline.codec.tensors import open_tensor_codec
+from waistline.codec.tensor_codec import open_tensor_codec
 from waistline.errors import VerificationFailed
 from waistline.stages import HeadStages, TailStages, open_slice
 from waistline.tensors import WaistTensor
