@@ -1,0 +1,219 @@
+"""One connection of one node: bytes to the session, the session's output to the socket.
+
+Everything here runs in the event loop and nothing waits for a tail. What a peer can make the edge
+hold is bounded: the parser by the bundle's sizes, requests by the session's in-flight limit, output
+by `Limits.unsent_bytes`, time by the session's timers and by `Limits.unread_s`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from waistline.errors import BadFrame, LinkClosed, LinkTimeout, VersionMismatch, WaistlineError
+from waistline.session.edge import EdgeSession
+from waistline.session.events import Broken, Event, Joined, Left, Requested
+from waistline.session.store import SessionStore
+
+from waistline_edge.stats import EdgeStats
+
+log = logging.getLogger("waistline_edge")
+
+READ_BYTES = 1 << 16
+LINGER_S = 1.0
+"""After the last word, how long the peer gets to read it: closing at once, with bytes of the peer
+unread, would reset the connection and take the word away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one connection may cost.
+
+    Attributes:
+        handshake_s: until a whole HELLO has come.
+        unread_s: how long the peer may leave a full send buffer unread.
+        unsent_bytes: output that may wait for the peer; over it the connection is cut.
+    """
+
+    handshake_s: float
+    unread_s: float
+    unsent_bytes: int
+
+
+class Connection:
+    """Owns one socket and its session until `run` returns.
+
+    Args:
+        store: the edge's sessions.
+        stats: what is counted.
+        limits: what this connection may cost.
+        request: called with every frame to run.
+    """
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        store: SessionStore,
+        stats: EdgeStats,
+        limits: Limits,
+        request: Callable[[Connection, Requested], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._reader = reader
+        self._writer = writer
+        self._stats = stats
+        self._limits = limits
+        self._request = request
+        self._timer: asyncio.TimerHandle | None = None
+        self._linger: asyncio.TimerHandle | None = None
+        self._closing = False
+        self.peer = _name(writer)
+        self.session = EdgeSession(
+            store,
+            now=self._loop.time(),
+            wake=self._woken,
+            handshake_timeout_s=limits.handshake_s,
+        )
+
+    async def run(self) -> None:
+        """Serve until either side ends it; never raises for what the peer does."""
+        try:
+            self._arm()
+            while data := await self._reader.read(READ_BYTES):
+                if self._closing:
+                    continue
+                self._stats.bytes_in += len(data)
+                self._handle(self.session.receive(data, self._loop.time()))
+                self.flush()
+                await self._wait_for_reader()
+        except TimeoutError:
+            self._reject("unread", f"read nothing for {self._limits.unread_s:g} s")
+        except OSError as error:
+            log.debug("%s: %s", self.peer, error)
+        finally:
+            self._end()
+
+    def pump(self) -> None:
+        """Let the session look at the clock, then send what it has."""
+        if not self._closing:
+            self._handle(self.session.on_time(self._loop.time()))
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the session's output without waiting; cut off a peer that does not read."""
+        if self._closing:
+            return
+        out = self.session.to_send()
+        size_bytes = sum(memoryview(part).nbytes for part in out)
+        waiting_bytes = self._writer.transport.get_write_buffer_size()
+        if out and size_bytes + waiting_bytes > self._limits.unsent_bytes:
+            self._reject("unread", f"left {waiting_bytes} bytes unread")
+            self.abort()
+            return
+        if out:
+            self._writer.writelines(out)
+            self._stats.bytes_out += size_bytes
+        if self.session.over:
+            self._close(says_something=bool(out) or waiting_bytes > 0)
+        else:
+            self._arm()
+
+    async def _wait_for_reader(self) -> None:
+        """Read no more from a peer that does not read; TimeoutError when that lasts."""
+        transport = self._writer.transport
+        if transport.get_write_buffer_size() > transport.get_write_buffer_limits()[1]:
+            async with asyncio.timeout(self._limits.unread_s):
+                await self._writer.drain()
+
+    def bye(self) -> None:
+        """The edge stops: say so and close."""
+        self.session.bye()
+        self.flush()
+
+    def abort(self) -> None:
+        """Close at once; `run` returns soon."""
+        self._closing = True
+        self._writer.transport.abort()
+
+    def _handle(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, Requested):
+                self._request(self, event)
+            elif isinstance(event, Joined):
+                self._stats.nodes += 1
+                log.info("node %s joined from %s", event.node_id, self.peer)
+            elif isinstance(event, Left):
+                log.info("node %s left", self.session.node_id)
+            elif isinstance(event, Broken):
+                self._reject(cause_of(event.error, joined=self.session.joined), str(event.error))
+
+    def _reject(self, cause: str, why: str) -> None:
+        self._stats.rejects[cause] += 1
+        who = f"node {self.session.node_id}" if self.session.joined else self.peer
+        log.warning("%s is cut off (%s): %s", who, cause, why)
+
+    def _close(self, *, says_something: bool) -> None:
+        """Finish writing; then the peer has `LINGER_S` to close, and what it sends is ignored."""
+        self._closing = True
+        transport = self._writer.transport
+        if not says_something or not transport.can_write_eof():
+            transport.close()
+        else:
+            transport.write_eof()
+        self._linger = self._loop.call_later(LINGER_S, transport.abort)
+
+    def _arm(self) -> None:
+        """Have `pump` called when the session wants it.
+
+        A timer that is early enough is kept: the deadline moves with every byte received.
+        """
+        due = self.session.next_timer()
+        if due is None:
+            return
+        if self._timer is not None:
+            if self._timer.when() <= due:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(due, self._on_timer)
+
+    def _woken(self) -> None:
+        self._loop.call_soon(self.pump)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.pump()
+
+    def _end(self) -> None:
+        self._closing = True
+        for handle in (self._timer, self._linger):
+            if handle is not None:
+                handle.cancel()
+        if self.session.joined:
+            self._stats.nodes -= 1
+        self.session.disconnected()
+        transport = self._writer.transport
+        transport.close()
+        if transport.get_write_buffer_size():
+            self._loop.call_later(LINGER_S, transport.abort)
+
+
+def cause_of(error: WaistlineError, *, joined: bool) -> str:
+    """One word for the metrics."""
+    if isinstance(error, BadFrame):
+        return "garbage"
+    if isinstance(error, VersionMismatch):
+        return "mismatch"
+    if isinstance(error, LinkTimeout):
+        return "silent" if joined else "handshake"
+    if isinstance(error, LinkClosed):
+        return "superseded"
+    return "refused"
+
+
+def _name(writer: asyncio.StreamWriter) -> str:
+    peer = writer.get_extra_info("peername")
+    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) and len(peer) >= 2 else "a local peer"
