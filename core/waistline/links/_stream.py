@@ -57,7 +57,8 @@ class SocketLink:
                     "nothing came from the other side", cause=f"waited {timeout_s} s"
                 ) from None
         if count == 0:
-            raise LinkClosed("the other side closed the connection")
+            side = "this" if self._aborted else "the other"
+            raise LinkClosed(f"{side} side closed the connection")
         return count
 
     def abort(self) -> None:

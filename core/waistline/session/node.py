@@ -258,7 +258,11 @@ class NodeSession:
         return events
 
     def finish(self, now: float) -> list[Event]:
-        """Say BYE and end what is left as ``dropped(shutdown)``."""
+        """Say BYE and end what is left as ``dropped(shutdown)``.
+
+        Write what `to_send` still has, then wait a moment for the edge to close: a slow link may
+        hold the BYE, and aborting it would lose that.
+        """
         if self._is_open():
             self._control += self._message(MessageType.BYE)
         return self._close("the node was stopped", now)
