@@ -24,7 +24,7 @@ from waistline.errors import CodecError, ConfigError, NonFinite
 from waistline.tensors import StaticRanges, TensorSpec
 
 _RESERVOIR = 1 << 21
-_PER_CHANNEL = (1 << 10, 1 << 16)
+_PER_CHANNEL = (1 << 10, 1 << 20)
 """Fewest and most values kept of a channel."""
 _SEED = 20231
 

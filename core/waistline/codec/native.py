@@ -1,20 +1,183 @@
-"""The compiled codec, if there is one; placeholder for the ctypes binding."""
+"""The compiled codec, core/c, loaded with ctypes; no Python headers, one library for all versions.
+
+``WAISTLINE_CODEC=numpy`` in the environment leaves it out. ctypes releases the interpreter lock
+during a call, so other threads run while a tensor is coded.
+"""
 
 from __future__ import annotations
 
-from waistline.codec.quantizers import Kernels, NumpyKernels
+import ctypes
+import functools
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from waistline.codec.pack import Codes
+from waistline.codec.quantizers import Floats, Kernels, Map, NumpyKernels
+from waistline.errors import ConfigError
+
+LIBRARY = Path(__file__).with_name("_waist.so")
+VERSION = 1
+"""WAIST_VERSION of the sources this binding was written for."""
+_CHOICE = "WAISTLINE_CODEC"
+_NONFINITE = 1
+
+
+class _Shape(ctypes.Structure):
+    _fields_ = (
+        ("outer", ctypes.c_size_t),
+        ("channels", ctypes.c_size_t),
+        ("inner", ctypes.c_size_t),
+    )
+
+
+class _Map(ctypes.Structure):
+    _fields_ = (
+        ("channels", ctypes.c_size_t),
+        ("bits", ctypes.c_uint32),
+        ("scaled", ctypes.c_uint32),
+        ("rounding", ctypes.c_float),
+        ("top", ctypes.c_float),
+        ("pre", ctypes.c_void_p),
+        ("base", ctypes.c_void_p),
+        ("gain", ctypes.c_void_p),
+        ("origin", ctypes.c_void_p),
+        ("step", ctypes.c_void_p),
+        ("post", ctypes.c_void_p),
+        ("ceiling", ctypes.c_void_p),
+    )
+
+
+_POINTER, _SIZE, _BITS = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint32
+_PROTOTYPES: dict[str, tuple[Any, ...]] = {
+    "waist_minmax": (_POINTER, _Shape, _POINTER, _POINTER),
+    "waist_encode": (_POINTER, _Shape, ctypes.POINTER(_Map), ctypes.c_int, _POINTER),
+    "waist_decode": (_POINTER, _Shape, ctypes.POINTER(_Map), _POINTER),
+    "waist_q2_encode": (_POINTER, _SIZE, ctypes.c_int, _POINTER, _POINTER),
+    "waist_q2_decode": (_POINTER, _SIZE, _POINTER, _POINTER),
+    "waist_table_encode": (_POINTER, _SIZE, _POINTER, _BITS, _POINTER),
+    "waist_table_decode": (_POINTER, _SIZE, _POINTER, _BITS, _POINTER),
+}
 
 
 def available() -> bool:
-    """Whether the compiled codec can be used."""
-    return False
+    """Whether the compiled codec is used."""
+    return not reason()
 
 
 def reason() -> str:
-    """Why it cannot; "" if it can."""
-    return "not compiled yet"
+    """Why it is not, for people; "" if it is.
+
+    Raises:
+        ConfigError: the environment variable holds something else than ``c`` or ``numpy``.
+    """
+    choice = os.environ.get(_CHOICE, "")
+    if choice not in {"", "c", "numpy"}:
+        raise ConfigError(
+            f"{_CHOICE}={choice!r} is not a codec implementation",
+            cause="known: c, numpy",
+            fix=f"unset {_CHOICE}",
+        )
+    if choice == "numpy":
+        return f"{_CHOICE}=numpy is set"
+    found = _load()
+    return found if isinstance(found, str) else ""
 
 
 def kernels() -> Kernels:
-    """The compiled kernels, or the NumPy reference without them."""
-    return NumpyKernels()
+    """The compiled kernels, or the NumPy reference where there are none.
+
+    Raises:
+        ConfigError: ``WAISTLINE_CODEC=c`` asks for compiled kernels and there are none.
+    """
+    why_not = reason()
+    if why_not and os.environ.get(_CHOICE) == "c":
+        raise ConfigError(
+            "the compiled codec is not available",
+            cause=why_not,
+            fix="install a C compiler, then: pip install --force-reinstall --no-deps waistline",
+        )
+    library = _load()
+    return NumpyKernels() if why_not or isinstance(library, str) else CKernels(library)
+
+
+@functools.cache
+def _load() -> ctypes.CDLL | str:
+    """The library, or why there is none."""
+    if not LIBRARY.exists():
+        return "the package was installed without a C compiler"
+    try:
+        library = ctypes.CDLL(str(LIBRARY))
+        library.waist_version.restype = ctypes.c_uint32
+        version = library.waist_version()
+        if version != VERSION:
+            return f"{LIBRARY.name} is version {version}, not {VERSION}: install the package again"
+        for name, arguments in _PROTOTYPES.items():
+            function = getattr(library, name)
+            function.argtypes = arguments
+            function.restype = ctypes.c_int
+        library.waist_q2_decode.restype = None
+    except (OSError, AttributeError) as error:
+        return f"{LIBRARY.name} does not load: {error}"
+    return library
+
+
+class CKernels:
+    """`waistline.codec.quantizers.Kernels` in C; each array must be C-contiguous."""
+
+    name: Literal["c", "numpy"] = "c"
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._c = library
+
+    def minmax(self, x: Floats) -> tuple[Floats, Floats] | None:
+        lo, hi = np.empty(x.shape[1], np.float32), np.empty(x.shape[1], np.float32)
+        if self._c.waist_minmax(_at(x), _Shape(*x.shape), _at(lo), _at(hi)):
+            return None
+        return lo, hi
+
+    def encode(self, x: Floats, grid: Map, out: Codes, *, check: bool) -> bool:
+        status: int = self._c.waist_encode(_at(x), _Shape(*x.shape), _map(grid), check, _at(out))
+        return status != _NONFINITE
+
+    def decode(self, packed: Codes, grid: Map, out: Floats) -> None:
+        self._c.waist_decode(_at(packed), _Shape(*out.shape), _map(grid), _at(out))
+
+    def encode_q2(self, x: Floats, conditional: bool, out: Codes) -> Floats | None:
+        values = np.empty(2, np.float32)
+        if self._c.waist_q2_encode(_at(x), x.size, conditional, _at(values), _at(out)):
+            return None
+        return values
+
+    def decode_q2(self, packed: Codes, values: Floats, out: Floats) -> None:
+        self._c.waist_q2_decode(_at(packed), out.size, _at(values), _at(out))
+
+    def encode_table(self, q: Codes, table: Codes, bits: int, out: Codes) -> None:
+        self._c.waist_table_encode(_at(q), q.size, _at(table), bits, _at(out))
+
+    def decode_table(self, packed: Codes, table: Codes, bits: int, out: Codes) -> None:
+        self._c.waist_table_decode(_at(packed), out.size, _at(table), bits, _at(out))
+
+
+def _at(array: NDArray[Any]) -> int:
+    """Address of the first element; the caller keeps the array alive over the call."""
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+def _map(grid: Map) -> _Map:
+    """The C struct of ``grid``, whose arrays it borrows."""
+    return _Map(
+        grid.base.size,
+        grid.bits,
+        grid.scaled,
+        grid.rounding,
+        grid.top,
+        *map(
+            _at,
+            (grid.pre, grid.base, grid.gain, grid.origin, grid.step, grid.post, grid.hi),
+        ),
+    )
