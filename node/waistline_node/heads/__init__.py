@@ -1,0 +1,1 @@
+"""What runs the head, one file each; see `base` for the contract."""

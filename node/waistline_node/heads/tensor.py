@@ -1,0 +1,67 @@
+"""A head that runs on this machine, by one of the backends of core."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from waistline import plugins
+from waistline.backends.base import BackendOptions, Slice
+from waistline.bundle.store import Bundle
+from waistline.codec.waist import EncodedWaist
+from waistline.errors import ConfigError
+from waistline.frame import SensorFrame
+from waistline.stages import HeadStages, open_slice
+
+from waistline_node.heads.base import HeadChoice, StageTimes, Waist
+
+BACKENDS = "waistline.backends"
+
+
+class TensorHead:
+    def __init__(self, bundle: Bundle, slice_: Slice | None) -> None:
+        self._stages = HeadStages(bundle, slice_)
+        self._slice = slice_
+
+    def preprocess(self, frame: SensorFrame) -> Sequence[np.ndarray]:
+        return self._stages.preprocess(frame)
+
+    def head(self, inputs: Sequence[np.ndarray]) -> Waist:
+        return self._stages.head(inputs)
+
+    def encode(self, waist: Waist | EncodedWaist) -> EncodedWaist:
+        return waist if isinstance(waist, EncodedWaist) else self._stages.encode(waist)
+
+    def run(self, frame: SensorFrame) -> tuple[EncodedWaist, StageTimes]:
+        clock = time.monotonic_ns
+        start = clock()
+        inputs = self.preprocess(frame)
+        preprocessed = clock()
+        waist = self.head(inputs)
+        headed = clock()
+        encoded = self.encode(waist)
+        times = StageTimes(preprocessed - start, headed - preprocessed, clock() - headed)
+        return encoded, times
+
+    def info(self) -> dict[str, str]:
+        engine = self._slice.info() if self._slice else {"engine": "none"}
+        return {**engine, "codec": self._stages.codec_implementation}
+
+    def close(self) -> None:
+        if self._slice:
+            self._slice.close()
+
+
+def open_head(bundle: Bundle, choice: HeadChoice) -> TensorHead:
+    """At x = 0 and x = 1 the bundle has no head: no backend is loaded."""
+    if bundle.head is None:
+        return TensorHead(bundle, None)
+    hints = dict(bundle.head.hints.get(choice.backend, {}))
+    hinted = hints.pop("threads", "1")
+    if not hinted.isdecimal():
+        raise ConfigError(f"the bundle hints {hinted!r} threads", fix="give --threads N")
+    threads = int(hinted) if choice.threads is None else choice.threads
+    options = BackendOptions(threads=threads, extra=hints)
+    backend = plugins.load(BACKENDS, choice.backend).open_backend(options)
+    return TensorHead(bundle, open_slice(backend, bundle, bundle.head))

@@ -1,0 +1,217 @@
+"""``python -m waistline_node``: the node as a program, for people and for a service manager.
+
+Standard output carries two JSON lines: one when the node is ready, one when it is done. Everything
+for people goes to standard error. SIGTERM and SIGINT end the run with an outcome for every frame.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import secrets
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from waistline import __version__, endpoints
+from waistline.bundle.store import Bundle, load_bundle
+from waistline.errors import ConfigError, WaistlineError
+from waistline.session.node import NodeSession
+
+from waistline_node.heads.base import Head, HeadChoice, open_head
+from waistline_node.records import RecordWriter
+from waistline_node.runtime import NodeRuntime, Pace
+from waistline_node.sources.base import Source, SourceOptions, open_source
+from waistline_node.summary import Summary
+from waistline_node.uplink import CONNECT_S
+
+INTERRUPTED = 130
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m waistline_node",
+        description="Run the head of a bundle on frames of a source; send the waist to an edge.",
+    )
+    add = made.add_argument
+    add("bundle", type=Path, metavar="BUNDLE", help="folder written by 'waistline split'")
+    add("--source", required=True, metavar="DIR|FILE.npz", help="where frames come from")
+    add("--edge", required=True, metavar="ENDPOINT", help="for example tcp://127.0.0.1:7571")
+    add("--backend", default="onnxruntime", metavar="NAME", help="what runs the head")
+    add("--threads", type=_count, metavar="N", help="inside one run of the head")
+    add("--records", type=Path, metavar="FILE.csv", help="write one line a frame to a new file")
+    add("--count", type=_count, metavar="N", help="end after N frames")
+    add("--loop", action="store_true", help="begin the source again at its end")
+    add("--rate", type=_positive, metavar="HZ", help="frames a second; what is late is dropped")
+    add("--queue", type=_count, default=1, metavar="N", help="frames that may wait (default 1)")
+    add("--max-in-flight", type=_count, default=4, metavar="N", help="unanswered frames (4)")
+    add("--budget-s", type=_positive, default=5.0, metavar="S", help="age limit of a frame (5)")
+    add("--sequential", action="store_true", help="one frame at a time, no overlap")
+    add("--node-id", metavar="NAME", help="how the edge knows this node (default: random)")
+    add("--pin", type=int, metavar="CPU", help="run on this processor only")
+    add("--insecure", action="store_true", help="allow plain bytes over a network")
+    add("-v", "--verbose", action="store_true", help="show where an error was raised")
+    add("--version", action="version", version=f"waistline {__version__}")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; returns its exit code."""
+    chosen = parser().parse_args(arguments)
+    try:
+        return _run(chosen)
+    except WaistlineError as error:
+        _show(error, verbose=chosen.verbose)
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever started this node has stopped reading; Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    if chosen.pin is not None:
+        _pin(chosen.pin)
+    chosen.node_id = chosen.node_id or f"node-{secrets.token_hex(6)}"
+    bundle = load_bundle(chosen.bundle)
+    session = make_session(bundle, chosen)
+    source = open_source(chosen.source, source_options(bundle, chosen.count, chosen.loop))
+    head = open_head(bundle, HeadChoice(chosen.backend, chosen.threads))
+    writer = RecordWriter(chosen.records) if chosen.records else None
+    runtime = NodeRuntime(
+        bundle,
+        head,
+        source,
+        session,
+        lambda: endpoints.connect(chosen.edge, CONNECT_S, insecure=chosen.insecure),
+        pace=Pace(chosen.rate, chosen.queue, chosen.sequential),
+        on_record=writer.add if writer else lambda record: None,
+        on_idle=writer.flush if writer else lambda: None,
+        say=_say,
+    )
+    caught: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        caught.append(number)
+        runtime.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    _say_json(_ready(chosen, bundle, session, head, source))
+    notify("READY=1")
+    summary = runtime.run()
+    notify("STOPPING=1")
+    source.close()
+    head.close()
+    if writer:
+        writer.close()
+        summary.unrecorded = summary.frames - writer.written
+    return _end(summary, caught, verbose=chosen.verbose)
+
+
+def _end(summary: Summary, caught: Sequence[int], *, verbose: bool) -> int:
+    stopped = [signal.Signals(number).name for number in caught]
+    _say_json({"summary": "waistline-node", **summary.as_json(), "signals": stopped})
+    error = summary.error if caught else summary.verdict()
+    if error is not None:
+        _show(error, verbose=verbose)
+        return error.exit_code
+    return INTERRUPTED if signal.SIGINT in caught else 0
+
+
+def make_session(bundle: Bundle, chosen: argparse.Namespace) -> NodeSession:
+    """The session of a node that runs ``bundle``."""
+    codec, answer_bytes = bundle.waist_codec(), bundle.answer_kind.max_bytes
+    return NodeSession(
+        node_id=chosen.node_id,
+        session_id=random.SystemRandom().getrandbits(32),
+        bundle_id=bundle.id,
+        max_payload_bytes=codec.max_payload_bytes if codec else answer_bytes,
+        max_answer_bytes=answer_bytes,
+        queue_limit=chosen.queue,
+        max_in_flight=chosen.max_in_flight,
+        budget_s=chosen.budget_s,
+        software=f"waistline {__version__}",
+    )
+
+
+def source_options(bundle: Bundle, count: int | None = None, loop: bool = False) -> SourceOptions:
+    """What a source must yield for ``bundle``."""
+    manifest = bundle.manifest
+    image = manifest.preprocess is not None
+    return SourceOptions(manifest.golden.frame_tensors, image, count, loop)
+
+
+def notify(state: str) -> None:
+    """Tell systemd (Type=notify); without it there is no NOTIFY_SOCKET and nothing happens."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.sendto(state.encode(), address)
+
+
+def _ready(
+    chosen: argparse.Namespace, bundle: Bundle, session: NodeSession, head: Head, source: Source
+) -> dict[str, Any]:
+    return {
+        "ready": "waistline-node",
+        "bundle": bundle.id,
+        "partition_point": bundle.cut.partition_point,
+        "edge": chosen.edge,
+        "source": chosen.source,
+        "frames": getattr(source, "total", None),
+        "node_id": chosen.node_id,
+        "session": session.session_id,
+        "head": head.info(),
+        "pid": os.getpid(),
+    }
+
+
+def _pin(cpu: int) -> None:
+    try:
+        os.sched_setaffinity(0, {cpu})
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"this node cannot run on processor {cpu}",
+            cause=f"it may use {sorted(os.sched_getaffinity(0))}",
+            fix="give one of those to --pin",
+        ) from error
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"node: {text}\n")
+    sys.stderr.flush()
+
+
+def _say_json(what: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(what) + "\n")
+    sys.stdout.flush()
+
+
+def _show(error: WaistlineError, *, verbose: bool) -> None:
+    if verbose:
+        traceback.print_exception(error)
+    print("\n".join(error.lines()), file=sys.stderr)
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0.0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value

@@ -1,0 +1,1 @@
+"""Where frames come from, one file each; see `base` for the contract."""

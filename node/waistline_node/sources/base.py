@@ -1,0 +1,143 @@
+"""The source contract: frames one after the other, checked against what the bundle takes.
+
+A source module exports ``open_source(text: str, options: SourceOptions) -> Source``. Files are
+hostile: sizes are checked before anything is allocated, and nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from waistline import plugins
+from waistline.errors import ConfigError
+from waistline.frame import SensorFrame
+from waistline.tensors import TensorSpec
+
+PACKAGE = "waistline_node.sources"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """What the bundle takes, and how much of the source is wanted.
+
+    Attributes:
+        frame: type and shape of each array of a frame: one uint8 (H, W, C) for an image task, else
+            the model's inputs.
+        image: whether frames are images that the task preprocesses.
+        count: end after so many frames; None: at the end of the source.
+        loop: begin again at the end of the source.
+    """
+
+    frame: tuple[TensorSpec, ...]
+    image: bool
+    count: int | None = None
+    loop: bool = False
+
+
+class Source(Protocol):
+    """Frames in order. One thread reads."""
+
+    @property
+    def live(self) -> bool:
+        """Frames keep coming whether they are taken or not (a camera); a file waits."""
+        ...
+
+    def read(self) -> SensorFrame | None:
+        """The next frame, None after the last one.
+
+        Raises:
+            UnreadableFrame: this one cannot be had; the next call goes on with the one after it.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class UnreadableFrame(ConfigError):
+    """One frame of a source is damaged or does not fit the bundle; the source goes on.
+
+    Attributes:
+        index: of the frame.
+        name: file name or index, for people.
+    """
+
+    def __init__(self, index: int, name: str, error: ConfigError) -> None:
+        super().__init__(error.what, cause=error.cause, fix=error.fix)
+        self.index = index
+        self.name = name
+
+
+class IndexedSource:
+    """A source whose frames can be read by position; waits to be read.
+
+    Args:
+        length: frames in one pass, at least 1.
+        read_at: (position, running index) to a frame; raises ConfigError for a bad one.
+        name_of: position to a name for people.
+        options: how many frames are wanted.
+    """
+
+    live = False
+
+    def __init__(
+        self,
+        length: int,
+        read_at: Callable[[int, int], SensorFrame],
+        name_of: Callable[[int], str],
+        options: SourceOptions,
+    ) -> None:
+        self.length = length
+        self._read_at = read_at
+        self._name_of = name_of
+        self._end = options.count
+        if not options.loop:
+            self._end = length if options.count is None else min(length, options.count)
+        self._index = 0
+
+    @property
+    def total(self) -> int | None:
+        """Frames that will be read; None: no end."""
+        return self._end
+
+    def read(self) -> SensorFrame | None:
+        if self._end is not None and self._index >= self._end:
+            return None
+        index, position = self._index, self._index % self.length
+        self._index += 1
+        try:
+            return self._read_at(position, index)
+        except ConfigError as error:
+            raise UnreadableFrame(index, self._name_of(position), error) from error
+
+    def close(self) -> None:
+        """Nothing is held open between reads."""
+
+
+def open_source(text: str, options: SourceOptions) -> Source:
+    """Open ``DIR``, ``FILE.npz`` or ``KIND:REST``, where KIND is a module of this package.
+
+    Raises:
+        ConfigError: there is no such source, it is empty, or its frames do not fit the bundle.
+    """
+    kind, colon, rest = text.partition(":")
+    if not (colon and kind in plugins.names(PACKAGE)):
+        kind, rest = _kind_of(text), text
+    source: Source = plugins.load(PACKAGE, kind).open_source(rest, options)
+    return source
+
+
+def _kind_of(text: str) -> str:
+    path = Path(text)
+    if path.is_dir():
+        return "folder"
+    if path.is_file() and path.suffix == ".npz":
+        return "npz"
+    kinds = ", ".join(plugins.names(PACKAGE))
+    raise ConfigError(
+        f"{text} is not a source of frames",
+        cause="it is no .npz file" if path.exists() else "there is no such file or folder",
+        fix=f"give a folder of images, a .npz file, or KIND:.. with KIND one of {kinds}",
+    )

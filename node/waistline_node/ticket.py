@@ -1,0 +1,95 @@
+"""What a node knows about a frame between reading it and its outcome."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+from waistline.codec.waist import EncodedWaist
+from waistline.frame import Outcome
+
+from waistline_node.records import FrameRecord
+
+_NS = 1e-9
+
+
+@dataclass(slots=True)
+class Ticket:
+    """One frame's times in monotonic nanoseconds; filled in by the stages as it passes."""
+
+    index: int = 0
+    name: str = ""
+    label: str = ""
+    started_ns: int = field(default_factory=time.monotonic_ns)
+    source_ns: int = 0
+    preprocess_ns: int = 0
+    head_ns: int = 0
+    encode_ns: int = 0
+    submitted_ns: int = 0
+    waist_bytes: int = 0
+    raw_len: int = 0
+    payload: bytes = b""
+    """Kept at x = N only, where it is the answer."""
+    _done: threading.Event | None = None
+
+    def read(self, index: int, name: str, label: object = None) -> None:
+        """The source gave the frame, just now."""
+        self.source_ns = time.monotonic_ns() - self.started_ns
+        self.index, self.name = index, name
+        self.label = "" if label is None else str(label)
+
+    def submitted(self, encoded: EncodedWaist, *, keep: bool) -> None:
+        """The session takes over, just now."""
+        self.submitted_ns = time.monotonic_ns()
+        self.waist_bytes, self.raw_len = len(encoded.payload), encoded.raw_len
+        if keep:
+            self.payload = encoded.payload
+
+    def wait_on(self) -> None:
+        """Somebody is going to `wait`."""
+        self._done = threading.Event()
+
+    def wait(self) -> None:
+        """Until the frame has ended."""
+        if self._done is not None:
+            self._done.wait()
+
+    def ended(self) -> None:
+        if self._done is not None:
+            self._done.set()
+
+    def record(self, outcome: Outcome, answer: bytes) -> FrameRecord:
+        """The frame's record, ended just now.
+
+        What lies between reading and submitting and was not spent in a stage was spent waiting.
+        """
+        now_ns = time.monotonic_ns()
+        worked_ns = self.source_ns + self.preprocess_ns + self.head_ns + self.encode_ns
+        on_node_ns = (self.submitted_ns or now_ns) - self.started_ns
+        edge = outcome.edge
+        return FrameRecord(
+            index=self.index,
+            name=self.name,
+            label=self.label,
+            seq=outcome.seq,
+            outcome=outcome.kind.value,
+            reason=outcome.reason,
+            started_s=self.started_ns * _NS,
+            latency_s=(now_ns - self.started_ns) * _NS,
+            source_s=self.source_ns * _NS,
+            preprocess_s=self.preprocess_ns * _NS,
+            head_s=self.head_ns * _NS,
+            encode_s=self.encode_ns * _NS,
+            node_queue_s=max(0, on_node_ns - worked_ns) * _NS + outcome.node_queue_s,
+            transit_s=outcome.transit_s,
+            queue_s=edge.queue_s,
+            decode_s=edge.decode_s,
+            edge_preprocess_s=edge.preprocess_s,
+            tail_s=edge.tail_s,
+            postprocess_s=edge.postprocess_s,
+            waist_bytes=self.waist_bytes,
+            raw_len=self.raw_len,
+            answer=answer,
+            detail=outcome.detail,
+        )
