@@ -1,0 +1,202 @@
+"""``bench.toml``: what is on the desk, and where each setting came from.
+
+Order of precedence: flag, environment, bench file, default. A key ``link.profile`` is read from the
+environment as ``WAISTLINE_LINK_PROFILE``. Unknown keys are errors, because a mistyped key would
+silently measure something else.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from waistline.errors import ConfigError
+
+FILE_NAME = "bench.toml"
+ENVIRONMENT_PREFIX = "WAISTLINE_"
+FLAG, ENVIRONMENT, FILE, DEFAULT = "flag", "environment", "bench file", "default"
+_MAX_BENCH_BYTES = 1 << 20
+
+
+class NodeBench(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The device that runs the head.
+
+    Attributes:
+        backend: inference engine.
+        threads: of the engine, inside one head; 0 lets the engine decide.
+    """
+
+    backend: str = "onnxruntime"
+    threads: int = 1
+
+
+class EdgeBench(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The machine that runs the tail.
+
+    Attributes:
+        endpoint: where the edge listens and nodes find it.
+        backend: inference engine.
+        threads: of the engine, inside one tail; 0 lets the engine decide.
+        workers: tails that run at once.
+    """
+
+    endpoint: str = "tcp://127.0.0.1:7571"
+    backend: str = "onnxruntime"
+    threads: int = 1
+    workers: int = 1
+
+
+class LinkBench(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What lies between them.
+
+    Attributes:
+        profile: row of the protocol table that emulation follows, "" for the link as it is.
+    """
+
+    profile: str = ""
+
+
+class Bench(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything on the desk. Meters and boards join with the work that uses them."""
+
+    node: NodeBench = NodeBench()
+    edge: EdgeBench = EdgeBench()
+    link: LinkBench = LinkBench()
+
+
+class ResolvedBench(msgspec.Struct, frozen=True):
+    """A bench with the origin of every key; stored with each run.
+
+    Attributes:
+        bench: the settings in force.
+        origins: ``link.profile`` to flag, environment, bench file or default.
+        file: the bench file that was read, "" when there was none.
+    """
+
+    bench: Bench
+    origins: dict[str, str]
+    file: str = ""
+
+
+def keys() -> Iterator[tuple[str, str, type]]:
+    """(section, key, type) of every setting."""
+    for section in msgspec.structs.fields(Bench):
+        for field in msgspec.structs.fields(section.type):
+            yield section.name, field.name, field.type
+
+
+def resolve(
+    path: str | Path | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, Any] | None = None,
+) -> ResolvedBench:
+    """The settings in force.
+
+    Args:
+        path: the bench file; None: there is none.
+        environment: usually ``os.environ``; variables of other commands are left alone.
+        flags: ``link.profile`` to its value; None means that the flag was not given.
+
+    Raises:
+        ConfigError: the file is missing or not TOML, a key is unknown, a value of the wrong type.
+    """
+    table = _read(Path(path)) if path else {}
+    sections: dict[str, dict[str, Any]] = {}
+    origins: dict[str, str] = {}
+    given = {key: value for key, value in (flags or {}).items() if value is not None}
+    for section, key, kind in keys():
+        name = f"{section}.{key}"
+        variable = ENVIRONMENT_PREFIX + f"{section}_{key}".upper()
+        values = sections.setdefault(section, {})
+        if name in given:
+            values[key], origins[name] = given.pop(name), FLAG
+        elif (environment or {}).get(variable):
+            values[key] = _from_text(variable, (environment or {})[variable], kind)
+            origins[name] = ENVIRONMENT
+        elif key in table.get(section, {}):
+            values[key], origins[name] = table[section][key], FILE
+        else:
+            origins[name] = DEFAULT
+    if given:
+        raise KeyError(f"not a setting of a bench: {sorted(given)}")
+    return ResolvedBench(_checked(sections, path), origins, str(path or ""))
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(_MAX_BENCH_BYTES + 1)
+        if len(text) > _MAX_BENCH_BYTES:
+            raise _bad(path, f"it is over {_MAX_BENCH_BYTES} bytes")
+        table = tomllib.loads(text.decode())
+    except OSError as error:
+        raise _bad(path, error.strerror or str(error)) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise _bad(path, str(error)) from error
+    _check_names(path, table)
+    _checked(table, path)  # also of keys that a flag or the environment overrides
+    return table
+
+
+def _check_names(path: Path, table: dict[str, Any]) -> None:
+    known: dict[str, list[str]] = {}
+    for section, key, _ in keys():
+        known.setdefault(section, []).append(key)
+    for section, content in table.items():
+        if section not in known:
+            raise _unknown(path, section, list(known), f"sections: {', '.join(known)}")
+        if not isinstance(content, dict):
+            raise _bad(path, f"{section!r} is a section: write [{section}] and its keys below")
+        for key in content:
+            if key not in known[section]:
+                names = [f"{section}.{name}" for name in known[section]]
+                raise _unknown(path, f"{section}.{key}", names, f"known: {', '.join(names)}")
+
+
+def _checked(sections: Mapping[str, Any], path: str | Path | None) -> Bench:
+    try:
+        bench = msgspec.convert(sections, Bench, strict=True)
+    except msgspec.ValidationError as error:
+        raise _bad(path, str(error)) from error
+    least = {"node.threads": 0, "edge.threads": 0, "edge.workers": 1}
+    for name, limit in least.items():
+        section, key = name.split(".")
+        if (value := getattr(getattr(bench, section), key)) < limit:
+            raise _bad(path, f"{name} = {value} is below {limit}")
+    return bench
+
+
+def _from_text(variable: str, text: str, kind: type) -> Any:
+    if kind is not int:
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(
+            f"{variable} cannot be used",
+            cause=f"{text!r} is not a whole number",
+            fix=f"unset {variable}, or give it a whole number",
+        ) from None
+
+
+def _unknown(path: Path, name: str, known: list[str], cause: str) -> ConfigError:
+    near = difflib.get_close_matches(name, known, n=2)
+    return ConfigError(
+        f"{path} has an unknown key {name!r}",
+        cause=cause,
+        fix=f"write {' or '.join(map(repr, near))}" if near else f"remove {name!r}",
+    )
+
+
+def _bad(path: str | Path | None, cause: str) -> ConfigError:
+    return ConfigError(
+        f"bench file {path} cannot be used" if path else "the bench settings cannot be used",
+        cause=cause,
+        fix="see bench.example.toml for one that works",
+    )
