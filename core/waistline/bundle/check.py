@@ -86,6 +86,7 @@ def _check_tensors(manifest: Manifest) -> None:
     groups = [waist, manifest.model_inputs, manifest.model_outputs, manifest.golden.frame_tensors]
     for stage in manifest.stages:
         groups += [stage.inputs, stage.outputs]
+        _need(bool(stage.inputs and stage.outputs), f"the {stage.role} has no in- or output")
     for group in groups:
         _need(len(group) <= MAX_WAIST_TENSORS, f"{len(group)} tensors side by side")
         _need(len({tensor.name for tensor in group}) == len(group), "a tensor is named twice")

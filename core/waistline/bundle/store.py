@@ -5,6 +5,7 @@ What lies on disk is hostile until `load_bundle` has returned. Nothing in it is 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -327,18 +328,24 @@ def _check_target(target: Path, force: bool) -> None:
 
 def _swap(new: Path, target: Path) -> None:
     """Put ``new`` at ``target``; an old bundle there stays whole until the new one is in place."""
-    if target.exists():
-        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+    if not target.exists():
+        new.rename(target)
+        _sync(target.parent)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+    try:
         target.rename(aside / target.name)
         try:
             new.rename(target)
         except OSError:
             (aside / target.name).rename(target)
             raise
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-    else:
-        new.rename(target)
+    except OSError:
+        # Not rmtree: should even the way back fail, the old bundle is still in there.
+        with contextlib.suppress(OSError):
+            aside.rmdir()
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
     _sync(target.parent)
 
 

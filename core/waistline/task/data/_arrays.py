@@ -6,6 +6,7 @@ import math
 import zipfile
 import zlib
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO
 
 import numpy as np
@@ -56,7 +57,8 @@ class NpzReader:
                 return self._array(name, stream)
         except (
             *(OSError, ValueError, EOFError, RuntimeError, NotImplementedError),
-            *(zipfile.BadZipFile, zlib.error),
+            # numpy parses the header as Python text and lets its errors through.
+            *(zipfile.BadZipFile, zlib.error, SyntaxError, TokenError, MemoryError),
         ) as error:
             raise self._bad(
                 f"array {name!r}: {error}", "write it again with numpy.savez"
@@ -74,7 +76,7 @@ class NpzReader:
         size = math.prod(shape) * dtype.itemsize
         if dtype.hasobject or fortran:
             raise ValueError("it holds Python objects or is in Fortran order")
-        if size > MAX_ARRAY_BYTES:
+        if size > MAX_ARRAY_BYTES or min(shape, default=0) < 0:
             raise ValueError(f"it claims {size} bytes, the limit is {MAX_ARRAY_BYTES}")
         data = stream.read(size)
         if len(data) != size or stream.read(1):
