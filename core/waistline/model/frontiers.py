@@ -139,7 +139,7 @@ def _check_known(graph: ModelGraph, name: str, tensors: set[str]) -> None:
 def _not_listed(graph: ModelGraph, wanted: Sequence[str]) -> ModelError:
     what = f"{','.join(wanted)} is not a cut of {graph.name}"
     missing, needed = _walk_back(graph, wanted)
-    nearest = _nearest(graph, {*wanted, *missing})
+    nearest = _nearest(graph, {*(name for name in wanted if name in needed), *missing})
     fix = f"the nearest is --cut {','.join(nearest.names)} (x = {nearest.x})"
     if missing:
         verb = "is" if len(missing) == 1 else "are"

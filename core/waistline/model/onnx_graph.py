@@ -171,8 +171,12 @@ def _name_nodes(graph: onnx.GraphProto) -> None:
 
 
 def _check(proto: onnx.ModelProto, path: Path) -> None:
+    thin = skeleton(proto)
+    for value in thin.graph.output:
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()  # it may be left to inference
     try:
-        onnx.checker.check_model(skeleton(proto))
+        onnx.checker.check_model(thin)
     except (onnx.checker.ValidationError, ValueError) as error:
         raise ModelError(
             f"{path.name} is not a valid ONNX model",
@@ -184,14 +188,7 @@ def _check(proto: onnx.ModelProto, path: Path) -> None:
 def _infer(proto: onnx.ModelProto, path: Path) -> None:
     """Fill value infos and output shapes in place; fold shape computations that became fixed."""
     for _ in range(2):  # folded shapes let a Reshape after them be inferred
-        try:
-            inferred = onnx.shape_inference.infer_shapes(skeleton(proto), data_prop=True)
-        except (onnx.shape_inference.InferenceError, RuntimeError) as error:
-            raise ModelError(
-                f"the shapes of {path.name} do not fit together",
-                cause=" ".join(str(error).split()),
-                fix="check --shape, or export the model again",
-            ) from error
+        inferred = _inferred(skeleton(proto), path)
         for field in ("value_info", "output"):
             proto.graph.ClearField(field)
             getattr(proto.graph, field).extend(getattr(inferred.graph, field))
@@ -203,6 +200,25 @@ def _infer(proto: onnx.ModelProto, path: Path) -> None:
         known = {name: shape for name, shape in shapes.items() if shape is not None}
         if not fold_shape_nodes(proto.graph, known):
             return
+
+
+def _inferred(thin: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    infer = onnx.shape_inference.infer_shapes
+    try:
+        return infer(thin, strict_mode=True, data_prop=True)
+    except (onnx.shape_inference.InferenceError, RuntimeError):
+        pass  # exporters leave stale annotations behind when only the input was made symbolic
+    thin.graph.ClearField("value_info")
+    for value in thin.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    try:
+        return infer(thin, strict_mode=True, data_prop=True)
+    except (onnx.shape_inference.InferenceError, RuntimeError) as error:
+        raise ModelError(
+            f"the shapes of {path.name} do not fit together",
+            cause=" ".join(str(error).split()),
+            fix="check --shape, or export the model again",
+        ) from error
 
 
 def _specs(
