@@ -185,7 +185,7 @@ class EdgeSession:
         self._tag = message.bundle
         record, superseded = self._store.join(hello.node_id, message.session, hello.bundle, self)
         if record is None:
-            full = f"{len(self._store)} sessions are connected"
+            full = f"{self._store.sessions} sessions are connected"
             self._turn_away(bodies.Fault("full", full), hello)
             return
         if superseded is not None:

@@ -109,7 +109,9 @@ class SessionStore:
         self.replay_size_bytes = 0
         """Answers kept now, all sessions."""
 
-    def __len__(self) -> int:
+    @property
+    def sessions(self) -> int:
+        """How many are remembered."""
         return len(self._records)
 
     def join(
