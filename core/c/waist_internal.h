@@ -14,7 +14,7 @@
 #error "-ffast-math changes codes and hides NaN"
 #endif
 
-/* Codes worked on at once, on the stack: a multiple of 8, so that blocks are whole bytes. */
+/* Codes worked on at once, on the stack: a multiple of 64, so that blocks are whole bytes. */
 #ifndef WAIST_BLOCK
 #define WAIST_BLOCK 512u
 #endif
@@ -22,9 +22,33 @@
 #define WAIST_LANES 16u
 #define WAIST_SUM_BLOCK 1024u
 
-/* At most WAIST_BLOCK codes; bits already checked. */
-void waist_pack_block(const uint8_t *codes, size_t count, uint32_t bits, uint8_t *packed);
-void waist_unpack_block(const uint8_t *packed, size_t count, uint32_t bits, uint8_t *codes);
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#define WAIST_LITTLE_ENDIAN 0
+#define WAIST_LOW_BYTE 3
+#else
+#define WAIST_LITTLE_ENDIAN 1
+#define WAIST_LOW_BYTE 0
+#endif
+
+typedef union {
+    uint8_t codes[WAIST_BLOCK];
+    uint64_t eights[WAIST_BLOCK / 8];
+} waist_block;
+
+/*
+ * At most WAIST_BLOCK codes, bits already checked. Packing may change the block; unpacking writes
+ * whole eights.
+ */
+void waist_pack_block(waist_block *block, size_t count, uint32_t bits, uint8_t *packed);
+void waist_unpack_block(const uint8_t *packed, size_t count, uint32_t bits, waist_block *block);
+
+/* Length of the block that begins at `at`. */
+static inline size_t waist_here(size_t count, size_t at)
+{
+    return count - at < WAIST_BLOCK ? count - at : WAIST_BLOCK;
+}
+
+int waist_all_finite(const float *x, size_t count);
 
 /* Exact for finite values; NaN for infinity and NaN. */
 static inline int waist_is_finite(float x)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Bit packing. Widths 1, 2 and 4 halve the codes in passes that compilers turn into vector code;
- * the others merge eight codes in one 64-bit word. */
+/*
+ * Bit packing. Widths 1, 2 and 4 halve the codes in passes; the others move the eight codes of a
+ * 64-bit word together. Both are loops that compilers turn into vector code.
+ */
 #include "waist_internal.h"
-
-#define MASK(width) ((1ull << (width)) - 1u)
 
 size_t waist_packed_size(size_t count, uint32_t bits)
 {
@@ -11,7 +11,7 @@ size_t waist_packed_size(size_t count, uint32_t bits)
     return count / 8u * bits + (count % 8u * bits + 7u) / 8u;
 }
 
-/* Two neighbours become one: pairs of `width` bits in the low bits of a byte. */
+/* Two neighbours of `width` bits become one byte. */
 static void halve(const uint8_t *restrict from, size_t pairs, uint32_t width, uint8_t *restrict to)
 {
     for (size_t i = 0; i < pairs; i++)
@@ -26,135 +26,173 @@ static void split(const uint8_t *restrict from, size_t pairs, uint32_t width, ui
     }
 }
 
-static void pack_eight(const uint8_t *codes, uint32_t bits, uint8_t *packed)
+/* Eight codes, one a byte, to 8 * bits adjacent bits: pairs, fours, eights. */
+static void squeeze(uint64_t *words, size_t eights, uint32_t bits)
 {
-    uint64_t word = 0;
-    for (uint32_t i = 0; i < 8; i++)
-        word |= (uint64_t)codes[i] << (i * bits);
-    for (uint32_t i = 0; i < bits; i++)
-        packed[i] = (uint8_t)(word >> (8 * i));
-}
+    const uint64_t ones = 0x00ff00ff00ff00ffu, twos = 0x0000ffff0000ffffu, fours = 0xffffffffu;
+    const uint32_t s1 = 8 - bits, s2 = 2 * s1, s4 = 4 * s1;
 
-static void unpack_eight(const uint8_t *packed, uint32_t bits, uint8_t *codes)
-{
-    uint64_t word = 0;
-    for (uint32_t i = 0; i < bits; i++)
-        word |= (uint64_t)packed[i] << (8 * i);
-    for (uint32_t i = 0; i < 8; i++)
-        codes[i] = (uint8_t)((word >> (i * bits)) & MASK(bits));
-}
-
-/* Constant widths unroll into shifts without loops. */
-#define EIGHTS(function, in_step, out_step)                                                        \
-    switch (bits) {                                                                                \
-    case 3: for (size_t i = 0; i < eights; i++) function(from + i * (in_step), 3, to + i * (out_step)); break; \
-    case 5: for (size_t i = 0; i < eights; i++) function(from + i * (in_step), 5, to + i * (out_step)); break; \
-    case 6: for (size_t i = 0; i < eights; i++) function(from + i * (in_step), 6, to + i * (out_step)); break; \
-    default: for (size_t i = 0; i < eights; i++) function(from + i * (in_step), 7, to + i * (out_step)); break; \
+    for (size_t i = 0; i < eights; i++) {
+        uint64_t w = words[i];
+        w = (w & ones) | ((w & ~ones) >> s1);
+        w = (w & twos) | ((w & ~twos) >> s2);
+        words[i] = (w & fours) | ((w & ~fours) >> s4);
     }
-
-static void pack_eights(const uint8_t *restrict from, size_t eights, uint32_t bits,
-                        uint8_t *restrict to)
-{
-    EIGHTS(pack_eight, 8, bits)
 }
 
-static void unpack_eights(const uint8_t *restrict from, size_t eights, uint32_t bits,
-                          uint8_t *restrict to)
+/* The reverse; bits above 8 * bits do not matter. */
+static void spread(uint64_t *words, size_t eights, uint32_t bits)
 {
-    EIGHTS(unpack_eight, bits, 8)
+    const uint64_t one = (1ull << bits) - 1, two = (1ull << 2 * bits) - 1;
+    const uint64_t fours = (1ull << 4 * bits) - 1, twos = two | two << 32;
+    const uint64_t ones = (one | one << 16) | (one | one << 16) << 32;
+    const uint32_t s1 = 8 - bits, s2 = 2 * s1, s4 = 4 * s1;
+
+    for (size_t i = 0; i < eights; i++) {
+        uint64_t w = words[i];
+        w = (w & fours) | ((w & fours << 4 * bits) << s4);
+        w = (w & twos) | ((w & twos << 2 * bits) << s2);
+        words[i] = (w & ones) | ((w & ones << bits) << s1);
+    }
 }
 
-void waist_pack_block(const uint8_t *codes, size_t count, uint32_t bits, uint8_t *packed)
+static uint64_t load(const uint8_t *from, size_t bytes)
+{
+    uint64_t word = 0;
+    for (size_t i = 0; i < bytes; i++)
+        word |= (uint64_t)from[i] << 8 * i;
+    return word;
+}
+
+static void store(uint64_t word, uint8_t *to, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++)
+        to[i] = (uint8_t)(word >> 8 * i);
+}
+
+/* Eight bytes are moved for `bits` that count, while that stays inside the buffer. */
+static void pack_eights(waist_block *block, size_t eights, uint32_t bits, uint8_t *restrict packed)
+{
+    size_t i = 0;
+
+    for (size_t k = 0; !WAIST_LITTLE_ENDIAN && k < eights; k++)
+        block->eights[k] = load(block->codes + 8 * k, 8);
+    squeeze(block->eights, eights, bits);
+    for (; (eights - i) * bits >= 8; i++)
+        store(block->eights[i], packed + i * bits, 8);
+    for (; i < eights; i++)
+        store(block->eights[i], packed + i * bits, bits);
+}
+
+static void unpack_eights(const uint8_t *restrict packed, size_t eights, uint32_t bits,
+                          waist_block *block)
+{
+    size_t i = 0;
+
+    for (; (eights - i) * bits >= 8; i++)
+        block->eights[i] = load(packed + i * bits, 8);
+    for (; i < eights; i++)
+        block->eights[i] = load(packed + i * bits, bits);
+    spread(block->eights, eights, bits);
+    for (size_t k = 0; !WAIST_LITTLE_ENDIAN && k < eights; k++)
+        store(block->eights[k], block->codes + 8 * k, 8);
+}
+
+void waist_pack_block(waist_block *block, size_t count, uint32_t bits, uint8_t *packed)
 {
     uint8_t pairs[WAIST_BLOCK / 2], fours[WAIST_BLOCK / 4];
-    size_t eights = count / 8, rest = count % 8;
+    const uint8_t *codes = block->codes;
+    const size_t eights = count / 8, rest = count % 8;
+    /* Before packing, which may change the block. */
+    uint64_t last = load(codes + 8 * eights, rest);
 
     switch (bits) {
-    case 4:
-        halve(codes, eights * 4, 4, packed);
-        break;
-    case 2:
-        halve(codes, eights * 4, 2, pairs);
-        halve(pairs, eights * 2, 4, packed);
-        break;
     case 1:
         halve(codes, eights * 4, 1, pairs);
         halve(pairs, eights * 2, 2, fours);
         halve(fours, eights, 4, packed);
         break;
+    case 2:
+        halve(codes, eights * 4, 2, pairs);
+        halve(pairs, eights * 2, 4, packed);
+        break;
+    case 4:
+        halve(codes, eights * 4, 4, packed);
+        break;
     case 8:
-        for (size_t i = 0; i < count; i++)
+        for (size_t i = 0; i < 8 * eights; i++)
             packed[i] = codes[i];
-        return;
+        break;
     default:
-        pack_eights(codes, eights, bits, packed);
+        pack_eights(block, eights, bits, packed);
     }
     if (rest) {
-        uint8_t last[8] = {0}, bytes[8];
-        for (size_t i = 0; i < rest; i++)
-            last[i] = codes[eights * 8 + i];
-        pack_eight(last, bits, bytes);
-        for (size_t i = 0; i < (rest * bits + 7) / 8; i++)
-            packed[eights * bits + i] = bytes[i];
+        squeeze(&last, 1, bits);
+        store(last, packed + eights * bits, (rest * bits + 7) / 8);
     }
 }
 
-void waist_unpack_block(const uint8_t *packed, size_t count, uint32_t bits, uint8_t *codes)
+void waist_unpack_block(const uint8_t *packed, size_t count, uint32_t bits, waist_block *block)
 {
     uint8_t pairs[WAIST_BLOCK / 2], fours[WAIST_BLOCK / 4];
-    size_t eights = count / 8, rest = count % 8;
+    uint8_t *codes = block->codes;
+    const size_t eights = count / 8, rest = count % 8;
 
     switch (bits) {
-    case 4:
-        split(packed, eights * 4, 4, codes);
-        break;
-    case 2:
-        split(packed, eights * 2, 4, pairs);
-        split(pairs, eights * 4, 2, codes);
-        break;
     case 1:
         split(packed, eights, 4, fours);
         split(fours, eights * 2, 2, pairs);
         split(pairs, eights * 4, 1, codes);
         break;
+    case 2:
+        split(packed, eights * 2, 4, pairs);
+        split(pairs, eights * 4, 2, codes);
+        break;
+    case 4:
+        split(packed, eights * 4, 4, codes);
+        break;
     case 8:
-        for (size_t i = 0; i < count; i++)
+        for (size_t i = 0; i < 8 * eights; i++)
             codes[i] = packed[i];
-        return;
+        break;
     default:
-        unpack_eights(packed, eights, bits, codes);
+        unpack_eights(packed, eights, bits, block);
     }
     if (rest) {
-        uint8_t bytes[8] = {0}, last[8];
-        for (size_t i = 0; i < (rest * bits + 7) / 8; i++)
-            bytes[i] = packed[eights * bits + i];
-        unpack_eight(bytes, bits, last);
-        for (size_t i = 0; i < rest; i++)
-            codes[eights * 8 + i] = last[i];
+        uint64_t last = load(packed + eights * bits, (rest * bits + 7) / 8);
+        spread(&last, 1, bits);
+        store(last, codes + 8 * eights, 8);
     }
 }
 
 int waist_pack(const uint8_t *codes, size_t count, uint32_t bits, uint8_t *packed)
 {
+    waist_block block;
+
     if (bits < 1 || bits > 8)
         return WAIST_BAD_BITS;
     for (size_t at = 0; at < count; at += WAIST_BLOCK) {
-        size_t some = count - at < WAIST_BLOCK ? count - at : WAIST_BLOCK;
-        waist_pack_block(codes + at, some, bits, packed);
-        packed += waist_packed_size(some, bits);
+        size_t here = waist_here(count, at);
+        for (size_t i = 0; i < here; i++)
+            block.codes[i] = codes[at + i];
+        waist_pack_block(&block, here, bits, packed);
+        packed += waist_packed_size(here, bits);
     }
     return WAIST_OK;
 }
 
 int waist_unpack(const uint8_t *packed, size_t count, uint32_t bits, uint8_t *codes)
 {
+    waist_block block;
+
     if (bits < 1 || bits > 8)
         return WAIST_BAD_BITS;
     for (size_t at = 0; at < count; at += WAIST_BLOCK) {
-        size_t some = count - at < WAIST_BLOCK ? count - at : WAIST_BLOCK;
-        waist_unpack_block(packed, some, bits, codes + at);
-        packed += waist_packed_size(some, bits);
+        size_t here = waist_here(count, at);
+        waist_unpack_block(packed, here, bits, &block);
+        for (size_t i = 0; i < here; i++)
+            codes[at + i] = block.codes[i];
+        packed += waist_packed_size(here, bits);
     }
     return WAIST_OK;
 }
@@ -162,16 +200,16 @@ int waist_unpack(const uint8_t *packed, size_t count, uint32_t bits, uint8_t *co
 int waist_table_encode(const uint8_t *q, size_t count, const uint8_t *table, uint32_t bits,
                        uint8_t *packed)
 {
-    uint8_t codes[WAIST_BLOCK];
+    waist_block block;
 
     if (bits < 1 || bits > 8)
         return WAIST_BAD_BITS;
     for (size_t at = 0; at < count; at += WAIST_BLOCK) {
-        size_t some = count - at < WAIST_BLOCK ? count - at : WAIST_BLOCK;
-        for (size_t i = 0; i < some; i++)
-            codes[i] = table[q[at + i]];
-        waist_pack_block(codes, some, bits, packed);
-        packed += waist_packed_size(some, bits);
+        size_t here = waist_here(count, at);
+        for (size_t i = 0; i < here; i++)
+            block.codes[i] = table[q[at + i]];
+        waist_pack_block(&block, here, bits, packed);
+        packed += waist_packed_size(here, bits);
     }
     return WAIST_OK;
 }
@@ -179,16 +217,16 @@ int waist_table_encode(const uint8_t *q, size_t count, const uint8_t *table, uin
 int waist_table_decode(const uint8_t *packed, size_t count, const uint8_t *table, uint32_t bits,
                        uint8_t *q)
 {
-    uint8_t codes[WAIST_BLOCK];
+    waist_block block;
 
     if (bits < 1 || bits > 8)
         return WAIST_BAD_BITS;
     for (size_t at = 0; at < count; at += WAIST_BLOCK) {
-        size_t some = count - at < WAIST_BLOCK ? count - at : WAIST_BLOCK;
-        waist_unpack_block(packed, some, bits, codes);
-        for (size_t i = 0; i < some; i++)
-            q[at + i] = table[codes[i]];
-        packed += waist_packed_size(some, bits);
+        size_t here = waist_here(count, at);
+        waist_unpack_block(packed, here, bits, &block);
+        for (size_t i = 0; i < here; i++)
+            q[at + i] = table[block.codes[i]];
+        packed += waist_packed_size(here, bits);
     }
     return WAIST_OK;
 }

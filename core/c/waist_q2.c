@@ -89,15 +89,15 @@ int waist_q2_encode(const float *x, size_t count, int conditional, float values[
     constant = lo == hi;
     threshold = constant ? lo : mean(x, count, ALL, 0.0f, count, lo, hi);
     for (size_t at = 0; at < count; at += WAIST_BLOCK) {
-        uint8_t codes[WAIST_BLOCK];
+        waist_block block;
         uint32_t ones = 0;
-        size_t some = count - at < WAIST_BLOCK ? count - at : WAIST_BLOCK;
-        for (size_t i = 0; i < some; i++)
-            codes[i] = (uint8_t)(!constant & (x[at + i] >= threshold));
-        for (size_t i = 0; i < some; i++)
-            ones += codes[i];
+        size_t here = waist_here(count, at);
+        for (size_t i = 0; i < here; i++)
+            block.codes[i] = (uint8_t)(!constant & (x[at + i] >= threshold));
+        for (size_t i = 0; i < here; i++)
+            ones += block.codes[i];
         above += ones;
-        waist_pack_block(codes, some, 1, packed + at / 8);
+        waist_pack_block(&block, here, 1, packed + at / 8);
     }
     values[0] = values[1] = threshold;
     if (constant)
@@ -121,10 +121,10 @@ void waist_q2_decode(const uint8_t *packed, size_t count, const float values[2],
     const float low = values[0], high = values[1];
 
     for (size_t at = 0; at < count; at += WAIST_BLOCK) {
-        uint8_t codes[WAIST_BLOCK];
-        size_t some = count - at < WAIST_BLOCK ? count - at : WAIST_BLOCK;
-        waist_unpack_block(packed + at / 8, some, 1, codes);
-        for (size_t i = 0; i < some; i++)
-            x[at + i] = codes[i] ? high : low;
+        waist_block block;
+        size_t here = waist_here(count, at);
+        waist_unpack_block(packed + at / 8, here, 1, &block);
+        for (size_t i = 0; i < here; i++)
+            x[at + i] = block.codes[i] ? high : low;
     }
 }

@@ -3,14 +3,6 @@
  * without being allowed to reorder anything. */
 #include "waist_internal.h"
 
-static int all_finite(const float *x, size_t count)
-{
-    int bad = 0;
-    for (size_t i = 0; i < count; i++)
-        bad |= !waist_is_finite(x[i]);
-    return !bad;
-}
-
 static float fold(float lanes[WAIST_LANES])
 {
     for (size_t half = WAIST_LANES / 2; half > 0; half /= 2)
@@ -19,10 +11,29 @@ static float fold(float lanes[WAIST_LANES])
     return lanes[0] + 0.0f;
 }
 
+/* The sum is finite only if every value is; if large values overflow it, each is looked at. */
+int waist_all_finite(const float *restrict x, size_t count)
+{
+    float sum[WAIST_LANES] = {0.0f};
+    size_t i, j;
+    int bad = 0;
+
+    for (i = 0; i + 4 * WAIST_LANES <= count; i += 4 * WAIST_LANES)
+        for (j = 0; j < WAIST_LANES; j++)
+            sum[j] += (x[i + j] + x[i + j + WAIST_LANES]) +
+                      (x[i + j + 2 * WAIST_LANES] + x[i + j + 3 * WAIST_LANES]);
+    for (; i < count; i++)
+        sum[0] += x[i];
+    if (waist_is_finite(fold(sum)))
+        return 1;
+    for (i = 0; i < count; i++)
+        bad |= !waist_is_finite(x[i]);
+    return !bad;
+}
+
 /*
- * One stretch of memory, folded into *lo and *hi. The sum costs one addition a value and tells NaN
- * and infinity: it is finite only if every value is. If large values overflow it, each is looked
- * at.
+ * One stretch of memory, folded into *lo and *hi. The sum tells NaN and infinity, which minimum and
+ * maximum may lose, for one addition a value.
  */
 static int minmax_run(const float *restrict x, size_t count, float *lo, float *hi)
 {
@@ -35,7 +46,22 @@ static int minmax_run(const float *restrict x, size_t count, float *lo, float *h
         high[j] = most;
         sum[j] = 0.0f;
     }
-    for (i = 0; i + WAIST_LANES <= count; i += WAIST_LANES) {
+    /* Four rows of lanes at once: the lanes are loaded and stored a quarter as often. */
+    for (i = 0; i + 4 * WAIST_LANES <= count; i += 4 * WAIST_LANES) {
+        const float *restrict p = x + i;
+        for (j = 0; j < WAIST_LANES; j++) {
+            float v0 = p[j], v1 = p[j + WAIST_LANES];
+            float v2 = p[j + 2 * WAIST_LANES], v3 = p[j + 3 * WAIST_LANES];
+            float a = v0 < v1 ? v0 : v1, b = v2 < v3 ? v2 : v3;
+            float c = v0 > v1 ? v0 : v1, d = v2 > v3 ? v2 : v3;
+            a = a < b ? a : b;
+            c = c > d ? c : d;
+            low[j] = a < low[j] ? a : low[j];
+            high[j] = c > high[j] ? c : high[j];
+            sum[j] += (v0 + v1) + (v2 + v3);
+        }
+    }
+    for (; i + WAIST_LANES <= count; i += WAIST_LANES) {
         for (j = 0; j < WAIST_LANES; j++) {
             float v = x[i + j];
             low[j] = v < low[j] ? v : low[j];
@@ -55,7 +81,7 @@ static int minmax_run(const float *restrict x, size_t count, float *lo, float *h
     }
     *lo = least;
     *hi = most;
-    return waist_is_finite(total) || all_finite(x, count);
+    return waist_is_finite(total) || waist_all_finite(x, count);
 }
 
 /* inner == 1: neighbours belong to different channels. */

@@ -119,7 +119,7 @@ def _load() -> ctypes.CDLL | str:
             function = getattr(library, name)
             function.argtypes = arguments
             function.restype = ctypes.c_int
-        library.waist_q2_decode.restype = None
+        library.waist_decode.restype = library.waist_q2_decode.restype = None
     except (OSError, AttributeError) as error:
         return f"{LIBRARY.name} does not load: {error}"
     return library
@@ -139,8 +139,8 @@ class CKernels:
             return None
         return lo, hi
 
-    def encode(self, x: Floats, grid: Map, out: Codes, *, check: bool) -> bool:
-        status: int = self._c.waist_encode(_at(x), _Shape(*x.shape), _map(grid), check, _at(out))
+    def encode(self, x: Floats, grid: Map, out: Codes, *, within: bool) -> bool:
+        status: int = self._c.waist_encode(_at(x), _Shape(*x.shape), _map(grid), within, _at(out))
         return status != _NONFINITE
 
     def decode(self, packed: Codes, grid: Map, out: Floats) -> None:

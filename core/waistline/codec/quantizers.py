@@ -75,8 +75,11 @@ class Kernels(Protocol):
         """Minimum and maximum of each channel, float32 (channels,)."""
         ...
 
-    def encode(self, x: Floats, grid: Map, out: Codes, *, check: bool) -> bool:
-        """Quantize and pack into ``out``; ``check`` looks for NaN and infinity on the way."""
+    def encode(self, x: Floats, grid: Map, out: Codes, *, within: bool) -> bool:
+        """Quantize and pack into ``out``.
+
+        ``within``: x is known to be finite and inside the ranges, as after `minmax`.
+        """
         ...
 
     def decode(self, packed: Codes, grid: Map, out: Floats) -> None:
@@ -229,13 +232,13 @@ class NumpyKernels:
             return None
         return lo + np.float32(0.0), hi + np.float32(0.0)
 
-    def encode(self, x: Floats, grid: Map, out: Codes, *, check: bool) -> bool:
+    def encode(self, x: Floats, grid: Map, out: Codes, *, within: bool) -> bool:
         codes = np.empty(x.shape, np.uint8)
         scratch = np.empty(min(x.size, 2 * _CHUNK), np.float32)
         with np.errstate(all="ignore"):
             for at, channels in _chunks(x):
                 part = x[at]
-                if check and not np.isfinite(part).all():
+                if not within and not np.isfinite(part).all():
                     return False
                 _quantize(part, grid, channels, scratch, codes[at])
         pack(codes, grid.bits, out)

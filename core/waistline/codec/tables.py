@@ -31,7 +31,7 @@ def i8_tables(dtype: str, bits: int, limits: tuple[Floats, Floats] | None) -> tu
     every = np.arange(256, dtype=np.uint8)
     kernels = NumpyKernels()
     packed = np.empty(packed_size(256, bits), np.uint8)
-    kernels.encode(every.view(kind).astype(np.float32)[None, None], grid, packed, check=False)
+    kernels.encode(every.view(kind).astype(np.float32)[None, None], grid, packed, within=False)
     table = unpack(packed, 256, bits)
     levels = np.empty((1, 1, 1 << bits), np.float32)
     packed = np.empty(packed_size(1 << bits, bits), np.uint8)

@@ -152,7 +152,7 @@ class Uniform(TensorCodec):
                 raise self._nonfinite(array)
             ranges = np.concatenate(found).astype(_WIRE_FLOAT, copy=False).tobytes()
             grid = make_map(self._rule, self.bits, *found)
-        if not self._kernels.encode(x, grid, self._scratch, check=self._static is not None):
+        if not self._kernels.encode(x, grid, self._scratch, within=self._static is None):
             raise self._nonfinite(array)
         return ranges, self._scratch
 
