@@ -53,7 +53,7 @@ def assert_cuts_equal(loaded, whole: dict[str, np.ndarray], feeds, frontiers=Non
         head, tail = onnx_cut.cut_model(loaded, frontier)
         waist = feeds
         if head is not None:
-            onnx.checker.check_model(head, full_check=True)
+            onnx.checker.check_model(head, full_check=not head.graph.sparse_initializer)
             waist = run(head, feeds)
             assert tuple(waist) == frontier.names
             for spec in frontier.tensors:
@@ -61,7 +61,7 @@ def assert_cuts_equal(loaded, whole: dict[str, np.ndarray], feeds, frontiers=Non
                 assert waist[spec.name].dtype == spec.numpy_dtype
         got = waist
         if tail is not None:
-            onnx.checker.check_model(tail, full_check=True)
+            onnx.checker.check_model(tail, full_check=not tail.graph.sparse_initializer)
             assert tuple(value.name for value in tail.graph.input) == frontier.names
             got = run(tail, waist)
         for name, expected in whole.items():

@@ -15,7 +15,7 @@ from waistline.model.onnx_macs import MacCounter, fixed_shape
 from waistline.model.onnx_proto import functions_of, is_random, onnx, reads, weights_of
 
 _NOT_WEIGHTS = frozenset({"INT64", "BOOL", "STRING"})
-"""Element types of shapes, axes and masks; never counted as parameters."""
+"""Element types of shapes, axes and masks: no parameters, as scalars (limits, scales) are none."""
 
 
 @dataclass(frozen=True)
@@ -113,21 +113,21 @@ def _weights_behind(
         owners.add(name)
         if name in index.weights:
             tensor = _dense(index.weights[name])
-            found.append(_size(tensor.data_type, math.prod(tensor.dims)))
+            found.append(_size(tensor.data_type, tensor.dims))
             continue
         node = graph.node[index.producer[name]]
         value = index.types.get(name)
         if node.op_type in {"Constant", "ConstantOfShape"} and value is not None:
-            shape = fixed_shape(value) or (0,)
-            found.append(_size(value.type.tensor_type.elem_type, math.prod(shape)))
+            found.append(_size(value.type.tensor_type.elem_type, fixed_shape(value) or ()))
         waiting += index.reads[index.producer[name]]
     return found
 
 
-def _size(data_type: int, elements: int) -> tuple[int, int]:
+def _size(data_type: int, shape: Sequence[int]) -> tuple[int, int]:
     name = onnx.TensorProto.DataType.Name(data_type)
-    if name in _NOT_WEIGHTS:
+    if name in _NOT_WEIGHTS or not shape:
         return 0, 0
+    elements = math.prod(shape)
     bits = 4 if name in {"INT4", "UINT4", "FLOAT4E2M1"} else 0
     bits = bits or onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize * 8
     return elements, (elements * bits + 7) // 8

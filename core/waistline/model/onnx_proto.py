@@ -11,6 +11,7 @@ from waistline.plugins import missing_extra
 
 try:
     import onnx as onnx
+    import onnx.inliner
     from google.protobuf.message import DecodeError as DecodeError  # type: ignore[import-untyped]
     from google.protobuf.message import EncodeError as EncodeError
 except ModuleNotFoundError as error:
