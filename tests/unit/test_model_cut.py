@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from model_help import assert_cuts_equal, model, parse, run, stored
 from onnx import helper
@@ -342,7 +342,6 @@ def graphs(draw):
 
 
 @given(graphs(), st.integers(0, 2**32 - 1))
-@settings(max_examples=25)
 def test_any_graph_cut_anywhere_gives_the_same_bits(graph, seed):
     text, inputs, outputs, weights = graph
     rng = np.random.default_rng(seed)

@@ -1,11 +1,13 @@
 import hashlib
+import importlib
+import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from model_help import model, parse, run, stored
-from waistline.errors import ModelError
+from waistline.errors import MissingExtra, ModelError
 from waistline.model.onnx_graph import from_proto, load_model
 
 PLAIN = "g (float[1,4] x) => (float[1,4] y) { a = Relu(x) y = Neg(a) }"
@@ -205,6 +207,14 @@ def test_weights_beside_the_file_are_read(tmp_path):
     assert np.array_equal(onnx.numpy_helper.to_array(loaded.proto.graph.initializer[0]), weights)
     (tmp_path / "big.bin").unlink()
     assert "big.bin" in refused(path, "stored beside it").cause
+
+
+def test_without_onnx_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    monkeypatch.delitem(sys.modules, "waistline.model.onnx_proto")
+    with pytest.raises(MissingExtra) as caught:
+        importlib.import_module("waistline.model.onnx_proto")
+    assert caught.value.fix == "pip install 'waistline[host]'"
 
 
 def test_layouts_and_channel_axes():

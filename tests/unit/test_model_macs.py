@@ -57,12 +57,30 @@ def zeros(*shape):
          " body = b (int64 i, bool k, float[1,4] s) => (bool o, float[1,4] r)"
          " { o = Identity(k) r = MatMul(s, w) }> }",
          {"w": zeros(4, 4), "n": np.array(5)}, 5 * 16, 16),
+        ("(float[1,4] x) => (float[1,4] y) { n = Constant <value_int = 6> () y = Loop (n, , x) <"
+         " body = b (int64 i, bool k, float[1,4] s) => (bool o, float[1,4] r)"
+         " { o = Identity(k) r = MatMul(s, w) }> }",
+         {"w": zeros(4, 4)}, 6 * 16, 16),
     ],
 )  # fmt: skip
 def test_macs_and_parameters(text, weights, macs, parameters):
     loaded = model("g " + text, **weights)
     assert sum(layer.macs for layer in loaded.graph.layers) == macs
     assert sum(layer.parameters for layer in loaded.graph.layers) == parameters
+
+
+@pytest.mark.parametrize(
+    ("queries", "keys", "attributes"),
+    [("1,4,5,8", "1,2,7,8", ""), ("1,5,32", "1,7,16", "<q_num_heads = 4, kv_num_heads = 2>")],
+)
+def test_attention_counts_scores_and_sums(queries, keys, attributes):
+    loaded = model(
+        f"""<ir_version: 11, opset_import: ["" : 23]>
+        g (float[{queries}] q, float[{keys}] k, float[{keys}] v) => (float[{queries}] y) {{
+            y = Attention {attributes} (q, k, v)
+        }}"""
+    )
+    assert loaded.graph.layers[0].macs == 4 * 5 * 7 * (8 + 8)
 
 
 def test_a_function_counts_what_it_does_inside():

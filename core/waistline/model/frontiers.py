@@ -10,6 +10,7 @@ they are refused, because only listed frontiers have a partition point.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from waistline.errors import ModelError
@@ -77,7 +78,7 @@ def find_frontier(graph: ModelGraph, cut: str | int) -> Frontier:
             but not listed (the nearest listed frontier named).
     """
     text = str(cut).strip()
-    if text.lstrip("-").isdigit():
+    if re.fullmatch("-?[0-9]+", text):
         return _by_index(graph, int(text))
     tensors = _tensor_names(graph)
     wanted = [text] if text in tensors else [part.strip() for part in text.split(",")]

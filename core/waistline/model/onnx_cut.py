@@ -16,7 +16,7 @@ from pathlib import Path
 from waistline.errors import ModelError
 from waistline.model.graph import Frontier
 from waistline.model.onnx_graph import OnnxModel
-from waistline.model.onnx_proto import EncodeError, bodies, functions_of, onnx
+from waistline.model.onnx_proto import EncodeError, bodies, called_by, functions_of, onnx
 
 INLINE_LIMIT_BYTES = (1 << 31) - (1 << 24)
 """Protobuf cannot store 2 GB or more in one message; the margin is for nodes and names."""
@@ -139,17 +139,17 @@ def _declared(model: OnnxModel, name: str) -> onnx.ValueInfoProto:
 def _called(proto: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> list[onnx.FunctionProto]:
     """The local functions that nodes, their bodies or other called functions call."""
     functions = functions_of(proto)
-    called: set[tuple[str, str]] = set()
+    called: set[int] = set()
     waiting = list(nodes) if functions else []
     while waiting:
         node = waiting.pop()
         for body in bodies(node):
             waiting += body.node
-        key = (node.domain, node.op_type)
-        if key in functions and key not in called:
-            called.add(key)
-            waiting += functions[key].node
-    return [function for key, function in functions.items() if key in called]
+        function = called_by(node, functions)
+        if function is not None and id(function) not in called:
+            called.add(id(function))
+            waiting += function.node
+    return [function for function in functions.values() if id(function) in called]
 
 
 def save(

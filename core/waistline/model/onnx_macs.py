@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from waistline.model.onnx_proto import Functions, bodies, onnx
+from waistline.model.onnx_proto import Functions, bodies, called_by, onnx
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
@@ -48,11 +48,12 @@ class MacCounter:
         return self._count(node, self._shapes)
 
     def _count(self, node: onnx.NodeProto, shapes: Shapes) -> int:
-        if (node.domain, node.op_type) in self._functions:
+        if called_by(node, self._functions) is not None:
             return self._function(node, shapes)
         if node.op_type in {"If", "Loop", "Scan"}:
             return self._control_flow(node, shapes)
-        rule = _RULES.get(node.op_type)
+        prefix = "" if node.domain in {"", "ai.onnx"} else f"{node.domain}."
+        rule = _RULES.get(prefix + node.op_type)
         try:
             return rule(node, shapes) if rule else 0
         except (KeyError, IndexError):
@@ -74,10 +75,17 @@ class MacCounter:
         return max(costs)
 
     def _trip_count(self, node: onnx.NodeProto) -> int:
-        name = node.input[0]
-        for tensor in self._proto.graph.initializer:
-            if tensor.name == name:
+        graph = self._proto.graph
+        for tensor in graph.initializer:
+            if tensor.name == node.input[0]:
                 return int(onnx.numpy_helper.to_array(tensor).reshape(-1)[0])
+        for constant in graph.node:
+            if constant.op_type == "Constant" and constant.output[0] == node.input[0]:
+                value = _attribute(constant, "value_int", None)
+                value = _attribute(constant, "value", value)
+                if isinstance(value, onnx.TensorProto):
+                    value = onnx.numpy_helper.to_array(value).reshape(-1)[0]
+                return 1 if value is None else int(value)
         return 1
 
     def _function(self, node: onnx.NodeProto, shapes: Shapes) -> int:
@@ -182,15 +190,15 @@ def _attention(node: onnx.NodeProto, shapes: Shapes) -> int:
 
 _RULES: dict[str, Callable[[onnx.NodeProto, Shapes], int]] = {
     "Conv": _conv(1),
-    "FusedConv": _conv(1),
+    "com.microsoft.FusedConv": _conv(1),
     "ConvInteger": _conv(1),
     "QLinearConv": _conv(3),
     "DeformConv": _conv(1),
     "ConvTranspose": _conv_transpose,
     "Gemm": _gemm,
-    "QGemm": _gemm,
+    "com.microsoft.QGemm": _gemm,
     "MatMul": _matmul,
-    "FusedMatMul": _matmul,
+    "com.microsoft.FusedGemm": _gemm,
     "MatMulInteger": _matmul,
     "QLinearMatMul": _matmul,
     "LSTM": _recurrent,

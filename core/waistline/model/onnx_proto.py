@@ -32,12 +32,17 @@ _RANDOM = frozenset(
 _TRAINING_MODE_INPUT = 2
 """Dropout (opset 12 on) drops at random only when it is given this input."""
 
-Functions = dict[tuple[str, str], "onnx.FunctionProto"]
+Functions = dict[tuple[str, str, str], "onnx.FunctionProto"]
 
 
 def functions_of(proto: onnx.ModelProto) -> Functions:
-    """The model's local functions by (domain, name)."""
-    return {(f.domain, f.name): f for f in proto.functions}
+    """The model's local functions by (domain, name, overload)."""
+    return {(f.domain, f.name, f.overload): f for f in proto.functions}
+
+
+def called_by(node: onnx.NodeProto, functions: Functions) -> onnx.FunctionProto | None:
+    """The local function a node calls; None for an operator."""
+    return functions.get((node.domain, node.op_type, node.overload))
 
 
 def reads(node: onnx.NodeProto) -> tuple[str, ...]:
@@ -83,7 +88,7 @@ def is_random(node: onnx.NodeProto, functions: Functions) -> bool:
         if node.op_type == "Dropout" and len(node.input) > _TRAINING_MODE_INPUT:
             return bool(node.input[_TRAINING_MODE_INPUT])
     inner: list[Iterable[onnx.NodeProto]] = [body.node for body in bodies(node)]
-    function = functions.get((node.domain, node.op_type))
+    function = called_by(node, functions)
     if function is not None:
         inner.append(function.node)
     return any(is_random(child, functions) for nodes in inner for child in nodes)
