@@ -6,6 +6,7 @@ What lies on disk is hostile until `load_bundle` has returned. Nothing in it is 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _CHUNK_BYTES = 1 << 20
 _MAX_EVIDENCE_BYTES = 64 << 20
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 _SPLIT_AGAIN = "write it again with 'waistline split ... --force'"
 
 
@@ -174,10 +176,12 @@ def write_bundle(
         temporary.chmod(0o755)
         _sync(temporary)
         _swap(temporary, target)
-    except (OSError, WaistlineError) as error:
-        failure = error if isinstance(error, OSError) else error.__cause__
-        if isinstance(failure, OSError):
-            raise _unwritable(target, failure) from error
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    except WaistlineError as error:
+        # A writer of slices translated it already; what to do about it is the same.
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _DISK_FULL:
+            raise _unwritable(target, error.__cause__) from error
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
