@@ -25,6 +25,8 @@ READ_BYTES = 1 << 16
 LINGER_S = 1.0
 """After the last word, how long the peer gets to read it: closing at once, with bytes of the peer
 unread, would reset the connection and take the word away."""
+LINGER_BYTES = 1 << 20
+"""More than that is not read and thrown away for a peer that was cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +83,16 @@ class Connection:
 
     async def run(self) -> None:
         """Serve until either side ends it; never raises for what the peer does."""
+        ignored_bytes = 0
         try:
             self._arm()
             while data := await self._reader.read(READ_BYTES):
-                if self._closing:
-                    continue
                 self._stats.bytes_in += len(data)
+                if self._closing:
+                    ignored_bytes += len(data)
+                    if ignored_bytes > LINGER_BYTES:
+                        break
+                    continue
                 self._handle(self.session.receive(data, self._loop.time()))
                 self.flush()
                 await self._wait_for_reader()
@@ -163,7 +169,10 @@ class Connection:
         if not says_something or not transport.can_write_eof():
             transport.close()
         else:
-            transport.write_eof()
+            try:
+                transport.write_eof()
+            except OSError:  # the peer was faster and has reset the connection
+                transport.abort()
         self._linger = self._loop.call_later(LINGER_S, transport.abort)
 
     def _arm(self) -> None:
@@ -197,8 +206,7 @@ class Connection:
         self.session.disconnected()
         transport = self._writer.transport
         transport.close()
-        if transport.get_write_buffer_size():
-            self._loop.call_later(LINGER_S, transport.abort)
+        self._loop.call_later(LINGER_S, transport.abort)
 
 
 def cause_of(error: WaistlineError, *, joined: bool) -> str:
