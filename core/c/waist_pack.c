@@ -70,16 +70,36 @@ static void store(uint64_t word, uint8_t *to, size_t bytes)
         to[i] = (uint8_t)(word >> 8 * i);
 }
 
+/* Spelled out, so that compilers see one 64-bit access. */
+static inline uint64_t load8(const uint8_t *p)
+{
+    return (uint64_t)p[0] | (uint64_t)p[1] << 8 | (uint64_t)p[2] << 16 | (uint64_t)p[3] << 24 |
+           (uint64_t)p[4] << 32 | (uint64_t)p[5] << 40 | (uint64_t)p[6] << 48 |
+           (uint64_t)p[7] << 56;
+}
+
+static inline void store8(uint64_t word, uint8_t *p)
+{
+    p[0] = (uint8_t)word;
+    p[1] = (uint8_t)(word >> 8);
+    p[2] = (uint8_t)(word >> 16);
+    p[3] = (uint8_t)(word >> 24);
+    p[4] = (uint8_t)(word >> 32);
+    p[5] = (uint8_t)(word >> 40);
+    p[6] = (uint8_t)(word >> 48);
+    p[7] = (uint8_t)(word >> 56);
+}
+
 /* Eight bytes are moved for `bits` that count, while that stays inside the buffer. */
 static void pack_eights(waist_block *block, size_t eights, uint32_t bits, uint8_t *restrict packed)
 {
     size_t i = 0;
 
     for (size_t k = 0; !WAIST_LITTLE_ENDIAN && k < eights; k++)
-        block->eights[k] = load(block->codes + 8 * k, 8);
+        block->eights[k] = load8(block->codes + 8 * k);
     squeeze(block->eights, eights, bits);
     for (; (eights - i) * bits >= 8; i++)
-        store(block->eights[i], packed + i * bits, 8);
+        store8(block->eights[i], packed + i * bits);
     for (; i < eights; i++)
         store(block->eights[i], packed + i * bits, bits);
 }
@@ -90,12 +110,12 @@ static void unpack_eights(const uint8_t *restrict packed, size_t eights, uint32_
     size_t i = 0;
 
     for (; (eights - i) * bits >= 8; i++)
-        block->eights[i] = load(packed + i * bits, 8);
+        block->eights[i] = load8(packed + i * bits);
     for (; i < eights; i++)
         block->eights[i] = load(packed + i * bits, bits);
     spread(block->eights, eights, bits);
     for (size_t k = 0; !WAIST_LITTLE_ENDIAN && k < eights; k++)
-        store(block->eights[k], block->codes + 8 * k, 8);
+        store8(block->eights[k], block->codes + 8 * k);
 }
 
 void waist_pack_block(waist_block *block, size_t count, uint32_t bits, uint8_t *packed)
@@ -161,7 +181,7 @@ void waist_unpack_block(const uint8_t *packed, size_t count, uint32_t bits, wais
     if (rest) {
         uint64_t last = load(packed + eights * bits, (rest * bits + 7) / 8);
         spread(&last, 1, bits);
-        store(last, codes + 8 * eights, 8);
+        store8(last, codes + 8 * eights);
     }
 }
 
