@@ -16,14 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from waistline.codec.pack import Codes
-from waistline.codec.quantizers import Floats, Kernels, Map, NumpyKernels
+from waistline.codec.quantizers import Floats, Kernels, NumpyKernels, Rule
 from waistline.errors import ConfigError
 
 LIBRARY = Path(__file__).with_name("_waist.so")
 VERSION = 1
 """WAIST_VERSION of the sources this binding was written for."""
 _CHOICE = "WAISTLINE_CODEC"
-_NONFINITE = 1
+_MAP_FLOATS = 7
+_RULES: dict[Rule, int] = {"affine": 0, "q1": 1, "q1h": 2}
 
 
 class _Shape(ctypes.Structure):
@@ -54,8 +55,9 @@ class _Map(ctypes.Structure):
 _POINTER, _SIZE, _BITS = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint32
 _PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "waist_minmax": (_POINTER, _Shape, _POINTER, _POINTER),
-    "waist_encode": (_POINTER, _Shape, ctypes.POINTER(_Map), ctypes.c_int, _POINTER),
-    "waist_decode": (_POINTER, _Shape, ctypes.POINTER(_Map), _POINTER),
+    "waist_map_init": (_POINTER, ctypes.c_int, _BITS, _SIZE, _POINTER, _POINTER, _POINTER),
+    "waist_encode": (_POINTER, _Shape, _POINTER, ctypes.c_int, _POINTER),
+    "waist_decode": (_POINTER, _Shape, _POINTER, _POINTER),
     "waist_q2_encode": (_POINTER, _SIZE, ctypes.c_int, _POINTER, _POINTER),
     "waist_q2_decode": (_POINTER, _SIZE, _POINTER, _POINTER),
     "waist_table_encode": (_POINTER, _SIZE, _POINTER, _BITS, _POINTER),
@@ -125,6 +127,23 @@ def _load() -> ctypes.CDLL | str:
     return library
 
 
+class CGrid:
+    """`waistline.codec.quantizers.Grid` in C."""
+
+    def __init__(self, library: ctypes.CDLL, channels: int) -> None:
+        self._c = library
+        self.storage = np.empty(_MAP_FLOATS * channels, np.float32)
+        self._fields = _Map()
+        self.map = ctypes.addressof(self._fields)
+
+    def encode(self, x: Floats, out: Codes, *, within: bool) -> bool:
+        status: int = self._c.waist_encode(_at(x), _Shape(*x.shape), self.map, within, _at(out))
+        return status == 0
+
+    def decode(self, packed: Codes, out: Floats) -> None:
+        self._c.waist_decode(_at(packed), _Shape(*out.shape), self.map, _at(out))
+
+
 class CKernels:
     """`waistline.codec.quantizers.Kernels` in C; each array must be C-contiguous."""
 
@@ -139,12 +158,13 @@ class CKernels:
             return None
         return lo, hi
 
-    def encode(self, x: Floats, grid: Map, out: Codes, *, within: bool) -> bool:
-        status: int = self._c.waist_encode(_at(x), _Shape(*x.shape), _map(grid), within, _at(out))
-        return status != _NONFINITE
-
-    def decode(self, packed: Codes, grid: Map, out: Floats) -> None:
-        self._c.waist_decode(_at(packed), _Shape(*out.shape), _map(grid), _at(out))
+    def grid(self, rule: Rule, bits: int, lo: Floats, hi: Floats) -> CGrid | None:
+        ends = np.stack((lo, hi)).astype(np.float32, copy=False)
+        grid = CGrid(self._c, lo.size)
+        status = self._c.waist_map_init(
+            grid.map, _RULES[rule], bits, lo.size, _at(ends), _at(ends[1]), _at(grid.storage)
+        )
+        return None if status else grid
 
     def encode_q2(self, x: Floats, conditional: bool, out: Codes) -> Floats | None:
         values = np.empty(2, np.float32)
@@ -166,18 +186,3 @@ def _at(array: NDArray[Any]) -> int:
     """Address of the first element; the caller keeps the array alive over the call."""
     address: int = array.__array_interface__["data"][0]
     return address
-
-
-def _map(grid: Map) -> _Map:
-    """The C struct of ``grid``, whose arrays it borrows."""
-    return _Map(
-        grid.base.size,
-        grid.bits,
-        grid.scaled,
-        grid.rounding,
-        grid.top,
-        *map(
-            _at,
-            (grid.pre, grid.base, grid.gain, grid.origin, grid.step, grid.post, grid.hi),
-        ),
-    )

@@ -63,31 +63,36 @@ _CHUNK = 1 << 15
 """Elements worked on at once: 128 KiB of float32 stay in the second-level cache."""
 
 
-class Kernels(Protocol):
-    """What both implementations offer. Arrays are C-contiguous; ``x`` is (outer, channels, inner).
+class Grid(Protocol):
+    """Encoder and decoder for given ranges. ``x`` is C-contiguous (outer, channels, inner)."""
 
-    Methods that read floats to quantize return False (or None) for NaN or infinity.
-    """
+    def encode(self, x: Floats, out: Codes, *, within: bool) -> bool:
+        """Quantize and pack into ``out``; False for NaN or infinity.
+
+        ``within``: x is known to be finite and inside the ranges, as after `Kernels.minmax`.
+        """
+        ...
+
+    def decode(self, packed: Codes, out: Floats) -> None:
+        """Unpack and dequantize into ``out`` (outer, channels, inner)."""
+        ...
+
+
+class Kernels(Protocol):
+    """What both implementations offer. Arrays are C-contiguous."""
 
     name: Literal["c", "numpy"]
 
     def minmax(self, x: Floats) -> tuple[Floats, Floats] | None:
-        """Minimum and maximum of each channel, float32 (channels,)."""
+        """Minimum and maximum of each channel, float32 (channels,); None for NaN or infinity."""
         ...
 
-    def encode(self, x: Floats, grid: Map, out: Codes, *, within: bool) -> bool:
-        """Quantize and pack into ``out``.
-
-        ``within``: x is known to be finite and inside the ranges, as after `minmax`.
-        """
-        ...
-
-    def decode(self, packed: Codes, grid: Map, out: Floats) -> None:
-        """Unpack and dequantize into ``out`` (outer, channels, inner)."""
+    def grid(self, rule: Rule, bits: int, lo: Floats, hi: Floats) -> Grid | None:
+        """The grid of ranges, float32 (channels,); None unless all are finite and lo <= hi."""
         ...
 
     def encode_q2(self, x: Floats, conditional: bool, out: Codes) -> Floats | None:
-        """One bit per value; returns what 0 and 1 decode to, float32 (2,)."""
+        """One bit per value; what 0 and 1 decode to, float32 (2,), or None as in `minmax`."""
         ...
 
     def decode_q2(self, packed: Codes, values: Floats, out: Floats) -> None: ...
@@ -217,6 +222,41 @@ def q2_values(x: Floats, lo: np.float32, hi: np.float32, conditional: bool) -> t
     return np.array(values, np.float32) + f(0.0), float(mean)
 
 
+class NumpyGrid:
+    """The reference of `Grid`."""
+
+    def __init__(self, arithmetic: Map) -> None:
+        self._map = arithmetic
+
+    def encode(self, x: Floats, out: Codes, *, within: bool) -> bool:
+        codes = np.empty(x.shape, np.uint8)
+        scratch = np.empty(min(x.size, 2 * _CHUNK), np.float32)
+        grid = self._map
+        with np.errstate(all="ignore"):
+            for at, channels in _chunks(x):
+                part = x[at]
+                if not within and not np.isfinite(part).all():
+                    return False
+                _quantize(part, grid, channels, scratch, codes[at])
+        pack(codes, grid.bits, out)
+        return True
+
+    def decode(self, packed: Codes, out: Floats) -> None:
+        codes = unpack(packed, out.size, self._map.bits).reshape(out.shape)
+        grid = self._map
+        with np.errstate(all="ignore"):
+            if out.shape[1] == 1:
+                levels = np.arange(1 << grid.bits, dtype=np.float32).reshape(1, 1, -1)
+                _dequantize(levels, grid, slice(None))
+                # mode="clip" lets take() write into `out` at once; no code exceeds the table.
+                np.take(levels.reshape(-1), codes, out=out, mode="clip")
+                return
+            for at, channels in _chunks(out):
+                part = out[at]
+                part[...] = codes[at]
+                _dequantize(part, grid, channels)
+
+
 class NumpyKernels:
     """The reference; also the fallback where no compiler was found."""
 
@@ -232,31 +272,8 @@ class NumpyKernels:
             return None
         return lo + np.float32(0.0), hi + np.float32(0.0)
 
-    def encode(self, x: Floats, grid: Map, out: Codes, *, within: bool) -> bool:
-        codes = np.empty(x.shape, np.uint8)
-        scratch = np.empty(min(x.size, 2 * _CHUNK), np.float32)
-        with np.errstate(all="ignore"):
-            for at, channels in _chunks(x):
-                part = x[at]
-                if not within and not np.isfinite(part).all():
-                    return False
-                _quantize(part, grid, channels, scratch, codes[at])
-        pack(codes, grid.bits, out)
-        return True
-
-    def decode(self, packed: Codes, grid: Map, out: Floats) -> None:
-        codes = unpack(packed, out.size, grid.bits).reshape(out.shape)
-        with np.errstate(all="ignore"):
-            if out.shape[1] == 1:
-                levels = np.arange(1 << grid.bits, dtype=np.float32).reshape(1, 1, -1)
-                _dequantize(levels, grid, slice(None))
-                # mode="clip" lets take() write into `out` at once; no code exceeds the table.
-                np.take(levels.reshape(-1), codes, out=out, mode="clip")
-                return
-            for at, channels in _chunks(out):
-                part = out[at]
-                part[...] = codes[at]
-                _dequantize(part, grid, channels)
+    def grid(self, rule: Rule, bits: int, lo: Floats, hi: Floats) -> NumpyGrid | None:
+        return NumpyGrid(make_map(rule, bits, lo, hi)) if ranges_are_sound(lo, hi) else None
 
     def encode_q2(self, x: Floats, conditional: bool, out: Codes) -> Floats | None:
         ends = self.minmax(x.reshape(1, 1, -1))

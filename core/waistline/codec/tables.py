@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from waistline.codec.pack import Codes, pack, packed_size, unpack
-from waistline.codec.quantizers import Floats, NumpyKernels, make_map
+from waistline.codec.quantizers import Floats, NumpyKernels
 from waistline.tensors import DTYPES
 
 
@@ -27,15 +27,15 @@ def i8_tables(dtype: str, bits: int, limits: tuple[Floats, Floats] | None) -> tu
     kind = np.dtype(DTYPES[dtype])
     ends = np.iinfo(dtype)
     lo, hi = limits or (np.array([ends.min], np.float32), np.array([ends.max], np.float32))
-    grid = make_map("affine", bits, lo, hi)
+    grid = NumpyKernels().grid("affine", bits, lo, hi)
+    assert grid is not None, "limits are checked by the caller"
     every = np.arange(256, dtype=np.uint8)
-    kernels = NumpyKernels()
     packed = np.empty(packed_size(256, bits), np.uint8)
-    kernels.encode(every.view(kind).astype(np.float32)[None, None], grid, packed, within=False)
+    grid.encode(every.view(kind).astype(np.float32)[None, None], packed, within=False)
     table = unpack(packed, 256, bits)
     levels = np.empty((1, 1, 1 << bits), np.float32)
     packed = np.empty(packed_size(1 << bits, bits), np.uint8)
     pack(every[: 1 << bits].copy(), bits, packed)
-    kernels.decode(packed, grid, levels)
+    grid.decode(packed, levels)
     inverse = np.clip(np.rint(levels.reshape(-1)), ends.min, ends.max)
     return table.copy(), inverse.astype(kind).view(np.uint8)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from waistline.codec.pack import Codes, packed_size, padding_is_zero
-from waistline.codec.quantizers import Floats, Kernels, Map, Rule, make_map, ranges_are_sound
+from waistline.codec.quantizers import Floats, Grid, Kernels, Rule, ranges_are_sound
 from waistline.codec.spec import CodecSpec, parse_spec
 from waistline.codec.tables import i8_tables
 from waistline.errors import CodecError, ConfigError, NonFinite
@@ -139,7 +139,8 @@ class Uniform(TensorCodec):
         self._rule: Rule = spec.quantizer  # type: ignore[assignment]
         self._view = _grid_shape(waist.tensor, spec)
         self._channels = self._view[1]
-        self._static = static_map(waist, spec, self._channels)
+        limits = static_ranges(waist, spec, self._channels)
+        self._static = None if limits is None else self._grid(*limits)
         if self._static is None:
             self.range_bytes = 2 * self._channels * _WIRE_FLOAT.itemsize
 
@@ -150,9 +151,9 @@ class Uniform(TensorCodec):
             found = self._kernels.minmax(x)
             if found is None:
                 raise self._nonfinite(array)
-            ranges = np.concatenate(found).astype(_WIRE_FLOAT, copy=False).tobytes()
-            grid = make_map(self._rule, self.bits, *found)
-        if not self._kernels.encode(x, grid, self._scratch, within=self._static is None):
+            ranges = b"".join(ends.astype(_WIRE_FLOAT, copy=False).tobytes() for ends in found)
+            grid = self._grid(*found)
+        if not grid.encode(x, self._scratch, within=self._static is None):
             raise self._nonfinite(array)
         return ranges, self._scratch
 
@@ -162,12 +163,16 @@ class Uniform(TensorCodec):
         if grid is None:
             ends = np.frombuffer(ranges, _WIRE_FLOAT).astype(np.float32)
             lo, hi = ends[: self._channels], ends[self._channels :]
-            if not ranges_are_sound(lo, hi):
-                raise self._refused("a range that is not finite or not ordered")
-            grid = make_map(self._rule, self.bits, lo, hi)
+            grid = self._grid(lo, hi)
         values = self._new()
-        self._kernels.decode(packed, grid, values.reshape(self._view))
+        grid.decode(packed, values.reshape(self._view))
         return self._as_tensor(values)
+
+    def _grid(self, lo: Floats, hi: Floats) -> Grid:
+        grid = self._kernels.grid(self._rule, self.bits, lo, hi)
+        if grid is None:
+            raise self._refused("a range that is not finite or not ordered")
+        return grid
 
 
 class OneBit(TensorCodec):
@@ -262,14 +267,6 @@ def static_ranges(
             fix="split with a task that has calibration data, or leave clip= out",
         )
     return lo, hi
-
-
-def static_map(waist: WaistTensor, spec: CodecSpec, channels: int) -> Map | None:
-    limits = static_ranges(waist, spec, channels)
-    if limits is None:
-        return None
-    assert spec.bits is not None
-    return make_map("affine", spec.bits, *limits)
 
 
 def open_tensor_codec(waist: WaistTensor, kernels: Kernels) -> TensorCodec:
