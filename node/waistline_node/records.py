@@ -90,6 +90,7 @@ class RecordWriter:
         self._csv = csv.writer(self._buffer, lineterminator="\n")
         self._waiting = 0
         self._good_bytes = 0
+        self._failed = False
         try:
             self._file = path.open("xb", buffering=0)
         except FileExistsError:
@@ -121,6 +122,7 @@ class RecordWriter:
             while data:
                 data = data[self._file.write(data) or 0 :]
         except OSError as error:
+            self._failed = True
             self._cut_back()
             raise self._unwritable(error) from error
         self.written += self._waiting
@@ -130,7 +132,12 @@ class RecordWriter:
         self._buffer.truncate()
 
     def close(self) -> None:
-        self._file.close()
+        """Write what is left, unless writing has failed before. Raises what `flush` raises."""
+        try:
+            if not self._failed:
+                self.flush()
+        finally:
+            self._file.close()
 
     def _cut_back(self) -> None:
         try:
@@ -177,7 +184,8 @@ def _text(value: str | float | bytes) -> str:
         return base64.b64encode(value).decode()
     if isinstance(value, float):
         return f"{value:.9f}"
-    return str(value)
+    # A frame is a line, whatever a file is called or an edge says.
+    return "".join(c if c.isprintable() else " " for c in str(value))
 
 
 def _value(name: str, text: str) -> Any:

@@ -26,7 +26,6 @@ class Ticket:
     preprocess_ns: int = 0
     head_ns: int = 0
     encode_ns: int = 0
-    submitted_ns: int = 0
     waist_bytes: int = 0
     raw_len: int = 0
     payload: bytes = b""
@@ -40,8 +39,7 @@ class Ticket:
         self.label = "" if label is None else str(label)
 
     def submitted(self, encoded: EncodedWaist, *, keep: bool) -> None:
-        """The session takes over, just now."""
-        self.submitted_ns = time.monotonic_ns()
+        """The session takes over."""
         self.waist_bytes, self.raw_len = len(encoded.payload), encoded.raw_len
         if keep:
             self.payload = encoded.payload
@@ -62,12 +60,13 @@ class Ticket:
     def record(self, outcome: Outcome, answer: bytes) -> FrameRecord:
         """The frame's record, ended just now.
 
-        What lies between reading and submitting and was not spent in a stage was spent waiting.
+        What was spent neither in a stage nor on the way was spent waiting on the node, so that the
+        stages of a record add up to its latency.
         """
-        now_ns = time.monotonic_ns()
+        latency_ns = time.monotonic_ns() - self.started_ns
         worked_ns = self.source_ns + self.preprocess_ns + self.head_ns + self.encode_ns
-        on_node_ns = (self.submitted_ns or now_ns) - self.started_ns
         edge = outcome.edge
+        away_s = outcome.transit_s + edge.residence_s
         return FrameRecord(
             index=self.index,
             name=self.name,
@@ -76,12 +75,12 @@ class Ticket:
             outcome=outcome.kind.value,
             reason=outcome.reason,
             started_s=self.started_ns * _NS,
-            latency_s=(now_ns - self.started_ns) * _NS,
+            latency_s=latency_ns * _NS,
             source_s=self.source_ns * _NS,
             preprocess_s=self.preprocess_ns * _NS,
             head_s=self.head_ns * _NS,
             encode_s=self.encode_ns * _NS,
-            node_queue_s=max(0, on_node_ns - worked_ns) * _NS + outcome.node_queue_s,
+            node_queue_s=max(0.0, (latency_ns - worked_ns) * _NS - away_s),
             transit_s=outcome.transit_s,
             queue_s=edge.queue_s,
             decode_s=edge.decode_s,
