@@ -6,7 +6,8 @@ Labelled when the images lie in subfolders: each subfolder is a class, by its na
 
 from __future__ import annotations
 
-import warnings
+import struct
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import msgspec
 import numpy as np
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from waistline.errors import ConfigError
 from waistline.frame import SensorFrame
@@ -23,6 +26,8 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 MAX_IMAGE_BYTES = 64 << 20
 MAX_PIXELS = 1 << 26
 _MODES = {1: "L", 3: "RGB"}
+_OPENERS = {b"\x89P": PngImageFile, b"\xff\xd8": JpegImageFile}
+_PILLOW_LETS_THROUGH = (struct.error, zlib.error, IndexError, KeyError, TypeError)
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,14 +67,17 @@ def read_image(path: Path, frame_shape: tuple[int, int, int] | None = None) -> n
     try:
         if path.stat().st_size > MAX_IMAGE_BYTES:
             raise _bad(path, f"it is over {MAX_IMAGE_BYTES} bytes", "use a smaller image")
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=("PNG", "JPEG")) as image:
+        with path.open("rb") as stream:
+            opener = _OPENERS.get(stream.read(2))
+            stream.seek(0)
+            if opener is None:
+                raise _bad(path, "its first bytes are of neither", "give a PNG or JPEG file")
+            # The format's own class reads the header only and leaves out Pillow's guess at what
+            # a bomb is, a warning that cannot be caught safely in a thread.
+            with opener(stream) as image:
                 _check_header(path, image, frame_shape)
                 pixels = np.array(image, np.uint8)
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise _bad(path, f"decompression bomb: {error}", "use a smaller image") from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except (*(OSError, ValueError, SyntaxError, EOFError), *_PILLOW_LETS_THROUGH) as error:
         cause = getattr(error, "strerror", None) or str(error)
         raise _bad(path, cause, "give a PNG or JPEG file") from error
     return pixels[:, :, np.newaxis] if pixels.ndim == 2 else pixels
@@ -79,8 +87,9 @@ def _check_header(path: Path, image: Image.Image, shape: tuple[int, int, int] | 
     width, height = image.size
     if shape is None:
         if image.mode not in _MODES.values() or width * height > MAX_PIXELS:
-            cause = f"it is {width}x{height} of mode {image.mode}, expected L or RGB"
-            raise _bad(path, cause, "convert it to 8-bit grey or RGB")
+            seen = f"it is {width}x{height} of mode {image.mode}"
+            cause = f"{seen}, expected L or RGB of at most {MAX_PIXELS} pixels"
+            raise _bad(path, cause, "convert it to 8-bit grey or RGB, or scale it down")
         return
     wanted = (shape[1], shape[0], _MODES[shape[2]])
     if (width, height, image.mode) != wanted:
