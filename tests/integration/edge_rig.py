@@ -182,13 +182,14 @@ class Client:
 
     def __init__(self, endpoint, bundle, *, node_id="node", session_id=1, bundle_id=None, **kwargs):
         codec = bundle.waist_codec()
+        answer_bytes = bundle.answer_kind.max_bytes
         settings = {"max_in_flight": 4, "queue_limit": 1000, "budget_s": WAIT_S, **kwargs}
         self.session = NodeSession(
             node_id=node_id,
             session_id=session_id,
             bundle_id=bundle_id or bundle.id,
-            max_payload_bytes=codec.max_payload_bytes,
-            max_answer_bytes=bundle.answer_kind.max_bytes,
+            max_payload_bytes=codec.max_payload_bytes if codec else answer_bytes,
+            max_answer_bytes=answer_bytes,
             **settings,
         )
         self.endpoint = endpoint
