@@ -127,7 +127,8 @@ def _resolve(
     host = endpoint.host or ("0.0.0.0" if passive else "")
     try:
         found = socket.getaddrinfo(host, endpoint.port, type=socket.SOCK_STREAM, flags=flags)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        # UnicodeError: a label that IDNA refuses, such as one of 64 letters.
         raise LinkError(
             f"host {endpoint.host!r} is not known here",
             cause=str(error),
