@@ -51,9 +51,14 @@ def _pack_eights(codes: Codes, bits: int, out: Codes) -> None:
     width = bits
     for dtype in _WORDS:
         words = words.view(dtype)
-        low = (1 << width) - 1
-        shift = dtype.type(4 * dtype.itemsize - width)
-        words = (words & dtype.type(low)) | ((words >> shift) & dtype.type(low << width))
+        half = 4 * dtype.itemsize
+        upper = words >> dtype.type(half - width)
+        if 2 * width > half:  # else what is shifted out of the lower code falls off its end
+            upper &= dtype.type(((1 << width) - 1) << width)
+            words = words & dtype.type((1 << width) - 1)
+        upper |= words
+        upper &= dtype.type((1 << 2 * width) - 1)
+        words = upper
         width *= 2
         if width == 8:
             out[:] = words
@@ -73,11 +78,15 @@ def unpack(packed: Codes, count: int, bits: int) -> Codes:
     words, width = _widest(packed, groups, bits)
     while width > bits:
         width //= 2
-        size = words.dtype.itemsize
-        dtype = words.dtype.type
-        low = words & dtype((1 << width) - 1)
-        words = low | ((words & dtype(((1 << width) - 1) << width)) << dtype(4 * size - width))
-        words = words.view(f"<u{size // 2}")
+        half = 4 * words.dtype.itemsize
+        scalar = words.dtype.type
+        upper = words << scalar(half - width)
+        if 2 * width > half:  # the upper code would lie in its own way
+            upper &= scalar(((1 << width) - 1) << half)
+            words &= scalar((1 << width) - 1)
+        upper |= words
+        upper &= scalar(((1 << width) - 1) * ((1 << half) + 1))
+        words = upper.view(f"<u{half // 8}")
     return words.view(np.uint8)[:count]
 
 

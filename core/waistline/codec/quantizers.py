@@ -46,12 +46,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from waistline.codec.pack import Codes, pack, unpack
+from waistline.codec.pack import Codes, pack, packed_size, unpack
 
 Floats = NDArray[np.float32]
 Rule = Literal["affine", "q1", "q1h"]
@@ -59,8 +59,9 @@ Rule = Literal["affine", "q1", "q1h"]
 LANES = 16
 BLOCK = 1024
 _SUM_PRE = np.float32(2.0**-32)
-_CHUNK = 1 << 15
-"""Elements worked on at once: 128 KiB of float32 stay in the second-level cache."""
+_CHUNK = 1 << 17
+"""Elements worked on at once, so that intermediate arrays stay in cache (smaller ones pay more for
+calls than they gain). A multiple of 8, so that chunks are whole bytes."""
 
 
 class Grid(Protocol):
@@ -229,32 +230,65 @@ class NumpyGrid:
         self._map = arithmetic
 
     def encode(self, x: Floats, out: Codes, *, within: bool) -> bool:
-        codes = np.empty(x.shape, np.uint8)
-        scratch = np.empty(min(x.size, 2 * _CHUNK), np.float32)
-        grid = self._map
-        with np.errstate(all="ignore"):
-            for at, channels in _chunks(x):
-                part = x[at]
-                if not within and not np.isfinite(part).all():
+        bits = self._map.bits
+        if x.shape[1] == 1:
+            flat = x.reshape(1, 1, -1)
+            shape = (1, 1, min(_CHUNK, x.size))
+            scratch, codes = np.empty(shape, np.float32), np.empty(shape, np.uint8)
+            for start, stream in _streams(out, x.size, bits):
+                part = flat[..., start : start + _CHUNK]
+                some = codes[..., : part.size]
+                if not self._quantize(part, scratch[..., : part.size], some, slice(None), within):
                     return False
-                _quantize(part, grid, channels, scratch, codes[at])
-        pack(codes, grid.bits, out)
+                pack(some, bits, stream)
+            return True
+        codes = np.empty(x.shape, np.uint8)
+        for at, channels in _chunks(x):
+            if not self._quantize(x[at], np.empty_like(x[at]), codes[at], channels, within):
+                return False
+        pack(codes, bits, out)
         return True
 
     def decode(self, packed: Codes, out: Floats) -> None:
-        codes = unpack(packed, out.size, self._map.bits).reshape(out.shape)
+        bits = self._map.bits
+        if out.shape[1] == 1:
+            flat = out.reshape(1, 1, -1)
+            for start, stream in _streams(packed, out.size, bits):
+                part = flat[..., start : start + _CHUNK]
+                part[...] = unpack(stream, part.size, bits)
+                self._dequantize(part, slice(None))
+            return
+        codes = unpack(packed, out.size, bits).reshape(out.shape)
+        for at, channels in _chunks(out):
+            out[at] = codes[at]
+            self._dequantize(out[at], channels)
+
+    def _quantize(self, x: Floats, t: Floats, codes: Codes, channels: slice, within: bool) -> bool:
+        """Codes of (outer, some channels, inner); False for NaN or infinity unless ``within``."""
+        if not within and not np.isfinite(x).all():
+            return False
         grid = self._map
         with np.errstate(all="ignore"):
-            if out.shape[1] == 1:
-                levels = np.arange(1 << grid.bits, dtype=np.float32).reshape(1, 1, -1)
-                _dequantize(levels, grid, slice(None))
-                # mode="clip" lets take() write into `out` at once; no code exceeds the table.
-                np.take(levels.reshape(-1), codes, out=out, mode="clip")
-                return
-            for at, channels in _chunks(out):
-                part = out[at]
-                part[...] = codes[at]
-                _dequantize(part, grid, channels)
+            if grid.scaled:
+                x = np.multiply(x, grid.pre[channels, None], out=t)
+            np.subtract(x, grid.base[channels, None], out=t)
+            np.multiply(t, grid.gain[channels, None], out=t)
+            if grid.rounding:
+                np.add(t, grid.rounding, out=t)
+            np.fmax(t, np.float32(0.0), out=t)
+            np.minimum(t, grid.top, out=t)
+            np.copyto(codes, t, casting="unsafe")
+        return True
+
+    def _dequantize(self, part: Floats, channels: slice) -> None:
+        """From codes, as floats, to values, in place."""
+        grid = self._map
+        with np.errstate(all="ignore"):
+            np.multiply(part, grid.step[channels, None], out=part)
+            np.add(part, grid.origin[channels, None], out=part)
+            if grid.scaled:
+                np.multiply(part, grid.post[channels, None], out=part)
+            np.minimum(part, grid.hi[channels, None], out=part)
 
 
 class NumpyKernels:
@@ -285,54 +319,36 @@ class NumpyKernels:
         return values
 
     def decode_q2(self, packed: Codes, values: Floats, out: Floats) -> None:
-        np.take(values, unpack(packed, out.size, 1).reshape(out.shape), out=out, mode="clip")
+        _look_up(packed, values, 1, out.reshape(-1))
 
     def encode_table(self, q: Codes, table: Codes, bits: int, out: Codes) -> None:
         pack(table[q.reshape(-1)], bits, out)
 
     def decode_table(self, packed: Codes, table: Codes, bits: int, out: Codes) -> None:
-        np.take(table, unpack(packed, out.size, bits), out=out.reshape(-1), mode="clip")
+        _look_up(packed, table, bits, out.reshape(-1))
 
 
-def _chunks(x: Floats) -> Iterator[tuple[tuple[slice, ...], slice]]:
+def _look_up(packed: Codes, table: NDArray[Any], bits: int, out: NDArray[Any]) -> None:
+    """``out`` (flat) = table[code]."""
+    for start, stream in _streams(packed, out.size, bits):
+        part = out[start : start + _CHUNK]
+        # mode="clip" lets take() write into `part` at once; no code exceeds the table.
+        np.take(table, unpack(stream, part.size, bits), out=part, mode="clip")
+
+
+def _streams(packed: Codes, count: int, bits: int) -> Iterator[tuple[int, Codes]]:
+    """Every `_CHUNK` codes of ``count``: the first one's index, and the bytes that hold them."""
+    for start in range(0, count, _CHUNK):
+        first = start // 8 * bits
+        yield start, packed[first : first + packed_size(min(_CHUNK, count - start), bits)]
+
+
+def _chunks(x: Floats) -> Iterator[tuple[tuple[slice, slice], slice]]:
     """Cut (outer, channels, inner) into parts of about `_CHUNK` elements, and their channels."""
     outer, channels, inner = x.shape
-    whole = slice(None)
-    if channels == 1 and outer == 1:
-        for start in range(0, inner, _CHUNK):
-            yield (whole, whole, slice(start, start + _CHUNK)), whole
-        return
     rows = max(1, _CHUNK // (channels * inner))
     some = max(1, min(channels, _CHUNK // inner))
     for row in range(0, outer, rows):
         for first in range(0, channels, some):
             band = slice(first, first + some)
-            yield (slice(row, row + rows), band, whole), band
-
-
-def _quantize(part: Floats, grid: Map, channels: slice, scratch: Floats, codes: Codes) -> None:
-    t = (
-        scratch[: part.size].reshape(part.shape)
-        if part.size <= scratch.size
-        else np.empty_like(part)
-    )
-    base, gain = grid.base[channels, None], grid.gain[channels, None]
-    if grid.scaled:
-        np.multiply(part, grid.pre[channels, None], out=t)
-        np.subtract(t, base, out=t)
-    else:
-        np.subtract(part, base, out=t)
-    np.multiply(t, gain, out=t)
-    if grid.rounding:
-        np.add(t, grid.rounding, out=t)
-    np.fmax(t, np.float32(0.0), out=t)
-    np.minimum(t, grid.top, out=t)
-    np.copyto(codes, t, casting="unsafe")
-
-
-def _dequantize(part: Floats, grid: Map, channels: slice) -> None:
-    np.multiply(part, grid.step[channels, None], out=part)
-    np.add(part, grid.origin[channels, None], out=part)
-    if grid.scaled:
-        np.multiply(part, grid.post[channels, None], out=part)
-    np.minimum(part, grid.hi[channels, None], out=part)
+            yield (slice(row, row + rows), band), band
