@@ -9,13 +9,15 @@ from waistline.frame import EdgeTimes
 from waistline_edge.metrics import MAX_REQUEST_BYTES, MetricsServer
 from waistline_edge.stats import EdgeStats
 
+LABELS = ("outcome", "cause", "stage", "le")
+
 
 def _samples(server):
     head, _, body = server.respond(b"GET /metrics HTTP/1.1\r\n\r\n").partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 OK\r\n")
     families = text_string_to_metric_families(body.decode())
     return {
-        (sample.name, *sample.labels.values()): sample.value
+        (sample.name, *(sample.labels[key] for key in LABELS if key in sample.labels)): sample.value
         for family in families
         for sample in family.samples
     }
