@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from waistline import __version__, endpoints
+from waistline.bundle.golden import read_frame
 from waistline.bundle.store import Bundle, load_bundle
 from waistline.errors import ConfigError, WaistlineError
 from waistline.session.node import NodeSession
@@ -38,12 +39,15 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m waistline_node",
         description="Run the head of a bundle on frames of a source; send the waist to an edge.",
+        allow_abbrev=False,
     )
     add = made.add_argument
     add("bundle", type=Path, metavar="BUNDLE", help="folder written by 'waistline split'")
     add("--source", required=True, metavar="DIR|FILE.npz", help="where frames come from")
     add("--edge", required=True, metavar="ENDPOINT", help="for example tcp://127.0.0.1:7571")
     add("--backend", default="onnxruntime", metavar="NAME", help="what runs the head")
+    add("--backend-option", type=_pair, action="append", default=[], metavar="KEY=VALUE",
+        help="the backend's own option; repeatable")  # fmt: skip
     add("--threads", type=_count, metavar="N", help="inside one run of the head")
     add("--records", type=Path, metavar="FILE.csv", help="write one line a frame to a new file")
     add("--count", type=_count, metavar="N", help="end after N frames")
@@ -82,7 +86,10 @@ def _run(chosen: argparse.Namespace) -> int:
     bundle = load_bundle(chosen.bundle)
     session = make_session(bundle, chosen)
     source = open_source(chosen.source, source_options(bundle, chosen.count, chosen.loop))
-    head = open_head(bundle, HeadChoice(chosen.backend, chosen.threads))
+    choice = HeadChoice(chosen.backend, chosen.threads, dict(chosen.backend_option))
+    head = open_head(bundle, choice)
+    # The first run is slow, and an engine that fails should fail before anything is streamed.
+    head.run(read_frame(bundle))
     writer = RecordWriter(chosen.records) if chosen.records else None
     runtime = NodeRuntime(
         bundle,
@@ -201,6 +208,13 @@ def _show(error: WaistlineError, *, verbose: bool) -> None:
     if verbose:
         traceback.print_exception(error)
     print("\n".join(error.lines()), file=sys.stderr)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE, such as delay_ms=5")
+    return key, value
 
 
 def _count(text: str) -> int:

@@ -8,7 +8,7 @@ so that its ``encode`` has nothing left to do.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -29,10 +29,12 @@ class HeadChoice:
     Attributes:
         backend: a backend of `waistline.backends`, or a head of this package.
         threads: inside one run; None: what the bundle hints, else 1.
+        options: the backend's own, before what the bundle hints.
     """
 
     backend: str = "onnxruntime"
     threads: int | None = None
+    options: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,6 @@ def open_head(bundle: Bundle, choice: HeadChoice) -> TensorHead:
     if not hinted.isdecimal():
         raise ConfigError(f"the bundle hints {hinted!r} threads", fix="give --threads N")
     threads = int(hinted) if choice.threads is None else choice.threads
-    options = BackendOptions(threads=threads, extra=hints)
+    options = BackendOptions(threads=threads, extra={**hints, **choice.options})
     backend = plugins.load(BACKENDS, choice.backend).open_backend(options)
     return TensorHead(bundle, open_slice(backend, bundle, bundle.head))
