@@ -1,0 +1,226 @@
+"""The Python API behind the command line, beside ``waistline.split``, ``load_bundle``, ``verify``.
+
+from waistline_hostctl import api
+run = api.run_pair("model.bundle", source="images/", link="wifi-n-esp32")
+print(run.figures["latency_p50_waist_s"].value)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from waistline.bench import ResolvedBench, resolve
+from waistline.bundle.golden import read_frame
+from waistline.bundle.schema import MANIFEST
+from waistline.bundle.store import Bundle, load_bundle
+from waistline.errors import ConfigError
+from waistline.evidence import Figure
+from waistline.links._profiles import profile
+from waistline.run import RunFolder, Table, new_run, sha256_file
+
+from waistline_hostctl import inprocess, raw, recording
+from waistline_hostctl.console import Console
+from waistline_hostctl.derive import MAIN, Derived, Settings, derive, pick_metric
+from waistline_hostctl.devices import devices
+from waistline_hostctl.doctor import examine
+from waistline_hostctl.recording import About, Rendered, report_again
+from waistline_hostctl.streaming import Stream, Streamed, check_answered, run_streams
+
+__all__ = [
+    "RADIOS",
+    "Rendered",
+    "Run",
+    "devices",
+    "examine",
+    "report_again",
+    "run_pair",
+]  # fmt: skip
+
+RADIOS = ("ble5-2m-nrf52840", "lte-cat1")
+"""Modelled in every run: a short-range radio and a modem."""
+GOLDEN_FRAMES = 100
+"""Sent where no source is given: the bundle's golden frame so many times."""
+BUDGET_FACTOR = 20
+BUDGET_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run that is on disk.
+
+    Attributes:
+        folder: of the run.
+        report: its page.
+        outcomes: frames by outcome, all streams.
+        figures: by name, as in run.json.
+        tables: raw and computed, by name.
+    """
+
+    folder: Path
+    report: Path
+    outcomes: dict[str, int]
+    figures: dict[str, Figure]
+    tables: dict[str, Table]
+
+
+def run_pair(
+    bundle: str | Path,
+    *,
+    source: str | None = None,
+    link: str | None = None,
+    count: int | None = None,
+    sequential: bool = True,
+    rate_hz: float | None = None,
+    radios: Sequence[str] = RADIOS,
+    runs: str | Path = "runs",
+    name: str = "run",
+    bench: ResolvedBench | None = None,
+    console: Console | None = None,
+) -> Run:
+    """Run both ends of a bundle as two processes over loopback; write a run folder.
+
+    Args:
+        bundle: its folder.
+        source: image folder or ``.npz``; None: the bundle's golden frame, again and again.
+        link: profile that paces the link; "" for loopback as it is; None: as the bench says.
+        count: frames at most.
+        sequential: one frame at a time; False: stages overlap, so latency holds waiting.
+        rate_hz: frames a second; frames that come too late are dropped.
+        radios: link profiles whose energy is modelled.
+        runs: folder of run folders.
+        name: of the run.
+        bench: settings in force; None: defaults and ``WAISTLINE_*``.
+        console: is told progress; None: nobody is.
+
+    Raises:
+        WaistlineError: anything that keeps the run from being whole.
+    """
+    console = console or Console(json=True)
+    bench = bench or resolve(flags={"link.profile": link})
+    profile_id = bench.bench.link.profile
+    if profile_id:
+        profile(profile_id)
+    for radio in radios:
+        profile(radio)
+    opened = load_bundle(bundle)
+    if source is not None:
+        # Refused here, before a folder is made and two processes are started.
+        next(inprocess.frames_of(opened, source, 1), None)
+    folder = new_run(runs, name)
+    looped = source is None
+    given = source if source is not None else str(write_golden(folder, opened))
+    if looped:
+        count = count or GOLDEN_FRAMES
+    stream = Stream(
+        MAIN, opened, given, count, sequential, budget_s(profile_id, opened), rate_hz, looped
+    )
+    streamed = run_streams([stream], bench.bench, folder.path, console)
+    check_answered(streamed)
+    with console.progress("uncut answers") as progress:
+        inputs = list(
+            inprocess.describe_inputs(
+                opened,
+                inprocess.frames_of(opened, given, count, loop=looped),
+                backend=bench.bench.node.backend,
+                step=progress.update,
+            )
+        )
+    settings = settings_of(opened, inputs, profile_id, radios)
+    tables = [
+        raw.frames_table([raw.Sent(MAIN, streamed[0].records)], emulated=bool(profile_id)),
+        raw.inputs_table(inputs),
+    ]
+    about = About(
+        name,
+        f"{opened.manifest.model_name}: {name}",
+        bench,
+        {"bootstrap": recording.BOOTSTRAP_SEED},
+        {str(opened.path / MANIFEST): opened.id, **_source_hashes(given)},
+        settings,
+        more={"link": describe_link(profile_id), "source": given, "sequential": sequential},
+    )
+    return finish(folder, tables, derive({row.name: row for row in tables}, settings), about)
+
+
+def finish(folder: RunFolder, tables: Sequence[Table], derived: Derived, about: About) -> Run:
+    """Write everything of a run and describe it."""
+    report = recording.record_run(folder, tables, derived, about)
+    named = {row.name: row for row in (*tables, *derived.tables)}
+    outcomes: dict[str, int] = {}
+    for outcome in named[raw.FRAMES].column("outcome"):
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+    return Run(folder.path, report, outcomes, derived.figures, named)
+
+
+def settings_of(
+    bundle: Bundle, inputs: Iterable[raw.InputRow], link: str, radios: Sequence[str]
+) -> Settings:
+    """What computing the tables of a run needs to know."""
+    plain = Settings(
+        answer=bundle.manifest.answer,
+        metric="",
+        link=link,
+        radios=tuple(radios),
+        partition_point=bundle.cut.partition_point,
+        codec=", ".join(dict.fromkeys(item.codec for item in bundle.cut.tensors)),
+    )
+    metric = pick_metric((row.label for row in inputs), plain)
+    return Settings(plain.answer, metric, link, plain.radios, plain.partition_point, plain.codec)
+
+
+def describe_link(profile_id: str) -> str:
+    """The paced link in words, "" for loopback."""
+    if not profile_id:
+        return ""
+    found = profile(profile_id)
+    return (
+        f"emulated {found.name} ({found.id}): {found.rate_up_bps / 1e6:g} Mbit/s up, "
+        f"round trip {found.rtt_s * 1e3:g} ms, jitter {found.jitter_s * 1e3:g} ms"
+    )
+
+
+def budget_s(profile_id: str, bundle: Bundle) -> float:
+    """Age limit of a frame that a slow link does not run into.
+
+    The default is 5 s; a profile whose largest payload and round trip need more gets more.
+    """
+    if not profile_id:
+        return BUDGET_S
+    found, codec = profile(profile_id), bundle.waist_codec()
+    largest = codec.max_payload_bytes if codec else bundle.answer_kind.max_bytes
+    one_s = found.rtt_s + 2 * found.jitter_s + 8 * largest / (found.rate_up_bps or 1e9)
+    return max(BUDGET_S, BUDGET_FACTOR * one_s)
+
+
+def write_golden(folder: RunFolder, bundle: Bundle) -> Path:
+    """The bundle's golden frame as a source of one frame, in the run folder."""
+    frame = read_frame(bundle)
+    names = [spec.name for spec in bundle.manifest.golden.frame_tensors]
+    keys = ["images"] if bundle.manifest.preprocess is not None else names
+    target = folder.path / "golden.npz"
+    try:
+        np.savez(
+            target,
+            allow_pickle=False,
+            **{key: array[np.newaxis] for key, array in zip(keys, frame.arrays, strict=True)},
+        )
+    except OSError as error:
+        raise ConfigError(
+            f"{target} could not be written",
+            cause=error.strerror or str(error),
+            fix="free space or choose another --runs folder",
+        ) from error
+    return target
+
+
+def _source_hashes(source: str) -> dict[str, str]:
+    path = Path(source)
+    return {source: sha256_file(path)} if path.is_file() else recording.hashes([path])
+
+
+def pids(streamed: Sequence[Streamed]) -> str:
+    """Who ran, for people: two processes of the operating system."""
+    return f"edge process {streamed[0].edge_pid}, node process {streamed[0].node_pid}"

@@ -1,0 +1,67 @@
+"""Run both ends of a bundle on this machine and write a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from waistline_hostctl.options import App, common
+from waistline_hostctl.results import RunResult
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--source", metavar="DIR|FILE.npz",
+              help="Frames (default: the bundle's golden frame, again and again).")  # fmt: skip
+@click.option("--link", metavar="PROFILE",
+              help="Pace the link to a row of the protocol table (wifi-n-esp32).")  # fmt: skip
+@click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N frames.")
+@click.option("--overlap", is_flag=True,
+              help="Let stages overlap: more frames a second, latency holds waiting.")  # fmt: skip
+@click.option("--rate", "rate_hz", type=click.FloatRange(min=0, min_open=True), metavar="HZ",
+              help="Frames a second; frames that come too late are dropped.")  # fmt: skip
+@click.option("--radio", "radios", multiple=True, metavar="PROFILE",
+              help="Model the energy of this radio (default: one BLE, one LTE Cat 1).")  # fmt: skip
+@click.option("--runs", default="runs", show_default=True, metavar="DIR", help="Run folders.")
+@click.option("--name", default="run", show_default=True, metavar="NAME", help="Of the run.")
+@common
+def command(
+    app: App,
+    bundle: Path,
+    source: str | None,
+    link: str | None,
+    count: int | None,
+    overlap: bool,
+    rate_hz: float | None,
+    radios: tuple[str, ...],
+    runs: str,
+    name: str,
+) -> None:
+    """Run both ends of a bundle as two processes and say what it cost."""
+    from waistline_hostctl import api, summary
+
+    run = api.run_pair(
+        bundle,
+        source=source,
+        count=count,
+        sequential=not overlap and rate_hz is None,
+        rate_hz=rate_hz,
+        radios=radios or api.RADIOS,
+        runs=runs,
+        name=name,
+        bench=app.bench(link_profile=link),
+        console=app.console,
+    )
+    app.console.say(summary.outcomes_text(run.outcomes))
+    app.console.say()
+    app.console.say(summary.run_text(run.tables, run.figures))
+    app.console.say(f"\nreport  {run.report}")
+    app.console.emit(
+        RunResult(
+            folder=str(run.folder),
+            report=str(run.report),
+            outcomes=run.outcomes,
+            figures=run.figures,
+        )
+    )

@@ -1,0 +1,198 @@
+"""What is computed beside the stream, in this process: the uncut answers and other code widths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from waistline import plugins
+from waistline.backends.base import Backend, BackendOptions, Slice
+from waistline.bundle.check import FRAME
+from waistline.bundle.codecs import CALIBRATED, UNCALIBRATED, calibrated_waist
+from waistline.bundle.cuts import FRAME_CODECS
+from waistline.bundle.store import Bundle
+from waistline.codec.spec import CodecSpec, parse_spec
+from waistline.codec.waist import WaistCodec
+from waistline.errors import NonFinite
+from waistline.frame import SensorFrame
+from waistline.stages import HeadStages, TailStages, open_slice
+from waistline.task.preprocess import apply
+from waistline.tensors import TensorSpec, WaistTensor
+from waistline_node.service import source_options
+from waistline_node.sources.base import UnreadableFrame, open_source
+
+from waistline_hostctl.raw import FLOAT_BITS, PICTURES, InputRow, StudyRow
+
+Step = Callable[[int], None]
+BITS = tuple(range(1, 9))
+
+
+def frames_of(
+    bundle: Bundle, source: str, count: int | None, *, loop: bool = False
+) -> Iterator[SensorFrame]:
+    """The frames that a node would read; those it could not are left out."""
+    opened = open_source(source, source_options(bundle, count, loop))
+    try:
+        while True:
+            try:
+                frame = opened.read()
+            except UnreadableFrame:
+                continue
+            if frame is None:
+                return
+            yield frame
+    finally:
+        opened.close()
+
+
+def describe_inputs(
+    bundle: Bundle,
+    frames: Iterable[SensorFrame],
+    *,
+    backend: str,
+    model: Path | None = None,
+    step: Step = lambda done: None,
+) -> Iterator[InputRow]:
+    """Uncut answer and sizes of each frame.
+
+    Args:
+        bundle: what was streamed.
+        frames: of the source.
+        backend: engine for the uncut answers.
+        model: the uncut model; None: head and tail joined without a codec, which gives the same.
+        step: told how many are done.
+    """
+    floats = sum(item.tensor.size_bytes for item in bundle.cut.tensors)
+    codecs: dict[str, WaistCodec] = {}
+    with _uncut(bundle, backend, model) as answer:
+        for done, frame in enumerate(frames, 1):
+            is_image = bundle.manifest.preprocess is not None
+            if is_image and not codecs:
+                codecs = _picture_codecs(frame.arrays[0].shape)
+            sizes = {
+                name: len(codec.encode([frame.arrays[0]]).payload) for name, codec in codecs.items()
+            }
+            label = "" if frame.label is None else str(frame.label)
+            yield InputRow(frame.index, label, answer(frame), floats, sizes)
+            step(done)
+
+
+def study_bits(
+    bundle: Bundle,
+    calibration: Iterable[SensorFrame],
+    selection: Iterable[SensorFrame],
+    *,
+    backend: str,
+    limit: int,
+    step: Step = lambda done: None,
+) -> Iterator[StudyRow]:
+    """Answers at each code width for the first ``limit`` frames of ``selection``.
+
+    Only float waists are coded otherwise than the bundle codes them; clip limits are found anew for
+    each width on ``calibration``, as `waistline.split` would.
+    """
+    with _ends(bundle, backend) as (head, tail):
+
+        def waist_of(frame: SensorFrame) -> list[np.ndarray]:
+            return head.head(head.preprocess(frame))
+
+        def answer(tensors: list[np.ndarray]) -> bytes:
+            return _packed(lambda: tail.postprocess(tail.tail(tail.preprocess(tensors))))
+
+        samples = [waist_of(frame) for frame in calibration]
+        codecs = {bits: _at_width(bundle, bits, samples) for bits in BITS}
+        for done, frame in enumerate(islice(selection, limit), 1):
+            tensors = waist_of(frame)
+            label = "" if frame.label is None else str(frame.label)
+            size = sum(tensor.nbytes for tensor in tensors)
+            yield StudyRow(FLOAT_BITS, frame.index, label, size, answer(tensors))
+            for bits, codec in codecs.items():
+                sent = codec.encode(tensors)
+                decoded = codec.decode(sent.payload, sent.raw_len)
+                yield StudyRow(bits, frame.index, label, len(sent.payload), answer(decoded))
+            step(done)
+
+
+def _at_width(bundle: Bundle, bits: int, samples: list[list[np.ndarray]]) -> WaistCodec:
+    tensors = [item.tensor for item in bundle.cut.tensors]
+    specs = [_respec(item, bits, calibrated=bool(samples)) for item in bundle.cut.tensors]
+    found = calibrated_waist(tensors, specs, lambda place: (row[place] for row in samples))
+    return WaistCodec(found)
+
+
+def _respec(item: WaistTensor, bits: int, *, calibrated: bool) -> CodecSpec:
+    spec = parse_spec(item.codec)
+    if item.tensor.numpy_dtype.kind != "f":
+        return spec
+    if spec.bits is None or spec.quantizer in {"q2", "q2m"}:
+        spec = parse_spec(CALIBRATED if calibrated else UNCALIBRATED)
+    if item.tensor.channel_axis is None:
+        spec = replace(spec, per="tensor")
+    return replace(spec, bits=bits)
+
+
+def _picture_codecs(shape: tuple[int, ...]) -> dict[str, WaistCodec]:
+    tensor = TensorSpec(FRAME, "uint8", shape, "any", 2)
+    pairs = zip(PICTURES, FRAME_CODECS, strict=True)
+    return {name: WaistCodec([WaistTensor(tensor, spec)]) for name, spec in pairs}
+
+
+def _backend(name: str) -> Backend:
+    backend: Backend = plugins.load("waistline.backends", name).open_backend(BackendOptions())
+    return backend
+
+
+@contextmanager
+def _ends(bundle: Bundle, backend: str) -> Iterator[tuple[HeadStages, TailStages]]:
+    engine = _backend(backend)
+    head, tail = (open_slice(engine, bundle, stage) for stage in (bundle.head, bundle.tail))
+    try:
+        yield HeadStages(bundle, head), TailStages(bundle, tail)
+    finally:
+        for part in (head, tail):
+            if part is not None:
+                part.close()
+
+
+@contextmanager
+def _uncut(
+    bundle: Bundle, backend: str, model: Path | None
+) -> Iterator[Callable[[SensorFrame], bytes]]:
+    if model is None:
+        with _ends(bundle, backend) as (head, tail):
+            yield lambda frame: _joined(bundle, head, tail, frame)
+        return
+    manifest, kind = bundle.manifest, bundle.answer_kind
+    whole: Slice = _backend(backend).open(
+        model,
+        inputs=[tensor.name for tensor in manifest.model_inputs],
+        outputs=[tensor.name for tensor in manifest.model_outputs],
+    )
+
+    def answer(frame: SensorFrame) -> bytes:
+        preprocess = manifest.preprocess
+        inputs = [apply(preprocess, frame.arrays[0])] if preprocess else list(frame.arrays)
+        return _packed(lambda: kind.pack(kind.postprocess(whole.run(inputs), preprocess)))
+
+    try:
+        yield answer
+    finally:
+        whole.close()
+
+
+def _joined(bundle: Bundle, head: HeadStages, tail: TailStages, frame: SensorFrame) -> bytes:
+    waist = head.head(head.preprocess(frame))
+    if bundle.tail is None:
+        return _packed(lambda: head.encode(waist).payload)
+    return _packed(lambda: tail.postprocess(tail.tail(tail.preprocess(waist))))
+
+
+def _packed(make: Callable[[], bytes]) -> bytes:
+    try:
+        return make()
+    except NonFinite:
+        return b""

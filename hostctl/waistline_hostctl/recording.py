@@ -1,0 +1,190 @@
+"""Fills a run folder: raw tables, computed tables, report, and run.json last."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from waistline import __version__, provenance
+from waistline.bench import ResolvedBench
+from waistline.codec import native
+from waistline.errors import ConfigError
+from waistline.evidence import Figure
+from waistline.run import (
+    RunFolder,
+    RunRecord,
+    StoredTable,
+    Table,
+    load_run,
+    read_table,
+    sha256_file,
+    write_atomically,
+)
+
+from waistline_hostctl.derive import SEED, Derived, Settings, derive
+from waistline_hostctl.doctor import LIBRARIES
+
+REPORT = "report.html"
+BOOTSTRAP_SEED = SEED
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a run says about itself.
+
+    Attributes:
+        name: of the run.
+        title: of the report.
+        bench: settings in force.
+        seeds: by what they seed.
+        inputs: file or bundle to SHA-256.
+        settings: for computing the tables.
+        remarks: sentences that the report shows.
+        more: other settings worth keeping.
+    """
+
+    name: str
+    title: str
+    bench: ResolvedBench
+    seeds: Mapping[str, int]
+    inputs: Mapping[str, str]
+    settings: Settings
+    remarks: Sequence[str] = ()
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+def record_run(folder: RunFolder, tables: Sequence[Table], derived: Derived, about: About) -> Path:
+    """Write everything; returns the report's path.
+
+    Raises:
+        ConfigError: the disk is full or gone; the folder then holds no run.json.
+    """
+    from waistline_hostctl.report import render
+
+    for row in tables:
+        folder.write_table(row)
+    for row in derived.tables:
+        folder.write_table(row, raw=False)
+    record = _record(folder, derived.figures, about)
+    report = folder.write(REPORT, render(record, {**_named(tables), **_named(derived.tables)}))
+    folder.finish(record)
+    return report
+
+
+def hashes(paths: Sequence[Path]) -> dict[str, str]:
+    """SHA-256 of each file by its path; a folder's files one by one."""
+    found = {}
+    for path in paths:
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        found.update({str(file): sha256_file(file) for file in files if file.is_file()})
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """What `report_again` did: computed tables by name, and those that differ from before."""
+
+    path: Path
+    recomputed: tuple[str, ...]
+    changed: tuple[str, ...]
+
+
+def report_again(folder: Path, *, recompute: bool) -> Rendered:
+    """Render the report of a finished run anew; ``recompute``: its computed tables first.
+
+    Raises:
+        ConfigError: not a finished run, or a raw table was edited since.
+    """
+    from waistline_hostctl.report import render
+
+    record = load_run(folder)
+    raw = {row.name: _unedited(folder, row) for row in record.tables if row.raw}
+    changed: list[str] = []
+    if recompute:
+        derived = derive(raw, _settings(record))
+        stored = {row.name: row.sha256 for row in record.tables if not row.raw}
+        again = RunFolder(folder, datetime.now(UTC))
+        for row in derived.tables:
+            again.write_table(row, raw=False)
+        computed = _named(derived.tables)
+        fresh = {row.name: row.sha256 for row in again.tables}
+        changed = sorted(name for name in {*stored, *fresh} if stored.get(name) != fresh.get(name))
+        kept = tuple(row for row in record.tables if row.raw)
+        record = msgspec.structs.replace(
+            record, figures=derived.figures, tables=(*kept, *again.tables)
+        )
+        again.finish(record)
+    else:
+        computed = {row.name: read_table(folder, row.name) for row in record.tables if not row.raw}
+    page = render(record, {**raw, **computed})
+    target = folder / REPORT
+    try:
+        write_atomically(target, page)
+    except OSError as error:
+        raise ConfigError(
+            f"{target} could not be written", cause=error.strerror or str(error),
+            fix="free space, then run the same command again",
+        ) from error  # fmt: skip
+    return Rendered(target, tuple(computed) if recompute else (), tuple(changed))
+
+
+def _settings(record: RunRecord) -> Settings:
+    try:
+        return msgspec.convert(record.settings["compute"], Settings)
+    except (KeyError, msgspec.ValidationError) as error:
+        raise ConfigError(
+            f"run {record.name} does not say how its tables are computed", cause=str(error)
+        ) from error
+
+
+def _unedited(folder: Path, stored: StoredTable) -> Table:
+    found = read_table(folder, stored.name)
+    digest = sha256_file(folder / f"{stored.name}.csv")
+    if digest != stored.sha256:
+        raise ConfigError(
+            f"raw table {stored.name}.csv was edited after the run",
+            cause=f"its SHA-256 is {digest[:12]}.., run.json says {stored.sha256[:12]}..",
+            fix="restore it, or run again",
+        )
+    return found
+
+
+def _record(folder: RunFolder, figures: Mapping[str, Figure], about: About) -> RunRecord:
+    bench = about.bench.bench
+    return RunRecord(
+        name=about.name,
+        started_utc=folder.started.isoformat(timespec="seconds"),
+        ended_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=("waistline", *sys.argv[1:]),
+        version=__version__,
+        commit=provenance.commit(),
+        seeds=dict(about.seeds),
+        inputs=dict(about.inputs),
+        libraries=provenance.libraries(LIBRARIES),
+        machine=provenance.machine(),
+        threads={
+            "node": bench.node.threads,
+            "edge": bench.edge.threads,
+            "edge workers": bench.edge.workers,
+        },
+        bench=about.bench,
+        codec="c" if native.available() else "numpy",
+        evidence={name: figure.evidence.value for name, figure in figures.items()},
+        settings={
+            "title": about.title,
+            "remarks": list(about.remarks),
+            "compute": msgspec.to_builtins(about.settings),
+            **about.more,
+        },
+        figures=dict(figures),
+        tables=folder.tables,
+    )
+
+
+def _named(tables: Sequence[Table]) -> dict[str, Table]:
+    return {row.name: row for row in tables}

@@ -1,0 +1,141 @@
+"""Both ends at once: an edge process and a node process over loopback, the link paced or not."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from waistline.bench import Bench
+from waistline.bundle.store import Bundle
+from waistline.errors import ConfigError
+from waistline_node.records import FrameRecord
+
+from waistline_hostctl.console import Console
+from waistline_hostctl.passing import paced
+from waistline_hostctl.raw import records_of
+from waistline_hostctl.services import EDGE, NODE, Service
+
+LISTEN = "tcp://127.0.0.1:0"
+NODE_LOG, EDGE_LOG = "node.log", "edge.log"
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One run of a node.
+
+    Attributes:
+        name: for the table.
+        bundle: what is run.
+        source: where frames come from.
+        count: at most so many.
+        sequential: one frame at a time, so that latency holds no waiting for other frames.
+        budget_s: age limit of a frame.
+        rate_hz: frames a second, None: as fast as they are taken.
+        loop: begin the source again at its end; needs a count.
+    """
+
+    name: str
+    bundle: Bundle
+    source: str
+    count: int | None = None
+    sequential: bool = True
+    budget_s: float | None = None
+    rate_hz: float | None = None
+    loop: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """What became of it.
+
+    Attributes:
+        records: in the order of the source.
+        summary: the node's own last line.
+        edge_pid, node_pid: of the two processes.
+    """
+
+    stream: Stream
+    records: list[FrameRecord]
+    summary: dict[str, Any]
+    edge_pid: int
+    node_pid: int
+
+
+def run_streams(
+    streams: Sequence[Stream], bench: Bench, folder: Path, console: Console
+) -> list[Streamed]:
+    """Run each stream in turn against one edge that serves all their bundles.
+
+    Args:
+        streams: at least one.
+        bench: engines, threads, link profile.
+        folder: gets the logs of both services.
+        console: is shown progress.
+
+    Raises:
+        WaistlineError: a service failed; the error it reported.
+    """
+    bundles = list(dict.fromkeys(str(stream.bundle.path) for stream in streams))
+    edge_bench = bench.edge
+    arguments = [
+        *bundles, "--listen", LISTEN, "--backend", edge_bench.backend,
+        "--threads", str(edge_bench.threads), "--workers", str(edge_bench.workers),
+    ]  # fmt: skip
+    done = []
+    with Service(EDGE, arguments, folder / EDGE_LOG) as edge:
+        endpoint = paced(edge.ready()["endpoint"], bench.link.profile)
+        for stream in streams:
+            done.append(_run_node(stream, endpoint, bench, folder, console, edge.pid))
+    return done
+
+
+def _run_node(
+    stream: Stream, endpoint: str, bench: Bench, folder: Path, console: Console, edge_pid: int
+) -> Streamed:
+    with tempfile.TemporaryDirectory(prefix=".records.", dir=folder) as temporary:
+        file = Path(temporary) / "records.csv"
+        arguments = [*_node_arguments(stream, endpoint, bench), "--records", str(file)]
+        with Service(NODE, arguments, folder / NODE_LOG) as node:
+            ready = node.ready()
+            with console.progress(f"{stream.name}: frames", ready.get("frames")) as progress:
+                summary = node.result(lambda: progress.update(_lines(file)))
+            records = records_of(file)
+            return Streamed(stream, records, summary, edge_pid, node.pid)
+
+
+def _node_arguments(stream: Stream, endpoint: str, bench: Bench) -> Iterable[str]:
+    yield from (str(stream.bundle.path), "--source", stream.source, "--edge", endpoint)
+    yield from ("--backend", bench.node.backend)
+    if bench.node.threads:
+        yield from ("--threads", str(bench.node.threads))
+    if stream.count is not None:
+        yield from ("--count", str(stream.count))
+    if stream.loop:
+        yield "--loop"
+    if stream.sequential:
+        yield "--sequential"
+    if stream.budget_s is not None:
+        yield from ("--budget-s", str(stream.budget_s))
+    if stream.rate_hz is not None:
+        yield from ("--rate", str(stream.rate_hz))
+
+
+def _lines(file: Path) -> int:
+    try:
+        return max(file.read_bytes().count(b"\n") - 1, 0)
+    except OSError:
+        return 0
+
+
+def check_answered(streamed: Iterable[Streamed]) -> None:
+    """Refuse a run in which a stream has no answer at all: there is nothing to report."""
+    for row in streamed:
+        if not any(record.outcome == "remote" for record in row.records):
+            raise ConfigError(
+                f"no frame of stream {row.stream.name!r} was answered",
+                cause=f"{len(row.records)} frames, none remote",
+                fix="see node.log and edge.log in the run folder",
+            )
