@@ -137,7 +137,7 @@ def run_pair(
         name,
         f"{opened.manifest.model_name}: {name}",
         bench,
-        {"bootstrap": recording.BOOTSTRAP_SEED},
+        recording.seeds(profile_id),
         {str(opened.path / MANIFEST): opened.id, **_source_hashes(given)},
         settings,
         more={"link": describe_link(profile_id), "source": given, "sequential": sequential},

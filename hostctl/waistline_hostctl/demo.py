@@ -67,7 +67,7 @@ def run_demo(
         "demo",
         f"Fashion-MNIST, cut at x = {chosen.x} of {cuts[-1].x}",
         bench,
-        {"bootstrap": derive.SEED},
+        recording.seeds(bench.bench.link.profile),
         recording.hashes(example.files),
         settings,
         remarks,

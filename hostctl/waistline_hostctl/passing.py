@@ -29,6 +29,8 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
     },
 }
 """Option of the service to the setting that stands in for it."""
+JITTER_SEED = 1
+"""Of a paced link's jitter; stored with each run."""
 _ALWAYS = {"--edge", "--listen"}
 """Added even when nobody chose it, so that both ends meet at the same address."""
 
@@ -72,4 +74,4 @@ def with_settings(module: str, arguments: Sequence[str], resolved: ResolvedBench
 
 def paced(endpoint: str, profile: str) -> str:
     """``endpoint`` slowed down to ``profile``; unchanged without one."""
-    return f"paced:{endpoint}?profile={profile}" if profile else endpoint
+    return f"paced:{endpoint}?profile={profile}&seed={JITTER_SEED}" if profile else endpoint

@@ -84,8 +84,12 @@ def inputs_table(rows: Iterable[InputRow]) -> Table:
         Column("answer", "text", "", "answer of the uncut model, base64", counted),
         Column("float_bytes", "integer", "byte", "waist as the model has it", counted),
         *(
-            Column(f"{name}_bytes", "integer", "byte", f"the frame itself as {text}", counted)
-            for name, text in zip(PICTURES, ("captured", "PNG", "JPEG, quality 90"), strict=True)
+            Column(
+                f"{name}_bytes", "integer", "byte", f"payload of the frame itself {text}", counted
+            )
+            for name, text in zip(
+                PICTURES, ("as captured", "as PNG", "as JPEG, quality 90"), strict=True
+            )
         ),
     ]
     return table(

@@ -15,6 +15,7 @@ from waistline.bench import ResolvedBench
 from waistline.codec import native
 from waistline.errors import ConfigError
 from waistline.evidence import Figure
+from waistline.provenance import Library
 from waistline.run import (
     RunFolder,
     RunRecord,
@@ -28,9 +29,9 @@ from waistline.run import (
 
 from waistline_hostctl.derive import SEED, Derived, Settings, derive
 from waistline_hostctl.doctor import LIBRARIES
+from waistline_hostctl.passing import JITTER_SEED
 
 REPORT = "report.html"
-BOOTSTRAP_SEED = SEED
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,11 @@ def record_run(folder: RunFolder, tables: Sequence[Table], derived: Derived, abo
     report = folder.write(REPORT, render(record, {**_named(tables), **_named(derived.tables)}))
     folder.finish(record)
     return report
+
+
+def seeds(link: str) -> dict[str, int]:
+    """What was drawn at random, and from where."""
+    return {"bootstrap": SEED, **({"link jitter": JITTER_SEED} if link else {})}
 
 
 def hashes(paths: Sequence[Path]) -> dict[str, str]:
@@ -165,7 +171,7 @@ def _record(folder: RunFolder, figures: Mapping[str, Figure], about: About) -> R
         commit=provenance.commit(),
         seeds=dict(about.seeds),
         inputs=dict(about.inputs),
-        libraries=provenance.libraries(LIBRARIES),
+        libraries=(*provenance.libraries(LIBRARIES), *_compiled_codec()),
         machine=provenance.machine(),
         threads={
             "node": bench.node.threads,
@@ -184,6 +190,12 @@ def _record(folder: RunFolder, figures: Mapping[str, Figure], about: About) -> R
         figures=dict(figures),
         tables=folder.tables,
     )
+
+
+def _compiled_codec() -> tuple[Library, ...]:
+    if not native.available():
+        return ()
+    return (Library("compiled codec", str(native.VERSION), sha256_file(native.LIBRARY)),)
 
 
 def _named(tables: Sequence[Table]) -> dict[str, Table]:

@@ -20,7 +20,7 @@ _STREAMS = {
 }
 _SHADES = {
     "source": 4, "preprocess": 6, "head": 0, "encode": 2, "node_queue": 7, "transit": 1,
-    "queue": 5, "decode": 3, "edge_preprocess": 6, "tail": 0, "postprocess": 4,
+    "queue": 5, "decode": 3, "edge_preprocess": 6, "tail": 8, "postprocess": 4,
 }  # fmt: skip
 _WORDS = {"node_queue": "wait on node", "queue": "wait on edge", "edge_preprocess": "preprocess",
           "transit": "link"}  # fmt: skip
@@ -84,8 +84,8 @@ def _tiles(figures: Mapping[str, Figure]) -> str:
     ]
     tiles = [
         f'<div class="tile"><b>{escape(show(figures[name].value))}</b>'
-        f"<span>{escape(text)}<br>{_spread(figures[name], show)}</span> "
-        f"{_grade(figures[name].evidence)}</div>"
+        f"<span>{escape(text)}<br>{_spread(figures[name], show)} "
+        f"{_grade(figures[name].evidence)}</span></div>"
         for name, text, show in wanted
         if name in figures
     ]
@@ -258,7 +258,8 @@ def _bytes(rows: Dicts) -> str:
     )  # fmt: skip
     return (
         f"<h2>What is sent instead of what {_grade(Evidence.MEASURED)}</h2>"
-        f'<p class="note">Without the 40-byte header that each frame has.</p>{table}'
+        f'<p class="note">Payload on the wire: the length of each tensor (4 bytes) included, the '
+        f"40-byte header of a frame not. What coding would enlarge is sent as it is.</p>{table}"
     )
 
 

@@ -19,7 +19,7 @@ from waistline_hostctl.raw import records_of
 from waistline_hostctl.services import EDGE, NODE, Service
 
 LISTEN = "tcp://127.0.0.1:0"
-NODE_LOG, EDGE_LOG = "node.log", "edge.log"
+NODE_LOG, EDGE_LOG = "node-{}.log", "edge.log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def _run_node(
     with tempfile.TemporaryDirectory(prefix=".records.", dir=folder) as temporary:
         file = Path(temporary) / "records.csv"
         arguments = [*_node_arguments(stream, endpoint, bench), "--records", str(file)]
-        with Service(NODE, arguments, folder / NODE_LOG) as node:
+        with Service(NODE, arguments, folder / NODE_LOG.format(stream.name)) as node:
             ready = node.ready()
             with console.progress(f"{stream.name}: frames", ready.get("frames")) as progress:
                 summary = node.result(lambda: progress.update(_lines(file)))
@@ -137,5 +137,5 @@ def check_answered(streamed: Iterable[Streamed]) -> None:
             raise ConfigError(
                 f"no frame of stream {row.stream.name!r} was answered",
                 cause=f"{len(row.records)} frames, none remote",
-                fix="see node.log and edge.log in the run folder",
+                fix="see the logs of node and edge in the run folder",
             )

@@ -1,6 +1,6 @@
 """Small charts as inline SVG: no script, no font file, colours from the page's style sheet.
 
-Every function returns a complete ``<svg>``; classes name roles (``tick``, ``s0`` .. ``s7``), so
+Every function returns a complete ``<svg>``; classes name roles (``tick``, ``s0`` .. ``s8``), so
 that light and dark pages need one set of variables.
 """
 
@@ -116,7 +116,8 @@ def columns(bars: Sequence[Column], levels: Sequence[Level], axis: str, below: s
             f'width="{pitch * 0.76:.1f}" height="{max(height - bottom - y, 1):.1f}">'
             f"<title>{escape(bar.title)}</title></rect>"
         )
-        if place % every == 0 or bar.stressed:
+        crowded = any(other.stressed for other in bars[max(place - every + 1, 0) : place + every])
+        if bar.stressed or (place % every == 0 and not crowded):
             mark = "tick strong" if bar.stressed else "tick"
             out.append(_text(x + pitch / 2, height - bottom + 16, bar.name, mark, "middle"))
     out += _levels(levels, y_of, right)
