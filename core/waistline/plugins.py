@@ -14,7 +14,6 @@ import pkgutil
 import re
 import sys
 from collections import Counter
-from importlib import metadata
 from types import ModuleType
 
 from waistline.errors import ConfigError, MissingExtra
@@ -71,6 +70,9 @@ def missing_extra(module: str, *, needed_by: str) -> MissingExtra:
 
 def _extra_providing(module: str, *, prefer: str) -> str | None:
     """The extra that brings ``module``: ``prefer`` if it does, else the smallest that does."""
+    # Only an error needs this, and importing it takes a third as long as NumPy.
+    from importlib import metadata
+
     try:
         lines = metadata.requires("waistline") or []
     except metadata.PackageNotFoundError:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import ipaddress
 import socket
 import time
+from typing import TYPE_CHECKING
 
 from waistline.errors import ConfigError, LinkError, LinkTimeout
 from waistline.links._stream import SocketLink
 from waistline.links.base import Endpoint, LinkProfile, OnClient, Server
+
+if TYPE_CHECKING:
+    import asyncio
 
 USER_TIMEOUT_MS = 5_000
 """Unacknowledged for so long, the connection is dead (by default Linux tries for 15 minutes)."""
@@ -77,6 +80,8 @@ async def serve(endpoint: Endpoint, on_client: OnClient) -> Server:
         ConfigError: the address is not one of this machine.
         LinkError: the port is taken or needs rights.
     """
+    import asyncio
+
     _check(endpoint)
     family, kind, proto, _, address = _resolve(endpoint, passive=True)[0]
     sock = socket.socket(family, kind, proto)
