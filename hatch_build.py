@@ -34,18 +34,21 @@ class CustomBuildHook(BuildHookInterface):
             print(f"waistline: {problem}; the codec will run on NumPy", file=sys.stderr)
 
     def _compile(self, root):
+        """Build the library; return what went wrong, having removed an older one."""
         target = root / LIBRARY
-        target.unlink(missing_ok=True)
-        compiler = shlex.split(os.environ.get("CC", "cc"))
-        if shutil.which(compiler[0]) is None:
-            return f"there is no C compiler ({compiler[0]})"
-        sources = sorted(str(path) for path in (root / "core/c").glob("*.c"))
         # Renamed when whole: a process that has the old file open keeps it.
         partial = target.with_suffix(f".{os.getpid()}")
+        compiler = shlex.split(os.environ.get("CC", "cc"))
+        sources = sorted(str(path) for path in (root / "core/c").glob("*.c"))
         command = [*compiler, *FLAGS, *sources, "-o", str(partial)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
+        problem = ""
+        if shutil.which(compiler[0]) is None:
+            problem = f"there is no C compiler ({compiler[0]})"
+        elif (done := subprocess.run(command, capture_output=True, text=True)).returncode:
+            problem = f"{shlex.join(command)} failed:\n{done.stderr}"
+        if problem:
             partial.unlink(missing_ok=True)
-            return f"{shlex.join(command)} failed:\n{done.stderr}"
-        partial.replace(target)
-        return ""
+            target.unlink(missing_ok=True)
+        else:
+            partial.replace(target)
+        return problem

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from waistline.codec.pack import Codes, packed_size, padding_is_zero
 from waistline.codec.quantizers import Floats, Grid, Kernels, Rule, ranges_are_sound
-from waistline.codec.spec import CodecSpec, parse_spec
+from waistline.codec.spec import IMAGE_CODERS, CodecSpec, parse_spec
 from waistline.codec.tables import i8_tables
 from waistline.errors import CodecError, ConfigError, NonFinite
 from waistline.tensors import StaticRanges, TensorSpec, WaistTensor, check_spec
 
 _FLOATS = frozenset({"float16", "float32", "float64"})
+_BYTES = frozenset({"int8", "uint8"})
 _WIRE_FLOAT = np.dtype("<f4")
 
 
@@ -90,7 +91,8 @@ class TensorCodec(ABC):
             raise self._refused("the bits behind its last code are not zero")
 
     def _nonfinite(self, array: NDArray[np.generic]) -> NonFinite:
-        values = np.asarray(array, np.float32)
+        with np.errstate(over="ignore"):
+            values = np.asarray(array, np.float32)
         nans = int(np.isnan(values).sum())
         return NonFinite(
             f"{self._name} cannot be quantized",
@@ -195,8 +197,8 @@ class OneBit(TensorCodec):
     def decode(self, ranges: memoryview, packed: Codes) -> NDArray[np.generic]:
         self._check_padding(packed)
         values = np.frombuffer(ranges, _WIRE_FLOAT).astype(np.float32)
-        if not ranges_are_sound(values[:1], values[1:]):
-            raise self._refused("decode values that are not finite or not ordered")
+        if not np.isfinite(values).all():
+            raise self._refused("decode values that are not finite")
         out = self._new()
         self._kernels.decode_q2(packed, values, out)
         return self._as_tensor(out)
@@ -278,18 +280,23 @@ def open_tensor_codec(waist: WaistTensor, kernels: Kernels) -> TensorCodec:
     """
     tensor = check_spec(waist.tensor)
     spec = parse_spec(waist.codec)
-    if spec.quantizer == "raw":
-        return Identity(tensor, spec)
-    wanted = frozenset({"int8", "uint8"}) if spec.quantizer == "i8" else _FLOATS
-    if tensor.dtype not in wanted:
+    problem = ""
+    if spec.coder in IMAGE_CODERS:
+        if tensor.dtype != "uint8" or len(tensor.shape) != 3 or tensor.shape[2] not in (1, 3):
+            problem = f"{spec.coder} codes the sensor frame: uint8 (H, W, C) with C = 1 or 3"
+    elif spec.quantizer == "i8":
+        if tensor.dtype not in _BYTES:
+            problem = "i8 codes tensors that are 8-bit already"
+    elif spec.quantizer != "raw" and tensor.dtype not in _FLOATS:
+        problem = f"{spec.quantizer} codes float tensors"
+    if problem:
         raise ConfigError(
             f"codec {spec} does not fit waist tensor {tensor.name!r}",
-            cause=f"its elements are {tensor.dtype}; {spec.quantizer} codes "
-            f"{' or '.join(sorted(wanted))}",
+            cause=f"it is {tensor.dtype} {tensor.shape}; {problem}",
             fix=f"--codec '{tensor.name}=raw|zstd:1'",
         )
     match spec.quantizer:
-        case "f32" | "f16":
+        case "raw" | "f32" | "f16":
             return Identity(tensor, spec)
         case "q2" | "q2m":
             return OneBit(tensor, spec, kernels)

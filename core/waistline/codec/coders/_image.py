@@ -1,4 +1,7 @@
-"""What the image coders of the sensor frame share: uint8 (H, W, C) with C = 1 or 3, by Pillow."""
+"""What the image coders of the sensor frame share.
+
+The frame is uint8 (H, W, C) with C = 1 or 3, which `waistline.codec.tensor_codec` has checked.
+"""
 
 from __future__ import annotations
 
@@ -8,32 +11,21 @@ from collections.abc import Callable
 from PIL import Image, ImageFile
 
 from waistline.codec.coders.base import CodeShape, corrupt
-from waistline.errors import ConfigError
 
 _MODES = {1: "L", 3: "RGB"}
 
 Opener = Callable[[io.BytesIO], ImageFile.ImageFile]
 
 
-def frame_mode(coder: str, shape: CodeShape) -> tuple[str, tuple[int, int]]:
-    """Pillow's mode and (width, height) of a frame.
+def to_image(packed: memoryview, shape: CodeShape) -> Image.Image:
+    mode, size = _mode_and_size(shape)
+    return Image.frombytes(mode, size, packed)
 
-    Raises:
-        ConfigError: not the shape of a sensor frame.
-    """
-    if shape.bits != 8 or len(shape.shape) != 3 or shape.shape[2] not in _MODES:
-        raise ConfigError(
-            f"{coder} cannot code a tensor of shape {shape.shape}",
-            cause=f"{coder} codes the sensor frame: uint8 (H, W, C) with C = 1 or 3",
-            fix="use another entropy coder, such as zstd:1",
-        )
+
+def _mode_and_size(shape: CodeShape) -> tuple[str, tuple[int, int]]:
+    """Pillow's mode and (width, height)."""
     height, width, channels = shape.shape
     return _MODES[channels], (width, height)
-
-
-def to_image(coder: str, packed: memoryview, shape: CodeShape) -> Image.Image:
-    mode, size = frame_mode(coder, shape)
-    return Image.frombytes(mode, size, packed)
 
 
 def from_image(coder: str, opener: Opener, data: memoryview, shape: CodeShape) -> bytes:
@@ -42,7 +34,7 @@ def from_image(coder: str, opener: Opener, data: memoryview, shape: CodeShape) -
     ``opener`` is the format's own class: it reads the header only, tries no other format, and
     leaves out Pillow's guess at what a bomb is, which would refuse a large honest frame.
     """
-    mode, size = frame_mode(coder, shape)
+    mode, size = _mode_and_size(shape)
     try:
         image = opener(io.BytesIO(data))
         if image.size != size or image.mode != mode:

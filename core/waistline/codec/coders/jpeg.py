@@ -18,7 +18,7 @@ class _Jpeg:
 
     def compress(self, packed: memoryview, shape: CodeShape) -> bytes:
         target = io.BytesIO()
-        to_image("jpeg", packed, shape).save(target, "JPEG", quality=self._quality)
+        to_image(packed, shape).save(target, "JPEG", quality=self._quality)
         return target.getvalue()
 
     def decompress(self, data: memoryview, size_bytes: int, shape: CodeShape) -> bytes:

@@ -14,7 +14,7 @@ from waistline.errors import ConfigError
 class _Png:
     def compress(self, packed: memoryview, shape: CodeShape) -> bytes:
         target = io.BytesIO()
-        to_image("png", packed, shape).save(target, "PNG")
+        to_image(packed, shape).save(target, "PNG")
         return target.getvalue()
 
     def decompress(self, data: memoryview, size_bytes: int, shape: CodeShape) -> bytes:
