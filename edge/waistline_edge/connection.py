@@ -151,16 +151,17 @@ class Connection:
                 self._request(self, event)
             elif isinstance(event, Joined):
                 self._stats.nodes += 1
-                log.info("node %s joined from %s", event.node_id, self.peer)
+                log.debug("node %s joined from %s", event.node_id, self.peer)
             elif isinstance(event, Left):
-                log.info("node %s left", self.session.node_id)
+                log.debug("node %s left", self.session.node_id)
             elif isinstance(event, Broken):
                 self._reject(cause_of(event.error, joined=self.session.joined), str(event.error))
 
     def _reject(self, cause: str, why: str) -> None:
-        self._stats.rejects[cause] += 1
+        aloud = self._stats.reject(cause, self._loop.time())
         who = f"node {self.session.node_id}" if self.session.joined else self.peer
-        log.warning("%s is cut off (%s): %s", who, cause, why)
+        level = logging.WARNING if aloud else logging.DEBUG
+        log.log(level, "%s is cut off (%s): %s", who, cause, why)
 
     def _close(self, *, says_something: bool) -> None:
         """Finish writing; then the peer has `LINGER_S` to close, and what it sends is ignored."""

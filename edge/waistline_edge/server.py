@@ -168,7 +168,8 @@ class EdgeServer:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.stats.accepted += 1
         if self._draining or not self._make_room():
-            self.stats.rejects["connections"] += 1
+            if self.stats.reject("connections", self._now()):
+                log.warning("a connection is turned away: %d are open", len(self._connections))
             writer.transport.abort()
             return
         connection = Connection(
@@ -195,9 +196,8 @@ class EdgeServer:
             return True
         stranger = next((each for each in self._connections if not each.session.joined), None)
         if stranger is None:
-            log.warning("a connection is turned away: %d are open", len(self._connections))
             return False
-        self.stats.rejects["evicted"] += 1
+        self.stats.reject("evicted", self._now())
         stranger.abort()
         return True
 

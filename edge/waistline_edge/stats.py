@@ -14,6 +14,9 @@ BUCKETS_S = (
 )
 """Upper bounds, seconds: a decode of a small waist is near the first, a budget ends at the last."""
 
+REJECTS_LOGGED_EVERY_S = 1.0
+"""By cause. A stranger that connects in a loop must not fill the disk with log lines."""
+
 STAGES = ("queue", "decode", "preprocess", "tail", "postprocess")
 
 
@@ -53,6 +56,17 @@ class EdgeStats:
     stages: dict[str, Histogram] = field(
         default_factory=lambda: {stage: Histogram() for stage in STAGES}
     )
+
+    _said_at: dict[str, float] = field(default_factory=dict)
+
+    def reject(self, cause: str, now: float) -> bool:
+        """Count a connection turned away or broken; whether it is also worth a line in the log."""
+        self.rejects[cause] += 1
+        last = self._said_at.get(cause)
+        if last is not None and now - last < REJECTS_LOGGED_EVERY_S:
+            return False
+        self._said_at[cause] = now
+        return True
 
     def remote(self, times: EdgeTimes) -> None:
         """Note an answered frame."""

@@ -108,7 +108,7 @@ class LocalTail:
 class EdgeProcess:
     """``python -m waistline_edge`` on a free port; a context manager that leaves no process."""
 
-    def __init__(self, *arguments, listen="tcp://127.0.0.1:0", backend="fake", log=None):
+    def __init__(self, *arguments, listen="tcp://127.0.0.1:0", backend="fake", log=None, **place):
         self._log = log
         stderr = subprocess.DEVNULL if log is None else log.open("wb")
         try:
@@ -120,7 +120,8 @@ class EdgeProcess:
                 ],
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                cwd=place.get("cwd"),
+                env={**os.environ, **place.get("env", {})},
             )
         finally:
             if log is not None:

@@ -105,3 +105,11 @@ def test_a_port_in_use_says_what_to_do():
     with pytest.raises(LinkError, match="cannot be served") as caught:
         asyncio.run(scenario())
     assert "--metrics" in caught.value.fix
+
+
+def test_rejects_are_all_counted_and_seldom_logged():
+    stats = EdgeStats()
+    aloud = [stats.reject("garbage", now=k * 0.1) for k in range(25)]
+    assert stats.rejects["garbage"] == 25
+    assert aloud.count(True) == 3
+    assert stats.reject("silent", now=0.0)
