@@ -155,8 +155,8 @@ def _check_names(path: Path, table: dict[str, Any]) -> None:
             raise _bad(path, f"{section!r} is a section: write [{section}] and its keys below")
         for key in content:
             if key not in known[section]:
-                names = [f"{section}.{name}" for name in known[section]]
-                raise _unknown(path, f"{section}.{key}", names, f"known: {', '.join(names)}")
+                cause = f"keys of [{section}]: {', '.join(known[section])}"
+                raise _unknown(path, key, known[section], cause, f"{section}.")
 
 
 def _checked(sections: Mapping[str, Any], path: str | Path | None) -> Bench:
@@ -185,12 +185,12 @@ def _from_text(variable: str, text: str, kind: type) -> Any:
         ) from None
 
 
-def _unknown(path: Path, name: str, known: list[str], cause: str) -> ConfigError:
+def _unknown(path: Path, name: str, known: list[str], cause: str, prefix: str = "") -> ConfigError:
     near = difflib.get_close_matches(name, known, n=2)
     return ConfigError(
-        f"{path} has an unknown key {name!r}",
+        f"{path} has an unknown key {prefix + name!r}",
         cause=cause,
-        fix=f"write {' or '.join(map(repr, near))}" if near else f"remove {name!r}",
+        fix=f"write {' or '.join(repr(prefix + key) for key in near)}" if near else "remove it",
     )
 
 

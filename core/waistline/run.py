@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -236,6 +236,7 @@ def read_table(folder: str | Path, name: str) -> Table:
         ConfigError: a file is missing, or the two do not fit together.
     """
     file = Path(folder) / f"{name}.csv"
+    csv.field_size_limit(sys.maxsize)  # an answer that is a whole tensor is one field
     try:
         schema = msgspec.json.decode(
             _read(file.with_suffix(".schema.json"), _MAX_RECORD_BYTES), type=TableSchema
@@ -261,12 +262,9 @@ def read_table(folder: str | Path, name: str) -> Table:
 
 def encode_table(table: Table) -> bytes:
     """The CSV of a table; numbers keep nine significant digits, so a clocked ns survives."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(column.name for column in table.columns)
-    for row in table.rows:
-        writer.writerow(_text(cell) for cell in row)
-    return buffer.getvalue().encode()
+    lines = [[column.name for column in table.columns]]
+    lines += [[_text(cell) for cell in row] for row in table.rows]
+    return "".join(",".join(map(_quoted, line)) + "\n" for line in lines).encode()
 
 
 def pretty(content: Any) -> bytes:
@@ -321,6 +319,13 @@ def _text(cell: Cell) -> str:
     if isinstance(cell, float):
         return f"{cell:.9g}"
     return str(cell)
+
+
+def _quoted(text: str) -> str:
+    """As a CSV field; the csv module leaves a lone carriage return bare and cannot read it back."""
+    if not any(sign in text for sign in ',"\r\n'):
+        return text
+    return '"' + text.replace('"', '""') + '"'
 
 
 def _parse(column: Column, text: str) -> Cell:

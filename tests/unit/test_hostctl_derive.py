@@ -1,0 +1,208 @@
+"""From raw tables to figures: values that can be worked out by hand."""
+
+import math
+import re
+import xml.etree.ElementTree as ET
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from waistline import provenance
+from waistline.bench import resolve
+from waistline.bundle.cuts import CutRow
+from waistline.evidence import Evidence
+from waistline.links._energy import radio_energy_j
+from waistline.links._profiles import profile
+from waistline.run import RunRecord, Table
+from waistline.task.kinds.base import load_kind
+from waistline.task.kinds.classify import Ranking
+from waistline.task.spec import AnswerSpec
+from waistline.tensors import TensorSpec
+from waistline_hostctl import derive, raw
+from waistline_hostctl.report import render
+from waistline_node.records import FrameRecord
+
+ANSWER = AnswerSpec("classify", {"top_k": 1, "classes": ["cat", "dog"]})
+KIND = load_kind(ANSWER)
+CODEC = "affine:b=4|zstd:1"
+
+
+def settings(**changes: Any) -> derive.Settings:
+    base = derive.Settings(ANSWER, "top1", "wifi-n-esp32", ("lte-cat1",), 3, CODEC)
+    return msgspec.structs.replace(base, **changes)
+
+
+def packed(index: int) -> bytes:
+    return KIND.pack(Ranking((index,), (0.5,)))
+
+
+def record(index: int, chosen: int, **changes: Any) -> FrameRecord:
+    values: dict[str, Any] = {
+        "index": index, "name": f"f{index}", "label": "0", "seq": index + 1, "outcome": "remote",
+        "reason": "", "started_s": float(index), "latency_s": 0.010 + 0.001 * index,
+        "head_s": 0.004, "transit_s": 0.005, "waist_bytes": 60 + index, "raw_len": 100,
+        "answer": packed(chosen),
+    }  # fmt: skip
+    return FrameRecord(**{**values, **changes})
+
+
+def inputs(answers: list[int], labels: list[str]) -> list[raw.InputRow]:
+    sizes = {"raw": 784, "png": 500, "jpeg": 700}
+    return [
+        raw.InputRow(index, label, packed(answer), 512, sizes)
+        for index, (answer, label) in enumerate(zip(answers, labels, strict=True))
+    ]
+
+
+def tables(*rows: Table) -> dict[str, Table]:
+    return {row.name: row for row in rows}
+
+
+@pytest.fixture
+def four() -> dict[str, Table]:
+    """Four frames: sent 0 1 0 0, uncut 0 0 0 1, labels cat cat dog cat; a fifth was dropped."""
+    records = [record(index, answer) for index, answer in enumerate((0, 1, 0, 0))]
+    lost = record(4, 0, outcome="dropped", reason="queue", answer=b"", latency_s=9.0)
+    sent = raw.Sent(derive.MAIN, [*records, lost])
+    return tables(
+        raw.frames_table([sent], emulated=True),
+        raw.inputs_table(inputs([0, 0, 0, 1, 0], ["cat", "0", "dog", "0", "0"])),
+    )
+
+
+def test_accuracy_agreement_and_their_uncertainty(four: dict[str, Table]) -> None:
+    figures = derive.derive(four, settings()).figures
+    assert figures["accuracy_cut"].value == pytest.approx(2 / 4)
+    assert figures["accuracy_uncut"].value == pytest.approx(2 / 4)
+    change = figures["change_paired"]
+    assert change.value == 0.0
+    assert change.standard_uncertainty == pytest.approx(math.sqrt(2 / 3 / 4))
+    assert figures["agreement"].value == pytest.approx(2 / 4)
+    assert figures["agreement"].n == 4
+
+
+def test_without_labels_nothing_is_called_accuracy(four: dict[str, Table]) -> None:
+    found = derive.derive(four, settings(metric=""))
+    assert not [name for name in found.figures if "accuracy" in name]
+    assert "agreement" in found.figures
+
+
+def test_frames_without_an_answer_do_not_count_as_latency(four: dict[str, Table]) -> None:
+    found = derive.derive(four, settings())
+    p50 = found.figures["latency_p50_waist_s"]
+    assert p50.value == pytest.approx(0.0115)
+    assert p50.n == 4
+    assert p50.evidence is Evidence.EMULATED
+    outcomes = next(row for row in found.tables if row.name == derive.OUTCOMES).dicts()
+    assert {(row["outcome"], row["frames"]) for row in outcomes} == {("remote", 4), ("dropped", 1)}
+
+
+def test_grades_are_per_stage_and_follow_the_link(four: dict[str, Table]) -> None:
+    def grades(link: str) -> dict[str, str]:
+        found = derive.derive(four, settings(link=link)).tables
+        latency = next(row for row in found if row.name == derive.LATENCY)
+        return {row["stage"]: row["evidence"] for row in latency.dicts()}
+
+    paced, loopback = grades("wifi-n-esp32"), grades("")
+    assert paced["transit"] == paced["total"] == "emulated"
+    assert paced["head"] == "measured"
+    assert set(loopback.values()) == {"measured"}
+
+
+def test_radio_energy_is_the_formula_with_headers(four: dict[str, Table]) -> None:
+    figures = derive.derive(four, settings()).figures
+    answer_bytes = len(packed(0))
+    expected = radio_energy_j(profile("lte-cat1"), 61.5 + 40, 40 + 20 + answer_bytes)
+    found = figures["radio_lte-cat1_waist_as_sent_j"]
+    assert found.value == pytest.approx(expected.value)
+    assert found.evidence is Evidence.MODELLED
+    assert figures["radio_lte-cat1_picture_png_j"].value > found.value
+
+
+def test_study_is_against_the_float_waist(four: dict[str, Table]) -> None:
+    rows = []
+    for index, (whole, coarse) in enumerate([(0, 0), (1, 0), (1, 1), (0, 1)]):
+        label = str(whole)
+        rows.append(raw.StudyRow(raw.FLOAT_BITS, index, label, 512, packed(whole)))
+        rows.append(raw.StudyRow(1, index, label, 16, packed(coarse)))
+    found = derive.derive({**four, **tables(raw.study_table(rows))}, settings())
+    bits = next(row for row in found.tables if row.name == derive.BITS).dicts()
+    assert [row["bits"] for row in bits] == [1, raw.FLOAT_BITS]
+    assert bits[0]["accuracy"] == pytest.approx(0.5)
+    assert bits[0]["agreement"] == pytest.approx(0.5)
+    assert bits[1]["accuracy"] == 1.0
+
+
+def test_throughput_comes_from_the_overlap_stream() -> None:
+    rows = [record(index, 0, started_s=index * 0.02, latency_s=0.5) for index in range(11)]
+    made = tables(
+        raw.frames_table([raw.Sent(derive.OVERLAP, rows)], emulated=False),
+        raw.inputs_table(inputs([0] * 11, ["0"] * 11)),
+    )
+    figures = derive.derive(made, settings(link="")).figures
+    assert figures["throughput_overlap_hz"].value == pytest.approx(50)
+    assert figures["throughput_overlap_hz"].evidence is Evidence.MEASURED
+
+
+def test_labels_by_number_or_class_name() -> None:
+    assert derive.label_of("7", settings()) == 7
+    assert derive.label_of("dog", settings()) == 1
+    assert derive.label_of("bird", settings()) is None
+    assert derive.pick_metric(["cat", "1"], settings()) == "top1"
+    assert derive.pick_metric(["cat", ""], settings()) == ""
+    assert derive.pick_metric([], settings()) == ""
+
+
+def test_the_same_raw_tables_give_the_same_computed_ones(four: dict[str, Table]) -> None:
+    assert derive.derive(four, settings()) == derive.derive(four, settings())
+
+
+def page(four: dict[str, Table], title: str) -> str:
+    cuts = [
+        CutRow(x, (TensorSpec(f"t{x}", "float32", (1, x + 1)),), f"n{x}", 10 * x + 4, 5 * x + 1,
+               x, x / 3, 0)
+        for x in range(4)
+    ]  # fmt: skip
+    study = [
+        raw.StudyRow(bits, index, "0", 10 * bits, packed(0))
+        for bits in (1, 2, raw.FLOAT_BITS)
+        for index in range(2)
+    ]
+    made = {**four, **tables(raw.cuts_table(cuts, 2), raw.study_table(study))}
+    found = derive.derive(made, settings())
+    about = RunRecord(
+        name="t", started_utc="now", ended_utc="now", command=("waistline",), version="0",
+        commit="", seeds={}, inputs={}, libraries=(), machine=provenance.machine(), threads={},
+        bench=resolve(), codec="c", evidence={}, figures=found.figures, tables=(),
+        settings={"title": title, "remarks": ["a <remark>"], "link": "emulated link"},
+    )  # fmt: skip
+    return render(about, {**made, **tables(*found.tables)}).decode()
+
+
+def test_the_report_needs_nothing_but_itself(four: dict[str, Table]) -> None:
+    html = page(four, "plain")
+    assert not re.findall(r"<(script|link|img|iframe|object)\b", html)
+    addresses = set(re.findall(r"https?://[^\"' <]+", html))
+    assert addresses == {"http://www.w3.org/2000/svg"}
+    assert "url(" not in html
+    assert "default-src 'none'" in html
+
+
+def test_the_report_has_three_sound_charts(four: dict[str, Table]) -> None:
+    charts = re.findall(r"<svg.*?</svg>", page(four, "plain"), flags=re.DOTALL)
+    assert len(charts) == 3
+    for chart in charts:
+        root = ET.fromstring(chart)
+        numbers = re.findall(r' (?:x|y|x1|y1|x2|y2|cx|cy|width|height)="([^"]*)"', chart)
+        assert root.attrib["viewBox"]
+        assert np.isfinite([float(number) for number in numbers]).all()
+
+
+def test_the_report_grades_its_figures_and_escapes_names(four: dict[str, Table]) -> None:
+    html = page(four, "<b>bold</b> & more")
+    assert "<b>bold</b> & more" not in html
+    assert "&lt;b&gt;bold" in html
+    assert "a &lt;remark&gt;" in html
+    for grade in ("measured", "emulated", "modelled"):
+        assert f'<span class="grade {grade}">' in html
