@@ -3,9 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from waistline_edge.options import EdgeOptions, parse, parse_address
-
 from waistline.errors import ConfigError
+from waistline_edge.options import EdgeOptions, parse, parse_address
 
 
 @pytest.mark.parametrize(
@@ -29,11 +28,12 @@ def test_what_is_no_address_is_refused(text):
 
 
 def test_every_flag_reaches_its_option():
-    found = parse(
+    line = (
         "a.bundle b.bundle --listen tcp://127.0.0.1:1 --backend fake --backend-option delay_ms=5 "
         "--backend-option function=noise --workers 3 --threads 2 --queue 7 --max-in-flight 5 "
-        "--max-connections 9 --metrics 0.0.0.0:1 --insecure -v".split()
+        "--max-connections 9 --metrics 0.0.0.0:1 --insecure -v"
     )
+    found = parse(line.split())
     assert found.bundles == (Path("a.bundle"), Path("b.bundle"))
     assert found.verbose
     assert found.options == EdgeOptions(
