@@ -261,7 +261,7 @@ def read_table(folder: str | Path, name: str) -> Table:
 
 
 def encode_table(table: Table) -> bytes:
-    """The CSV of a table; numbers keep nine significant digits, so a clocked ns survives."""
+    """The CSV of a table; numbers in full, so that recomputing from it gives the same bits."""
     lines = [[column.name for column in table.columns]]
     lines += [[_text(cell) for cell in row] for row in table.rows]
     return "".join(",".join(map(_quoted, line)) + "\n" for line in lines).encode()
@@ -317,7 +317,7 @@ def _text(cell: Cell) -> str:
     if isinstance(cell, bool):
         return "true" if cell else "false"
     if isinstance(cell, float):
-        return f"{cell:.9g}"
+        return repr(float(cell))
     return str(cell)
 
 

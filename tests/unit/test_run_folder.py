@@ -56,7 +56,7 @@ def test_a_table_reads_back_with_its_units(tmp_path: Path) -> None:
 cells = st.tuples(
     st.text(),
     st.none() | st.integers(),
-    st.none() | st.floats(allow_nan=False, allow_infinity=False, width=16),
+    st.none() | st.floats(allow_nan=False, allow_infinity=False),
     st.none() | st.booleans(),
 )
 
