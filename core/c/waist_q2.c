@@ -10,18 +10,20 @@ enum side { ALL, BELOW, NOT_BELOW };
 static void add_lanes(const float *restrict x, size_t count, enum side side, float threshold,
                       float pre, float *restrict lanes)
 {
-    float padded[WAIST_LANES] = {0.0f};
     size_t i, j;
 
+/* Four rows a turn, still one after the other in each lane. */
+#define TERM(row, keep) v = x[i + j + (row) * WAIST_LANES], lane += (keep) ? v * pre : 0.0f
 #define ADD(keep)                                                                                  \
-    for (i = 0; i + WAIST_LANES <= count; i += WAIST_LANES)                                        \
+    for (i = 0; i + 4 * WAIST_LANES <= count; i += 4 * WAIST_LANES)                                \
         for (j = 0; j < WAIST_LANES; j++) {                                                        \
-            float v = x[i + j];                                                                    \
-            lanes[j] += (keep) ? v * pre : 0.0f;                                                   \
+            float v, lane = lanes[j];                                                              \
+            TERM(0, keep), TERM(1, keep), TERM(2, keep), TERM(3, keep);                            \
+            lanes[j] = lane;                                                                       \
         }                                                                                          \
-    for (j = 0; i + j < count; j++) {                                                              \
-        float v = x[i + j];                                                                        \
-        padded[j] = (keep) ? v * pre : 0.0f;                                                       \
+    for (; i < count; i++) {                                                                       \
+        float v = x[i];                                                                            \
+        lanes[i % WAIST_LANES] += (keep) ? v * pre : 0.0f;                                         \
     }
 
     if (side == ALL) {
@@ -32,8 +34,7 @@ static void add_lanes(const float *restrict x, size_t count, enum side side, flo
         ADD(v >= threshold)
     }
 #undef ADD
-    for (j = 0; j < WAIST_LANES; j++)
-        lanes[j] += padded[j];
+#undef TERM
 }
 
 static float fold(float *lanes)

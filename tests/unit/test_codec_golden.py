@@ -83,7 +83,7 @@ def test_c_equals_numpy(x, bits, squeeze):
     assert [ends.tobytes() for ends in found] == [ends.tobytes() for ends in expected]
     lo, hi = found
     inner = np.float32(squeeze)
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         clipped = lo - inner * (lo / 2), hi - inner * (hi - lo)
         ranges = [(True, found)] + [(False, r) for r in [clipped] if np.isfinite(r).all()]
     for within, (lo, hi) in ranges:

@@ -23,7 +23,8 @@ t = top unless t < top, with top = 2^b - 0.5; the code is t truncated. So affine
 nearest (ties up) and clips, q1 is floor and clamps.
 
 **Decode** u: ``v = (origin + u*step)*post``; v = hi unless v < hi. origin = base, for q1h
-base + 0.5*step. Every decoded value lies in [lo, hi].
+base + 0.5*step. No decoded value is above hi, and none below lo but by the rounding of a base that
+``pre`` made denormal.
 
 **q1** is the seed's quantizer: S = (M+m)/2, d = floor((f-S)/(M-S)*2^(b-1)) clamped to
 2^(b-1) - 1, f' = d*(M-S)/2^(b-1) + S, stored as u = d + 2^(b-1). In exact arithmetic
