@@ -16,7 +16,7 @@ from waistline_node.records import FrameRecord
 from waistline_hostctl.console import Console
 from waistline_hostctl.passing import paced
 from waistline_hostctl.raw import records_of
-from waistline_hostctl.services import EDGE, NODE, Service
+from waistline_hostctl.services import EDGE, NODE, Service, ending_on_sigterm
 
 LISTEN = "tcp://127.0.0.1:0"
 NODE_LOG, EDGE_LOG = "node-{}.log", "edge.log"
@@ -85,7 +85,7 @@ def run_streams(
         "--threads", str(edge_bench.threads), "--workers", str(edge_bench.workers),
     ]  # fmt: skip
     done = []
-    with Service(EDGE, arguments, folder / EDGE_LOG) as edge:
+    with ending_on_sigterm(), Service(EDGE, arguments, folder / EDGE_LOG) as edge:
         endpoint = paced(edge.ready()["endpoint"], bench.link.profile)
         for stream in streams:
             done.append(_run_node(stream, endpoint, bench, folder, console, edge.pid))
