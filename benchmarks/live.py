@@ -220,7 +220,9 @@ def one_at_a_time(bundle: Bundle, count: int) -> dict[str, Any]:
         "tail_alone_s": statistics.median(alone[record.index][1] for record in records),
         "end_to_end_s": statistics.median(real),
         "eta": statistics.median(real) / statistics.median(ideal),
-        "eta_paired": statistics.median(a / b for a, b in zip(real, ideal, strict=True)),
+        "eta_paired_quartiles": statistics.quantiles(
+            (a / b for a, b in zip(real, ideal, strict=True)), n=4
+        ),
         "waist_bytes": statistics.median(record.waist_bytes for record in records),
         "head_s": statistics.median(record.head_s for record in records),
         "tail_s": statistics.median(record.tail_s for record in records),
@@ -301,7 +303,8 @@ def report(found: dict[str, dict[str, Any]]) -> None:
         f"end to end {ms['end_to_end_s']:.2f} ms.\n"
     )
     print(f"- end to end / (head + tail): {verdict(one['eta'], ETA_LIMIT)}; ", end="")
-    print(f"median of the paired ratios {one['eta_paired']:.3f}")
+    low, middle, high = one["eta_paired_quartiles"]
+    print(f"quartiles of the paired ratios {low:.3f}, {middle:.3f}, {high:.3f}")
     print("- medians in ms: " + ", ".join(
         f"{name.removesuffix('_s')} {ms[name]:.2f}"
         for name in ("head_s", "encode_s", "node_queue_s", "transit_s", "queue_s", "decode_s",
