@@ -14,7 +14,8 @@
 #error "-ffast-math changes codes and hides NaN"
 #endif
 
-/* Codes worked on at once, on the stack: a multiple of 64, so that blocks are whole bytes. */
+/* Codes worked on at once, on the stack: a multiple of 64 (blocks are whole bytes) that
+ * divides WAIST_SUM_BLOCK. */
 #ifndef WAIST_BLOCK
 #define WAIST_BLOCK 512u
 #endif

@@ -6,35 +6,41 @@
 
 enum side { ALL, BELOW, NOT_BELOW };
 
-/* Adds x[i] * pre of the chosen side to lane i % 16; the others add zero. count <= a sum block. */
-static void add_lanes(const float *restrict x, size_t count, enum side side, float threshold,
-                      float pre, float *restrict lanes)
+/* Adds x[i] to lane i % 16; four rows a turn, still one after the other in each lane. */
+static void add_lanes(const float *restrict x, size_t count, float *restrict lanes)
 {
     size_t i, j;
 
-/* Four rows a turn, still one after the other in each lane. */
-#define TERM(row, keep) v = x[i + j + (row) * WAIST_LANES], lane += (keep) ? v * pre : 0.0f
-#define ADD(keep)                                                                                  \
-    for (i = 0; i + 4 * WAIST_LANES <= count; i += 4 * WAIST_LANES)                                \
-        for (j = 0; j < WAIST_LANES; j++) {                                                        \
-            float v, lane = lanes[j];                                                              \
-            TERM(0, keep), TERM(1, keep), TERM(2, keep), TERM(3, keep);                            \
-            lanes[j] = lane;                                                                       \
-        }                                                                                          \
-    for (; i < count; i++) {                                                                       \
-        float v = x[i];                                                                            \
-        lanes[i % WAIST_LANES] += (keep) ? v * pre : 0.0f;                                         \
-    }
+    for (i = 0; i + 4 * WAIST_LANES <= count; i += 4 * WAIST_LANES)
+        for (j = 0; j < WAIST_LANES; j++) {
+            float lane = lanes[j] + x[i + j];
+            lane += x[i + j + WAIST_LANES];
+            lane += x[i + j + 2 * WAIST_LANES];
+            lane += x[i + j + 3 * WAIST_LANES];
+            lanes[j] = lane;
+        }
+    for (; i < count; i++)
+        lanes[i % WAIST_LANES] += x[i];
+}
 
-    if (side == ALL) {
-        ADD(1)
-    } else if (side == BELOW) {
-        ADD(v < threshold)
-    } else {
-        ADD(v >= threshold)
-    }
-#undef ADD
-#undef TERM
+/*
+ * x * pre of one side, zero elsewhere. In two steps: a product that only one side needs would be
+ * computed behind a branch for each value.
+ */
+static void choose(const float *restrict x, size_t count, enum side side, float threshold,
+                   float pre, float *restrict kept)
+{
+    if (side == ALL)
+        for (size_t i = 0; i < count; i++)
+            kept[i] = x[i];
+    else if (side == BELOW)
+        for (size_t i = 0; i < count; i++)
+            kept[i] = x[i] < threshold ? x[i] : 0.0f;
+    else
+        for (size_t i = 0; i < count; i++)
+            kept[i] = x[i] >= threshold ? x[i] : 0.0f;
+    for (size_t i = 0; i < count && pre != 1.0f; i++)
+        kept[i] *= pre;
 }
 
 static float fold(float *lanes)
@@ -47,14 +53,18 @@ static float fold(float *lanes)
 
 static float sum(const float *x, size_t count, enum side side, float threshold, float pre)
 {
-    float totals[WAIST_LANES] = {0.0f};
+    float totals[WAIST_LANES] = {0.0f}, lanes[WAIST_LANES] = {0.0f}, kept[WAIST_BLOCK];
     size_t block = 0;
 
-    for (size_t at = 0; at < count; at += WAIST_SUM_BLOCK, block++) {
-        float lanes[WAIST_LANES] = {0.0f};
-        size_t some = count - at < WAIST_SUM_BLOCK ? count - at : WAIST_SUM_BLOCK;
-        add_lanes(x + at, some, side, threshold, pre, lanes);
-        totals[block % WAIST_LANES] += fold(lanes);
+    for (size_t at = 0; at < count; at += WAIST_BLOCK) {
+        size_t here = waist_here(count, at), next = at + here;
+        choose(x + at, here, side, threshold, pre, kept);
+        add_lanes(kept, here, lanes);
+        if (next % WAIST_SUM_BLOCK == 0 || next == count) {
+            totals[block++ % WAIST_LANES] += fold(lanes);
+            for (size_t j = 0; j < WAIST_LANES; j++)
+                lanes[j] = 0.0f;
+        }
     }
     return fold(totals);
 }
