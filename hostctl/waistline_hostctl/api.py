@@ -7,6 +7,7 @@ print(run.figures["latency_p50_waist_s"].value)
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,11 @@ from waistline.bundle.store import Bundle, load_bundle
 from waistline.errors import ConfigError
 from waistline.evidence import Figure
 from waistline.links._profiles import profile
-from waistline.run import RunFolder, Table, new_run, sha256_file
+from waistline.run import RunFolder, Table, new_run
 
 from waistline_hostctl import inprocess, raw, recording
 from waistline_hostctl.console import Console
-from waistline_hostctl.derive import MAIN, Derived, Settings, derive, pick_metric
+from waistline_hostctl.derive import MAIN, Derived, Settings, cheaper, derive, pick_metric
 from waistline_hostctl.devices import devices
 from waistline_hostctl.doctor import examine
 from waistline_hostctl.recording import About, Rendered, report_again
@@ -57,6 +58,7 @@ class Run:
         outcomes: frames by outcome, all streams.
         figures: by name, as in run.json.
         tables: raw and computed, by name.
+        remarks: what the figures mean, in sentences.
     """
 
     folder: Path
@@ -64,6 +66,7 @@ class Run:
     outcomes: dict[str, int]
     figures: dict[str, Figure]
     tables: dict[str, Table]
+    remarks: tuple[str, ...]
 
 
 def run_pair(
@@ -99,50 +102,49 @@ def run_pair(
         WaistlineError: anything that keeps the run from being whole.
     """
     console = console or Console(json=True)
-    bench = bench or resolve(flags={"link.profile": link})
-    profile_id = bench.bench.link.profile
-    if profile_id:
-        profile(profile_id)
-    for radio in radios:
-        profile(radio)
+    bench = bench or resolve(environment=os.environ, flags={"link.profile": link})
+    link = bench.bench.link.profile
+    for known in (*radios, *([link] if link else [])):
+        profile(known)
     opened = load_bundle(bundle)
     if source is not None:
         # Refused here, before a folder is made and two processes are started.
         next(inprocess.frames_of(opened, source, 1), None)
     folder = new_run(runs, name)
-    looped = source is None
-    given = source if source is not None else str(write_golden(folder, opened))
-    if looped:
-        count = count or GOLDEN_FRAMES
-    stream = Stream(
-        MAIN, opened, given, count, sequential, budget_s(profile_id, opened), rate_hz, looped
-    )
+    loop = source is None
+    if source is None:
+        source, count = str(write_golden(folder, opened)), count or GOLDEN_FRAMES
+    budget = budget_s(link, opened)
+    stream = Stream(MAIN, opened, source, count, sequential, budget, rate_hz, loop)
     streamed = run_streams([stream], bench.bench, folder.path, console)
     check_answered(streamed)
-    with console.progress("uncut answers") as progress:
-        inputs = list(
-            inprocess.describe_inputs(
-                opened,
-                inprocess.frames_of(opened, given, count, loop=looped),
-                backend=bench.bench.node.backend,
-                step=progress.update,
-            )
-        )
-    settings = settings_of(opened, inputs, profile_id, radios)
+    inputs = _inputs(stream, bench.bench.node.backend, console)
+    settings = settings_of(opened, inputs, link, radios)
     tables = [
-        raw.frames_table([raw.Sent(MAIN, streamed[0].records)], emulated=bool(profile_id)),
+        raw.frames_table([raw.Sent(MAIN, streamed[0].records)], emulated=bool(link)),
         raw.inputs_table(inputs),
     ]
+    derived = derive({row.name: row for row in tables}, settings)
     about = About(
-        name,
-        f"{opened.manifest.model_name}: {name}",
-        bench,
-        recording.seeds(profile_id),
-        {str(opened.path / MANIFEST): opened.id, **_source_hashes(given)},
-        settings,
-        more={"link": describe_link(profile_id), "source": given, "sequential": sequential},
+        name=name,
+        title=f"{opened.manifest.model_name}, cut at x = {opened.cut.partition_point}",
+        bench=bench,
+        seeds=recording.seeds(link),
+        inputs={str(opened.path / MANIFEST): opened.id, **recording.hashes([Path(source)])},
+        settings=settings,
+        remarks=cheaper(derived.tables),
+        more={"link": describe_link(link), "source": source, "sequential": sequential},
     )
-    return finish(folder, tables, derive({row.name: row for row in tables}, settings), about)
+    return finish(folder, tables, derived, about)
+
+
+def _inputs(stream: Stream, backend: str, console: Console) -> list[raw.InputRow]:
+    frames = inprocess.frames_of(stream.bundle, stream.source, stream.count, loop=stream.loop)
+    with console.progress("uncut answers: frames", stream.count) as progress:
+        rows = inprocess.describe_inputs(
+            stream.bundle, frames, backend=backend, step=progress.update
+        )
+        return list(rows)
 
 
 def finish(folder: RunFolder, tables: Sequence[Table], derived: Derived, about: About) -> Run:
@@ -152,7 +154,7 @@ def finish(folder: RunFolder, tables: Sequence[Table], derived: Derived, about: 
     outcomes: dict[str, int] = {}
     for outcome in named[raw.FRAMES].column("outcome"):
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
-    return Run(folder.path, report, outcomes, derived.figures, named)
+    return Run(folder.path, report, outcomes, derived.figures, named, tuple(about.remarks))
 
 
 def settings_of(
@@ -214,11 +216,6 @@ def write_golden(folder: RunFolder, bundle: Bundle) -> Path:
             fix="free space or choose another --runs folder",
         ) from error
     return target
-
-
-def _source_hashes(source: str) -> dict[str, str]:
-    path = Path(source)
-    return {source: sha256_file(path)} if path.is_file() else recording.hashes([path])
 
 
 def pids(streamed: Sequence[Streamed]) -> str:

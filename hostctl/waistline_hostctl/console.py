@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from typing import TextIO
@@ -10,6 +11,7 @@ from typing import TextIO
 from waistline_hostctl.results import Result, encode
 
 WIDTH = 100
+_LABEL = 9
 _PROGRESS_AFTER_S = 1.0
 _PROGRESS_EVERY_S = 0.1
 
@@ -105,6 +107,13 @@ def _fit(cell: str, width: int) -> str:
 def _numeric(cell: str) -> bool:
     return (
         not cell or cell == "-" or cell[0].isdigit() or (cell[0] in "+-<" and cell[1:2].isdigit())
+    )
+
+
+def indented(text: str, label: str = "") -> str:
+    """``text`` wrapped into `WIDTH` behind a label of nine columns."""
+    return textwrap.fill(
+        text, WIDTH, initial_indent=label.ljust(_LABEL), subsequent_indent=" " * _LABEL
     )
 
 

@@ -15,7 +15,7 @@ from waistline.run import RunFolder, Table, new_run
 from waistline.split import split
 
 from waistline_hostctl import api, derive, inprocess, raw, recording
-from waistline_hostctl.console import Console, grid, size
+from waistline_hostctl.console import Console, grid, indented, size
 from waistline_hostctl.example import Example, find_example
 from waistline_hostctl.recording import About
 from waistline_hostctl.streaming import Stream, Streamed, check_answered, run_streams
@@ -61,7 +61,7 @@ def run_demo(
     streamed = _stream(waist, picture, example, frames, bench, folder, console)
     tables, settings = _tables(waist, example, frames, cuts, chosen, streamed, bench, console)
     derived = derive.derive({row.name: row for row in tables}, settings)
-    remarks = (*_cheaper(derived.tables), *_cuts_remark(cuts, chosen))
+    remarks = (*derive.cheaper(derived.tables), *_cuts_remark(cuts, chosen))
     link = api.describe_link(bench.bench.link.profile)
     about = About(
         "demo",
@@ -95,9 +95,8 @@ def _stream(
     ]
     streamed = run_streams(streams, bench.bench, folder.path, console)
     check_answered(streamed)
-    console.say(
-        f"\nrun      {api.pids(streamed)}\n         {api.describe_link(link) or 'loopback'}"
-    )
+    console.say(f"\nrun      {api.pids(streamed)}")
+    console.say(indented(api.describe_link(link) or "this machine's loopback, as it is", " "))
     return streamed
 
 
@@ -173,32 +172,6 @@ def _cuts_text(cuts: Sequence[CutRow], chosen: CutRow) -> str:
 def _split_text(bundle: Bundle) -> str:
     codec = ", ".join(f"{item.tensor.name} as {item.codec}" for item in bundle.cut.tensors)
     return f"\nsplit    {bundle.path}\n         {codec}"
-
-
-def _cheaper(tables: Sequence[Table]) -> list[str]:
-    """Whether the waist that was sent pays, for each radio: in words, whichever way it is."""
-    found = next((row for row in tables if row.name == derive.RADIO), None)
-    remarks = []
-    for radio in dict.fromkeys(found.column("radio")) if found else []:
-        rows = [row for row in found.dicts() if row["radio"] == radio] if found else []
-        energy = {row["what"]: row["energy_j"] for row in rows}
-        waist = energy["waist as sent"]
-        pictures = {what: value for what, value in energy.items() if what.startswith("picture")}
-        if not pictures:
-            continue
-        best = min(pictures, key=pictures.__getitem__)
-        name = best.removeprefix("picture ")
-        if pictures[best] <= waist:
-            remarks.append(
-                f"over {radio}, sending the picture itself as {name} is cheaper than this waist: "
-                f"{pictures[best] / waist:.2f} of its radio energy (modelled)"
-            )
-        else:
-            remarks.append(
-                f"over {radio}, this waist costs {waist / pictures[best]:.2f} of the radio energy "
-                f"of the picture as {name} (modelled; the radio alone)"
-            )
-    return remarks
 
 
 def _cuts_remark(cuts: Sequence[CutRow], chosen: CutRow) -> list[str]:

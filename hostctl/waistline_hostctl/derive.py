@@ -100,6 +100,32 @@ def pick_metric(labels: Iterable[str], settings: Settings) -> str:
     return "top1" if fits else ""
 
 
+def cheaper(tables: Iterable[Table]) -> list[str]:
+    """Whether the waist that was sent pays, for each radio: in words, whichever way it is."""
+    found = next((row for row in tables if row.name == RADIO), None)
+    remarks = []
+    for radio in dict.fromkeys(found.column("radio")) if found else []:
+        rows = [row for row in found.dicts() if row["radio"] == radio] if found else []
+        energy = {row["what"]: row["energy_j"] for row in rows}
+        waist = energy["waist as sent"]
+        pictures = {what: value for what, value in energy.items() if what.startswith("picture")}
+        if not pictures:
+            continue
+        best = min(pictures, key=pictures.__getitem__)
+        name = best.removeprefix("picture ")
+        if pictures[best] <= waist:
+            remarks.append(
+                f"over {radio}, sending the picture itself as {name} is cheaper than this waist: "
+                f"{pictures[best] / waist:.2f} of its radio energy (modelled)"
+            )
+        else:
+            remarks.append(
+                f"over {radio}, this waist costs {waist / pictures[best]:.2f} of the radio energy "
+                f"of the picture as {name} (modelled; the radio alone)"
+            )
+    return remarks
+
+
 def _outcomes(frames: list[dict[str, Any]]) -> Table:
     counts: dict[tuple[str, str, str], int] = {}
     for row in frames:

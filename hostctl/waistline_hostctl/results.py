@@ -104,12 +104,13 @@ class VerifyResult(Result, frozen=True, kw_only=True, tag="verify"):
 
 
 class RunResult(Result, frozen=True, kw_only=True, tag="run"):
-    """A run folder was written; ``figures`` as in its run.json."""
+    """A run folder was written; ``figures`` as in its run.json, ``remarks`` as in its report."""
 
     folder: str
     report: str
     outcomes: dict[str, int]
     figures: dict[str, Figure]
+    remarks: tuple[str, ...]
 
 
 class DemoResult(Result, frozen=True, kw_only=True, tag="demo"):

@@ -80,7 +80,7 @@ def radio_text(table: Table) -> str:
          Evidence.MODELLED.value)
         for what, found in energies.items()
     ]  # fmt: skip
-    return grid(("radio, J a frame", *radios, ""), cells)
+    return grid(("radio, J a frame", *radios, "* cheapest"), cells)
 
 
 def bits_text(table: Table) -> str:

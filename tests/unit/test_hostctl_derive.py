@@ -120,6 +120,16 @@ def test_radio_energy_is_the_formula_with_headers(four: dict[str, Table]) -> Non
     assert figures["radio_lte-cat1_picture_png_j"].value > found.value
 
 
+def test_where_the_picture_is_cheaper_it_is_said_plainly(four: dict[str, Table]) -> None:
+    (remark,) = derive.cheaper(derive.derive(four, settings()).tables)
+    assert "this waist costs" in remark
+    dear = [record(index, 0, waist_bytes=600) for index in range(4)]
+    made = {**four, **tables(raw.frames_table([raw.Sent(derive.MAIN, dear)], emulated=True))}
+    (remark,) = derive.cheaper(derive.derive(made, settings()).tables)
+    assert "sending the picture itself as PNG is cheaper" in remark
+    assert "modelled" in remark
+
+
 def test_study_is_against_the_float_waist(four: dict[str, Table]) -> None:
     rows = []
     for index, (whole, coarse) in enumerate([(0, 0), (1, 0), (1, 1), (0, 1)]):

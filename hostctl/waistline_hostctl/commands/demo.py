@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
 import time
 
 import click
 
-from waistline_hostctl.console import WIDTH
+from waistline_hostctl.console import indented
 from waistline_hostctl.options import App, common
 from waistline_hostctl.results import DemoResult, DoctorResult
 
@@ -31,7 +30,7 @@ def command(app: App, frames: int, link: str | None, runs: str) -> None:
     done = demo.run_demo(bench, app.console, frames=frames, runs=runs)
     say(f"         {summary.outcomes_text(done.run.outcomes)}\n")
     say(summary.run_text(done.run.tables, done.run.figures))
-    say("\n" + "\n".join(f"note     {_wrapped(remark)}" for remark in done.remarks))
+    say("\n" + "\n".join(indented(remark, "note") for remark in done.remarks))
     duration_s = time.monotonic() - began
     say(f"\nreport   {done.run.report}   ({duration_s:.0f} s)")
     say("next     waistline split YOUR.onnx --list")
@@ -64,7 +63,3 @@ def _doctor_text(result: DoctorResult) -> str:
         if finding.level in {"warn", "fail"}
     ]
     return "\n".join(lines) + "\n"
-
-
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, WIDTH - 9).replace("\n", "\n" + " " * 9)

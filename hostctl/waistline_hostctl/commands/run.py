@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from waistline_hostctl.console import indented
 from waistline_hostctl.options import App, common
 from waistline_hostctl.results import RunResult
 
@@ -56,12 +57,14 @@ def command(
     app.console.say(summary.outcomes_text(run.outcomes))
     app.console.say()
     app.console.say(summary.run_text(run.tables, run.figures))
-    app.console.say(f"\nreport  {run.report}")
+    app.console.say("\n" + "\n".join(indented(remark, "note") for remark in run.remarks))
+    app.console.say(f"\nreport   {run.report}")
     app.console.emit(
         RunResult(
             folder=str(run.folder),
             report=str(run.report),
             outcomes=run.outcomes,
             figures=run.figures,
+            remarks=run.remarks,
         )
     )
