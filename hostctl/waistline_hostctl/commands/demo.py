@@ -56,9 +56,9 @@ def _doctor_text(result: DoctorResult) -> str:
         if name.startswith("engine ") and finding.level == "ok"
     ]
     parts = [machine.python, f"{machine.cores} cores", f"codec {found['codec'].found}", *engines]
-    lines = [f"doctor   {', '.join(parts)}"]
+    lines = [indented(", ".join(parts), "doctor")]
     lines += [
-        f"         {finding.level} {finding.name}: {finding.found} ({finding.fix})"
+        indented(f"{finding.level} {finding.name}: {finding.found} ({finding.fix})", " ")
         for finding in result.findings
         if finding.level in {"warn", "fail"}
     ]
