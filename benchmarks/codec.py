@@ -191,8 +191,8 @@ def report(speeds: list[dict], sizes: list[dict], zeros: dict[str, float]) -> st
             f"| {row['whole_encode']:.2f} "
             f"| {_judged(row['decode'], row['decode_limit'] if exact else far)} "
             f"| {row['whole_decode']:.2f} "
-            f"| {_judged(row['numpy_encode'], NUMPY_LIMIT)} "
-            f"| {_judged(row['numpy_decode'], NUMPY_LIMIT)} |"
+            f"| {_judged(row['numpy_encode'], NUMPY_LIMIT if exact else far)} "
+            f"| {_judged(row['numpy_decode'], NUMPY_LIMIT if exact else far)} |"
         )
     lines += [
         "",

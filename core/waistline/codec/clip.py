@@ -24,8 +24,9 @@ def least_squares_limits(
     """Limits of each channel that minimise the mean squared error of ``affine`` at ``bits``.
 
     Coordinate descent from the extremes: the upper limit is moved over the whole span, then the
-    lower one, then both around where they are, ever finer. Both limits are free: where most values
-    are zero (ReLU), the error itself keeps the lower limit at or near zero.
+    lower one, then both around where they are, ever finer. Both limits are free. Holding the lower
+    one of a rectified tensor at zero, so that zeros stay exact, was tried and lost: on the example
+    network 0.2 to 2 points more at b = 2, and as much or more at b = 3 and 4 at most cuts.
 
     Args:
         values: float32 (channels, n), a sample.

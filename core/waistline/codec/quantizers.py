@@ -46,7 +46,7 @@ one block without end. Should a sum overflow, it is repeated with every value ti
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -57,10 +57,11 @@ from waistline.codec.pack import Codes, pack, packed_size, unpack
 
 Floats = NDArray[np.float32]
 Rule = Literal["affine", "q1", "q1h"]
+_Keep = Callable[[Floats], NDArray[np.bool_]]
 
 LANES = 16
 BLOCK = 1024
-_SUM_PRE = np.float32(2.0**-32)
+_SUM_PRE = 2.0**-32
 _CHUNK = 1 << 17
 """Elements worked on at once, so that intermediate arrays stay in cache (smaller ones pay more for
 calls than they gain). A multiple of 8, so that chunks are whole bytes."""
@@ -163,10 +164,21 @@ def ranges_are_sound(lo: Floats, hi: Floats) -> bool:
     return bool(np.isfinite(lo).all() and np.isfinite(hi).all() and (lo <= hi).all())
 
 
-def pinned_sum(x: Floats) -> np.float32:
-    """Sum of a flat array in the pinned order; may overflow."""
+def pinned_sum(x: Floats, keep: _Keep | None = None, pre: float = 1.0) -> np.float32:
+    """Sum of a flat array in the pinned order; may overflow.
+
+    ``keep`` says which values count, the others add zero; each is multiplied by ``pre`` first.
+    """
+    totals = []
     with np.errstate(all="ignore"):
-        return _lanes_of_totals(_block_totals(x))
+        for start in range(0, x.size, _CHUNK):
+            part = x[start : start + _CHUNK]
+            if keep is not None:
+                part = np.where(keep(part), part, np.float32(0.0))
+            if pre != 1.0:
+                part = part * np.float32(pre)
+            totals.append(_block_totals(part))
+        return _lanes_of_totals(np.concatenate(totals))
 
 
 def _block_totals(x: Floats) -> Floats:
@@ -196,13 +208,14 @@ def _folded(rows: Floats) -> Floats:
     return lanes[:, 0] + np.float32(0.0)
 
 
-def _mean(x: Floats, count: int) -> np.float32:
-    f = np.float32
+def _mean(x: Floats, lo: np.float32, hi: np.float32, keep: _Keep | None = None) -> np.float32:
+    """Mean of the values that ``keep`` says, at least one, within [lo, hi]."""
+    count = np.float32(x.size if keep is None else np.count_nonzero(keep(x)))
     with np.errstate(all="ignore"):
-        total = pinned_sum(x)
-        if np.isfinite(total):
-            return total / f(count)
-        return (pinned_sum(x * _SUM_PRE) / f(count)) / _SUM_PRE
+        mean = pinned_sum(x, keep) / count
+        if not np.isfinite(mean):
+            mean = pinned_sum(x, keep, _SUM_PRE) / count / np.float32(_SUM_PRE)
+    return np.float32(min(max(mean, lo), hi))
 
 
 def q2_values(x: Floats, lo: np.float32, hi: np.float32, conditional: bool) -> tuple[Floats, float]:
@@ -210,18 +223,16 @@ def q2_values(x: Floats, lo: np.float32, hi: np.float32, conditional: bool) -> t
     f = np.float32
     if lo == hi:
         return np.array([lo, lo], np.float32), np.inf
-    mean = min(max(_mean(x, x.size), lo), hi)
-    if not conditional:
-        with np.errstate(all="ignore"):
-            low = max(mean - hi, -np.finfo(np.float32).max)
-        return np.array([low, mean], np.float32) + f(0.0), float(mean)
-    upper = x >= mean
-    count = int(np.count_nonzero(upper))
+    mean = _mean(x, lo, hi)
     values = [mean, mean]
-    for code, mask, number in ((0, ~upper, x.size - count), (1, upper, count)):
-        if number:
-            inside = np.where(mask, x, f(0.0))
-            values[code] = min(max(_mean(inside, number), lo), hi)
+    if conditional:
+        if lo < mean:
+            values[0] = _mean(x, lo, hi, lambda part: part < mean)
+        if hi >= mean:
+            values[1] = _mean(x, lo, hi, lambda part: part >= mean)
+    else:
+        with np.errstate(all="ignore"):
+            values[0] = max(mean - hi, -np.finfo(np.float32).max)
     return np.array(values, np.float32) + f(0.0), float(mean)
 
 
@@ -300,7 +311,10 @@ class NumpyKernels:
 
     def minmax(self, x: Floats) -> tuple[Floats, Floats] | None:
         if x.shape[1] == 1:
-            lo, hi = x.min(keepdims=True).reshape(1), x.max(keepdims=True).reshape(1)
+            flat = x.reshape(-1)
+            parts = [flat[start : start + _CHUNK] for start in range(0, flat.size, _CHUNK)]
+            both = [(part.min(), part.max()) for part in parts]
+            lo, hi = np.min(both, axis=0)[:1], np.max(both, axis=0)[1:]
         else:
             lo, hi = x.min(axis=(0, 2)), x.max(axis=(0, 2))
         # NaN comes through minimum and maximum, infinity is one of them.
