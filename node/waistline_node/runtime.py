@@ -132,6 +132,7 @@ class NodeRuntime:
             raise self._bug
         self._summary.connections = self._uplink.connections
         self._summary.error = self._error
+        self._summary.clean = not any(thread.is_alive() for thread in threads)
         return self._summary
 
     def stop(self) -> None:

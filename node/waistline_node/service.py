@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,9 @@ from waistline.bundle.store import Bundle, load_bundle
 from waistline.errors import ConfigError, WaistlineError
 from waistline.session.node import NodeSession
 
+from waistline_node.console import Console
 from waistline_node.heads.base import Head, HeadChoice, open_head
-from waistline_node.records import RecordWriter
+from waistline_node.records import FrameRecord, RecordWriter
 from waistline_node.runtime import NodeRuntime, Pace
 from waistline_node.sources.base import Source, SourceOptions, open_source
 from waistline_node.summary import Summary
@@ -68,8 +69,9 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
     chosen = parser().parse_args(arguments)
+    stopper = Stopper()
     try:
-        return _run(chosen)
+        code, clean = _run(chosen, stopper)
     except WaistlineError as error:
         _show(error, verbose=chosen.verbose)
         return error.exit_code
@@ -77,9 +79,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever started this node has stopped reading; Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    if not clean:
+        # The head hangs in its engine; unloading the engine under it would crash.
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
-def _run(chosen: argparse.Namespace) -> int:
+class Stopper:
+    """SIGTERM and SIGINT from the first moment on; what is to be stopped may come later."""
+
+    def __init__(self) -> None:
+        self.caught: list[int] = []
+        self._stop: Callable[[], None] = lambda: None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, _: object) -> None:
+        self.caught.append(number)
+        self._stop()
+
+    def stops(self, stop: Callable[[], None]) -> None:
+        """Call ``stop`` for every signal, those that have come included."""
+        self._stop = stop
+        for _ in self.caught:
+            stop()
+
+
+def _run(chosen: argparse.Namespace, stopper: Stopper) -> tuple[int, bool]:
+    """Exit code, and whether every thread came to its end."""
     if chosen.pin is not None:
         _pin(chosen.pin)
     chosen.node_id = chosen.node_id or f"node-{secrets.token_hex(6)}"
@@ -91,6 +119,13 @@ def _run(chosen: argparse.Namespace) -> int:
     # The first run is slow, and an engine that fails should fail before anything is streamed.
     head.run(read_frame(bundle))
     writer = RecordWriter(chosen.records) if chosen.records else None
+    console = Console(sys.stderr, getattr(source, "total", None))
+
+    def keep(record: FrameRecord) -> None:
+        console.count(record)
+        if writer:
+            writer.add(record)
+
     runtime = NodeRuntime(
         bundle,
         head,
@@ -98,28 +133,23 @@ def _run(chosen: argparse.Namespace) -> int:
         session,
         lambda: endpoints.connect(chosen.edge, CONNECT_S, insecure=chosen.insecure),
         pace=Pace(chosen.rate, chosen.queue, chosen.sequential),
-        on_record=writer.add if writer else lambda record: None,
+        on_record=keep,
         on_idle=writer.flush if writer else lambda: None,
-        say=_say,
+        say=console.say,
     )
-    caught: list[int] = []
-
-    def stop(number: int, _: object) -> None:
-        caught.append(number)
-        runtime.stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
     _say_json(_ready(chosen, bundle, session, head, source))
     notify("READY=1")
+    stopper.stops(runtime.stop)
     summary = runtime.run()
     notify("STOPPING=1")
+    console.close()
     source.close()
-    head.close()
+    if summary.clean:
+        head.close()
     if writer:
         writer.close()
         summary.unrecorded = summary.frames - writer.written
-    return _end(summary, caught, verbose=chosen.verbose)
+    return _end(summary, stopper.caught, verbose=chosen.verbose), summary.clean
 
 
 def _end(summary: Summary, caught: Sequence[int], *, verbose: bool) -> int:
@@ -192,11 +222,6 @@ def _pin(cpu: int) -> None:
             cause=f"it may use {sorted(os.sched_getaffinity(0))}",
             fix="give one of those to --pin",
         ) from error
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"node: {text}\n")
-    sys.stderr.flush()
 
 
 def _say_json(what: dict[str, Any]) -> None:

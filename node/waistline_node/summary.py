@@ -37,6 +37,7 @@ class Summary:
         connections: made to the edge.
         unrecorded: frames whose record could not be written.
         error: what ended the run early.
+        clean: every thread came to its end; otherwise a head still runs in its engine.
     """
 
     frames: int = 0
@@ -46,6 +47,7 @@ class Summary:
     connections: int = 0
     unrecorded: int = 0
     error: WaistlineError | None = None
+    clean: bool = True
     _began: float = field(default_factory=time.monotonic)
     _recent: deque[_Row] = field(default_factory=lambda: deque(maxlen=RECENT))
 

@@ -1,3 +1,4 @@
+import random
 import threading
 import time
 from itertools import pairwise
@@ -10,6 +11,7 @@ from waistline.codec.waist import EncodedWaist
 from waistline.errors import BackendError, CodecError, ConfigError, NonFinite, VersionMismatch
 from waistline.frame import EdgeTimes, SensorFrame
 from waistline.session.node import NodeSession
+from waistline_node import uplink
 from waistline_node.heads.base import StageTimes
 from waistline_node.runtime import NodeRuntime, Pace
 from waistline_node.sources.base import IndexedSource, SourceOptions
@@ -234,6 +236,24 @@ def test_what_nobody_answers_ends_when_its_budget_is_spent(node, edge):
     assert summary.verdict().exit_code == 4
 
 
+def test_delays_double_up_to_half_a_minute_with_full_jitter(node, edge, monkeypatch):
+    asked = []
+
+    def no_delay(low, high):
+        asked.append((low, high))
+        edge.up = len(asked) > 10
+        return 0.0
+
+    monkeypatch.setattr(uplink.random, "uniform", no_delay)
+    edge.up = False
+    runtime = node(source(1))
+    assert runtime.run().outcomes == {"remote": 1}
+    assert [low for low, _ in asked] == [0.0] * 11
+    assert [high for _, high in asked] == pytest.approx(
+        [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0, 30.0]
+    )
+
+
 def test_another_bundle_is_refused_for_good(node, edge):
     runtime = node(source(1000, loop=True), bundle_id="cd" * 32)
     summary = runtime.run()
@@ -358,3 +378,34 @@ def test_no_thread_is_left_behind(node):
     before = set(threading.enumerate())
     node(source(10)).run()
     until(lambda: not {t for t in threading.enumerate() if t.name in ("link", "receive")} - before)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("pace", [Pace(), Pace(sequential=True), Pace(rate_hz=3000.0)], ids=str)
+def test_whatever_the_edge_does_each_frame_ends_once(node, edge, monkeypatch, seed, pace):
+    """An edge that answers, refuses, is busy, stays silent or dies, as the dice fall."""
+    monkeypatch.setattr(uplink, "MAX_DELAY_S", 0.05)
+    dice = random.Random(seed)
+
+    def answer(edge, session, request):
+        roll = dice.random()
+        if roll < 0.05:
+            edge.hang_up()
+        elif roll < 0.10:
+            session.error(request.seq, "codec", "no")
+        elif roll < 0.15:
+            session.busy(request.seq, 0.01)
+        elif roll > 0.98:
+            return
+        else:
+            edge.reply(session, request)
+
+    edge.answer = answer
+    faults = {("head", index): BackendError("engine") for index in range(0, 80, 9)}
+    runtime = node(
+        source(80, broken=(7, 8)), StubHead(faults), pace=pace, budget_s=0.5, max_in_flight=3
+    )
+    summary = runtime.run()
+    one_outcome_each(runtime.records, 80)
+    assert sum(summary.outcomes.values()) == summary.frames == 80
+    assert summary.reasons["error(source)"] == 2
