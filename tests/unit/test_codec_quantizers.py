@@ -99,6 +99,9 @@ def test_any_memory_layout_is_taken():
     fortran = np.asfortranarray(x)
     assert codec_of("affine:b=4|none", x).codes([fortran]) == expected
     assert codec_of("affine:b=4|none", x).codes([np.repeat(x, 2, axis=0)[::2]]) == expected
+    unaligned = np.frombuffer(b"\0" + x.tobytes(), np.float32, offset=1).reshape(x.shape)
+    assert not unaligned.flags.aligned
+    assert codec_of("affine:b=4|none", x).codes([unaligned]) == expected
 
 
 @pytest.mark.parametrize("quantizer", ["q1", "affine"])

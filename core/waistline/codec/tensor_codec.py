@@ -64,7 +64,7 @@ class TensorCodec(ABC):
         """
 
     def _checked(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
-        """``array`` in C order."""
+        """``array`` in C order and aligned, which C relies on."""
         if array.shape != self.tensor.shape or array.dtype != self.tensor.numpy_dtype:
             raise CodecError(
                 f"{self._name} cannot be encoded",
@@ -72,7 +72,7 @@ class TensorCodec(ABC):
                 f"{self.tensor.dtype} {self.tensor.shape}",
                 fix="run the head that belongs to this bundle",
             )
-        return np.ascontiguousarray(array)
+        return np.ascontiguousarray(array) if array.flags.aligned else array.copy()
 
     def _floats(self, array: NDArray[np.generic]) -> Floats:
         checked = self._checked(array)

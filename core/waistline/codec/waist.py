@@ -92,8 +92,7 @@ class WaistCodec:
                 head = _LENGTH.pack(len(coded))
             else:
                 head, coded = _LENGTH.pack(len(packed) | _STORED), packed
-            # `packed` may be scratch of a codec that a later tensor shares nothing with: each
-            # tensor has its own, so joining at the end is safe.
+            # `coded` may be a view of scratch; no two tensors share one, so it lasts to the join.
             parts += (head, ranges, coded)
         return EncodedWaist(b"".join(parts), self.raw_len)
 
