@@ -7,6 +7,8 @@ needs none of them stays cheap.
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +24,18 @@ _HOMES = {
     "split": "waistline.split",
     "verify": "waistline.verify",
 }
+
+
+class _Package(ModuleType):
+    """Importing `waistline.split` would bind the module over the function of the same name."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, ModuleType) and _HOMES.get(name) == value.__name__:
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

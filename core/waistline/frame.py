@@ -63,7 +63,7 @@ class Outcome:
         seq: sequence number within the session.
         kind: one of the four.
         reason: one lower-case word for ``dropped`` and ``error``, else "".
-        answer: packed answer (`waistline.task.answers`), empty unless remote or local.
+        answer: packed answer (`waistline.task.kinds`), empty unless remote or local.
         edge: stage times reported by the edge.
         transit_s: round trip minus the edge's residence.
         node_queue_s: from submission until it was handed to the link, the last time if repeatedly.
