@@ -107,6 +107,28 @@ def test_a_hostile_npz_is_refused_before_its_size_is_believed(tmp_path, content)
         open_npz(archive(tmp_path, content))
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_npz_compressed_as_numpy_never_does(tmp_path, method):
+    """An LZMA header of five bytes can ask for a dictionary of 4 GB."""
+    with zipfile.ZipFile(tmp_path / "data.npz", "w", method) as file:
+        file.writestr("images.npy", b"anything")
+    with pytest.raises(ConfigError, match=f"compression method {method}"):
+        open_npz(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"), [(6, 0xF0), (8, 0x08)], ids=["version of zip", "name not UTF-8"]
+)
+def test_npz_with_a_hostile_directory(tmp_path, place, value):
+    data = bytearray((archive(tmp_path, b"x") / "data.npz").read_bytes())
+    entry = data.index(b"PK\x01\x02")
+    data[entry + place + (1 if place == 8 else 0)] = value
+    data[entry + 46] = 0xFF
+    (tmp_path / "data.npz").write_bytes(data)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        open_npz(tmp_path)
+
+
 def test_npz_that_is_no_archive(tmp_path):
     (tmp_path / "data.npz").write_bytes(b"PK nothing")
     with pytest.raises(ConfigError, match="cannot be read"):

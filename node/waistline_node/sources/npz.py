@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from waistline.errors import ConfigError
 from waistline.frame import SensorFrame
-from waistline.task.data._arrays import NpzReader
+from waistline.task.archive import NpzReader
 from waistline.tensors import TensorSpec
 
 from waistline_node.sources.base import IndexedSource, SourceOptions

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from waistline.errors import ConfigError
-from waistline.task.data._arrays import MAX_ARRAY_BYTES
+from waistline.task.archive import MAX_ARRAY_BYTES
 from waistline.task.data.base import ArrayData, DataContext, as_frames, as_labels
 
 _UINT8 = 0x08

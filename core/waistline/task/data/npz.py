@@ -14,8 +14,8 @@ import msgspec
 import numpy as np
 
 from waistline.errors import ConfigError
+from waistline.task.archive import NpzReader
 from waistline.task.boxes import truth
-from waistline.task.data._arrays import NpzReader
 from waistline.task.data.base import ArrayData, DataContext, as_frames, as_labels
 
 _BOX_KEYS = ("boxes", "box_classes", "box_images")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,6 +17,13 @@ from waistline.errors import ConfigError
 MAX_ARRAY_BYTES = 1 << 30
 """60,000 frames of 28x28, or 2,000 of 416x416 in colour."""
 _MAX_HEADER_BYTES = 10_000
+_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+"""What numpy writes; others may ask for gigabytes of dictionary before the first byte comes out."""
+_DAMAGED = (
+    *(OSError, ValueError, EOFError, RuntimeError, NotImplementedError),
+    # numpy parses the header as Python text and lets its errors through.
+    *(zipfile.BadZipFile, zlib.error, struct.error, SyntaxError, TokenError, MemoryError),
+)
 
 
 class NpzReader:
@@ -25,7 +33,7 @@ class NpzReader:
         self.path = path
         try:
             self._archive = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile) as error:
+        except _DAMAGED as error:
             cause = getattr(error, "strerror", None) or str(error)
             raise self._bad(cause, "give an archive written by numpy.savez") from error
 
@@ -53,18 +61,16 @@ class NpzReader:
                 f"it has no array {name!r}, only {held}", "name the right key in the task file"
             ) from None
         try:
+            if info.compress_type not in _METHODS:
+                raise ValueError(f"compression method {info.compress_type} is not numpy's")
             with self._archive.open(info) as stream:
-                return self._array(name, stream)
-        except (
-            *(OSError, ValueError, EOFError, RuntimeError, NotImplementedError),
-            # numpy parses the header as Python text and lets its errors through.
-            *(zipfile.BadZipFile, zlib.error, SyntaxError, TokenError, MemoryError),
-        ) as error:
+                return self._array(stream)
+        except _DAMAGED as error:
             raise self._bad(
                 f"array {name!r}: {error}", "write it again with numpy.savez"
             ) from error
 
-    def _array(self, name: str, stream: IO[bytes]) -> np.ndarray:
+    def _array(self, stream: IO[bytes]) -> np.ndarray:
         version = np.lib.format.read_magic(stream)
         readers = {
             (1, 0): np.lib.format.read_array_header_1_0,
