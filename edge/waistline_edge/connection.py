@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from waistline.errors import BadFrame, LinkClosed, LinkTimeout, VersionMismatch, WaistlineError
 from waistline.session.edge import EdgeSession
-from waistline.session.events import Broken, Event, Joined, Left, Requested
+from waistline.session.events import Broken, Declined, Event, Joined, Left, Requested
 from waistline.session.store import SessionStore
 
 from waistline_edge.stats import EdgeStats
@@ -103,6 +103,12 @@ class Connection:
         finally:
             self._end()
 
+    @property
+    def can_be_evicted(self) -> bool:
+        """Nobody would miss it: it never said HELLO or has been told the last word."""
+        unwanted = self._closing or not self.session.joined
+        return unwanted and not self._writer.transport.is_closing()
+
     def pump(self) -> None:
         """Let the session look at the clock, then send what it has."""
         if not self._closing:
@@ -149,6 +155,8 @@ class Connection:
         for event in events:
             if isinstance(event, Requested):
                 self._request(self, event)
+            elif isinstance(event, Declined):
+                self._stats.frames[event.reason] += 1
             elif isinstance(event, Joined):
                 self._stats.nodes += 1
                 log.debug("node %s joined from %s", event.node_id, self.peer)
@@ -207,7 +215,8 @@ class Connection:
         self.session.disconnected()
         transport = self._writer.transport
         transport.close()
-        self._loop.call_later(LINGER_S, transport.abort)
+        if transport.get_write_buffer_size():
+            self._loop.call_later(LINGER_S, transport.abort)
 
 
 def cause_of(error: WaistlineError, *, joined: bool) -> str:

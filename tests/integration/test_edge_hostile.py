@@ -232,9 +232,11 @@ def test_more_frames_than_agreed_are_told_busy(tmp_path):
             data = b""
             while data.count(b"WL\x01\x06") + data.count(b"WL\x01\x04") < 100:
                 data += sock.recv(1 << 16)
-        assert data.count(b"WL\x01\x06") >= 90
-        code, _ = edge.stop()
+        told = data.count(b"WL\x01\x06")
+        assert told >= 90
+        code, summary = edge.stop()
     assert code == 0
+    assert summary["frames"]["busy"] == told
 
 
 def test_mutated_frames_harm_nothing(tmp_path):

@@ -22,7 +22,7 @@ from waistline.errors import (
 from waistline.frame import EdgeTimes
 from waistline.links.base import Buffer
 from waistline.session import bodies
-from waistline.session.events import Broken, Event, Joined, Left, Requested
+from waistline.session.events import Broken, Declined, Event, Joined, Left, Requested
 from waistline.session.store import Record, SessionStore
 from waistline.wire import (
     MAX_CONTROL_BYTES,
@@ -126,9 +126,8 @@ class EdgeSession:
         record = self._record
         if record is None or seq not in record.running:
             return
-        record.running.discard(seq)
-        message = self._message(MessageType.BUSY, [bodies.dump_busy(retry_after_s)], seq=seq)
-        self._deliver(record, message)
+        record.give_back(seq)
+        self._deliver(record, self._busy_message(seq, retry_after_s))
 
     def bye(self) -> None:
         """The edge closes on purpose: say so. The node keeps its frames for the next edge."""
@@ -225,19 +224,21 @@ class EdgeSession:
         if seq in record.running:
             return
         if seq in record.answers:
-            self._say(record.answers[seq])
+            self._say([record.answers[seq]])
             return
         if not record.is_new(seq):
             self._tell(seq, bodies.Fault("replay", "its answer is no longer kept"))
+            self._events.append(Declined(seq, "replay"))
             return
         if len(record.running) >= self._store.max_in_flight:
-            busy = bodies.dump_busy(RETRY_AFTER_S)
-            self._say(self._message(MessageType.BUSY, [busy], seq=seq))
+            self._say(self._busy_message(seq, RETRY_AFTER_S))
+            self._events.append(Declined(seq, "busy"))
             return
         fault = self._frame_fault(message)
-        self._store.start(record, seq)
+        record.start(seq)
         if fault is not None:
             self.error(seq, fault.kind, fault.message)
+            self._events.append(Declined(seq, fault.kind))
             return
         expires_at = now + message.budget_ms * 1e-3
         self._events.append(Requested(seq, message.payload, message.raw_len, expires_at))
@@ -257,9 +258,9 @@ class EdgeSession:
         record = self._record
         if record is None or seq not in record.running:
             return
-        message = self._message(kind, payload, seq=seq)
+        message = b"".join(self._message(kind, payload, seq=seq))
         self._store.keep(record, seq, message)
-        self._deliver(record, message)
+        self._deliver(record, [message])
 
     def _deliver(self, record: Record, message: list[Buffer]) -> None:
         """Through the connection the session has now, which may be a later one than this."""
@@ -318,6 +319,9 @@ class EdgeSession:
         return encode_message(
             kind, payload or [], session=self._session_id, seq=seq, bundle=self._tag
         )
+
+    def _busy_message(self, seq: int, retry_after_s: float) -> list[Buffer]:
+        return self._message(MessageType.BUSY, [bodies.dump_busy(retry_after_s)], seq=seq)
 
     def _take_events(self) -> list[Event]:
         events, self._events = self._events, []

@@ -64,8 +64,21 @@ class Requested:
 
 
 @dataclass(frozen=True, slots=True)
+class Declined:
+    """Edge: the session itself answered this frame; there is nothing to run.
+
+    Attributes:
+        seq: its number.
+        reason: ``busy``, or the kind of the ERROR.
+    """
+
+    seq: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Left:
     """Either side: the other end said BYE."""
 
 
-Event = Welcomed | Finished | Refused | Broken | Joined | Requested | Left
+Event = Welcomed | Finished | Refused | Broken | Joined | Requested | Declined | Left

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from waistline.links.base import Buffer
 from waistline.session.bodies import MAX_IN_FLIGHT
 
 if TYPE_CHECKING:
@@ -18,6 +17,11 @@ if TYPE_CHECKING:
 
 WINDOW_FRAMES = 256
 """Frames of a session that are told from new ones: far more than may be in flight."""
+_WINDOW_MASK = (1 << WINDOW_FRAMES) - 1
+ENTRY_BYTES = 136
+"""What keeping an answer costs beside its bytes: two objects and a place in a table, measured."""
+MAX_SESSIONS = 1024
+"""An empty one takes about 1 kB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,41 +42,53 @@ class BundleLimits:
 class Record:
     """One (node, session, bundle): its replay window and the connection it speaks through."""
 
-    session_id: int
+    key: tuple[str, int, str]
     connection: EdgeSession | None = None
     running: set[int] = field(default_factory=set)
-    answers: OrderedDict[int, list[Buffer]] = field(default_factory=OrderedDict)
+    answers: dict[int, bytes] = field(default_factory=dict)
     """Ready messages by seq, oldest first."""
-    forgotten: set[int] = field(default_factory=set)
-    """Inside the window, but their answers took too much room."""
-    highest: int = 0
     size_bytes: int = 0
+    """Of the answers, with what keeping them costs."""
+    _highest: int = 0
+    _taken: int = 0
+    """Bit k: frame ``_highest - k`` was taken."""
 
     def is_new(self, seq: int) -> bool:
         """Whether this seq was never taken; below the window nobody knows, so no."""
-        if seq in self.running or seq in self.answers or seq in self.forgotten:
-            return False
-        return seq > self.highest - WINDOW_FRAMES
+        age = self._highest - seq
+        return age < 0 or (age < WINDOW_FRAMES and not self._taken >> age & 1)
 
     def start(self, seq: int) -> None:
+        """Frame ``seq``, which `is_new`, runs from now on."""
         self.running.add(seq)
-        self.highest = max(self.highest, seq)
-        floor = self.highest - WINDOW_FRAMES
-        for old in [old for old in self.answers if old <= floor]:
-            self.drop_answer(old)
-        self.forgotten = {old for old in self.forgotten if old > floor}
+        ahead = seq - self._highest
+        if ahead > 0:
+            self._highest = seq
+            self._taken = (self._taken << min(ahead, WINDOW_FRAMES)) & _WINDOW_MASK
+        self._taken |= 1 << (self._highest - seq)
 
-    def keep(self, seq: int, message: list[Buffer], limit_bytes: int) -> None:
+    def give_back(self, seq: int) -> None:
+        """Frame ``seq`` did not run after all and may come again."""
+        self.running.discard(seq)
+        age = self._highest - seq
+        if age < WINDOW_FRAMES:
+            self._taken &= ~(1 << age)
+
+    def keep(self, seq: int, message: bytes, limit_bytes: int) -> None:
         """Remember the answer; older ones make room, the newest always stays."""
         self.running.discard(seq)
         self.answers[seq] = message
-        self.size_bytes += _size_bytes(message)
-        while self.size_bytes > limit_bytes and len(self.answers) > 1:
-            self.drop_answer(next(iter(self.answers)))
+        self.size_bytes += len(message) + ENTRY_BYTES
+        while len(self.answers) > 1 and (
+            self.size_bytes > limit_bytes or len(self.answers) > WINDOW_FRAMES
+        ):
+            self.drop_oldest()
 
-    def drop_answer(self, seq: int) -> None:
-        self.size_bytes -= _size_bytes(self.answers.pop(seq))
-        self.forgotten.add(seq)
+    def drop_oldest(self) -> int:
+        """Forget the oldest answer, not that its frame was taken; returns the bytes it took."""
+        freed_bytes = len(self.answers.pop(next(iter(self.answers)))) + ENTRY_BYTES
+        self.size_bytes -= freed_bytes
+        return freed_bytes
 
 
 class SessionStore:
@@ -83,8 +99,9 @@ class SessionStore:
         edge: name told to the nodes.
         max_in_flight: frames of one session that may run at once.
         max_sessions: remembered; the least recently used one without a connection is forgotten.
-        replay_bytes: answers kept per session.
-        total_replay_bytes: answers kept for all sessions together.
+        replay_bytes: memory of the answers kept per session.
+        total_replay_bytes: for all sessions together; when it is used up, the sessions that were
+            answered longest ago lose theirs.
     """
 
     def __init__(
@@ -93,9 +110,9 @@ class SessionStore:
         *,
         edge: str = "edge",
         max_in_flight: int = 16,
-        max_sessions: int = 1024,
+        max_sessions: int = MAX_SESSIONS,
         replay_bytes: int = 1 << 20,
-        total_replay_bytes: int = 64 << 20,
+        total_replay_bytes: int = 8 << 20,
     ) -> None:
         self.bundles = dict(bundles)
         self.edge = edge
@@ -107,7 +124,7 @@ class SessionStore:
         self._live: dict[str, Record] = {}
         """The record through which each node is connected now."""
         self.replay_size_bytes = 0
-        """Answers kept now, all sessions."""
+        """Memory of the answers kept now, all sessions."""
 
     @property
     def sessions(self) -> int:
@@ -130,7 +147,7 @@ class SessionStore:
         if record is None:
             if len(self._records) >= self._max_sessions and not self._forget_one(old):
                 return None, None
-            record = self._records[key] = Record(session_id)
+            record = self._records[key] = Record(key)
         self._records.move_to_end(key)
         if old is not None:
             old.connection = None
@@ -145,24 +162,22 @@ class SessionStore:
             if self._live.get(node_id) is record:
                 del self._live[node_id]
 
-    def start(self, record: Record, seq: int) -> None:
-        """Frame ``seq`` runs from now on."""
-        before_bytes = record.size_bytes
-        record.start(seq)
-        self.replay_size_bytes += record.size_bytes - before_bytes
-
-    def keep(self, record: Record, seq: int, message: list[Buffer]) -> None:
+    def keep(self, record: Record, seq: int, message: bytes) -> None:
         """Remember an answer within the limits of the session and of the store."""
+        if self._records.get(record.key) is not record:
+            return  # its session was forgotten while the frame ran
+        self._records.move_to_end(record.key)
         before_bytes = record.size_bytes
         record.keep(seq, message, self._replay_bytes)
         self.replay_size_bytes += record.size_bytes - before_bytes
         for other in self._records.values():
-            if self.replay_size_bytes <= self._total_replay_bytes:
+            while self._is_full() and other.answers and other is not record:
+                self.replay_size_bytes -= other.drop_oldest()
+            if not self._is_full():
                 break
-            before_bytes = other.size_bytes
-            while other.answers and other is not record:
-                other.drop_answer(next(iter(other.answers)))
-            self.replay_size_bytes += other.size_bytes - before_bytes
+
+    def _is_full(self) -> bool:
+        return self.replay_size_bytes > self._total_replay_bytes
 
     def _forget_one(self, superseded: Record | None) -> bool:
         """Make room for one record: the least recently used one that nobody is connected to."""
@@ -172,7 +187,3 @@ class SessionStore:
                 del self._records[key]
                 return True
         return False
-
-
-def _size_bytes(message: list[Buffer]) -> int:
-    return sum(memoryview(part).nbytes for part in message)
