@@ -21,7 +21,7 @@ from waistline.frame import EdgeTimes
 from waistline.links.base import Server
 from waistline.session.bodies import REPLY_TIMES_BYTES
 from waistline.session.events import Requested
-from waistline.session.store import BundleLimits, SessionStore
+from waistline.session.store import MAX_SESSIONS, BundleLimits, SessionStore
 from waistline.stages import TailStages, open_slice
 from waistline.wire import HEADER_BYTES
 
@@ -100,6 +100,7 @@ class EdgeServer:
             {bundle.id: limits_of(bundle) for bundle in bundles},
             edge=platform.node()[:128] or "edge",
             max_in_flight=options.max_in_flight,
+            max_sessions=max(MAX_SESSIONS, 2 * options.max_connections),
         )
         reply_bytes = (
             HEADER_BYTES
@@ -191,14 +192,14 @@ class EdgeServer:
                 self._all_gone.set()
 
     def _make_room(self) -> bool:
-        """Whether one more connection fits; the oldest that never said HELLO gives way."""
+        """Whether one more connection fits; the oldest that nobody would miss gives way."""
         if len(self._connections) < self.options.max_connections:
             return True
-        stranger = next((each for each in self._connections if not each.session.joined), None)
-        if stranger is None:
+        victim = next((each for each in self._connections if each.can_be_evicted), None)
+        if victim is None:
             return False
         self.stats.reject("evicted", self._now())
-        stranger.abort()
+        victim.abort()
         return True
 
     def _request(self, connection: Connection, event: Requested) -> None:

@@ -263,6 +263,43 @@ def test_strangers_give_way_when_every_place_is_taken(bundle):
                 stranger.close()
 
 
+def test_a_storm_of_strangers_does_not_pass_the_limit(bundle):
+    with ServerThread(bundle, max_connections=3, handshake_s=WAIT_S) as edge:
+        where = parse_endpoint(edge.server.endpoint)
+        held, release = threading.Event(), threading.Event()
+
+        def hold():
+            held.set()
+            release.wait(WAIT_S)
+
+        edge.loop.call_soon_threadsafe(hold)
+        assert held.wait(WAIT_S)
+        strangers = [socket.create_connection((where.host, where.port)) for _ in range(60)]
+        try:
+            release.set()
+            edge.until(lambda server: server.stats.accepted == 60)
+            edge.until(lambda server: server.stats.connections == 3)
+            assert edge.server.stats.rejects["evicted"] == 57
+        finally:
+            for stranger in strangers:
+                stranger.close()
+
+
+def test_who_was_cut_off_and_lingers_gives_way_to_a_node(bundle, monkeypatch):
+    monkeypatch.setattr("waistline_edge.connection.LINGER_S", WAIT_S)
+    with ServerThread(bundle, max_connections=2) as edge:
+        gone = [_client(edge, bundle, "gone", session_id=k) for k in (1, 2)]
+        try:
+            edge.until(lambda server: server.stats.rejects["superseded"] == 1)
+            gone[1].link.send([b"garbage"])
+            edge.until(lambda server: server.stats.rejects["garbage"] == 1)
+            with _client(edge, bundle, "honest") as client:
+                assert client.ask(*frame_payload(bundle, 1)).kind is OutcomeKind.REMOTE
+        finally:
+            for client in gone:
+                client.close()
+
+
 def test_joined_nodes_are_not_pushed_out(bundle):
     with (
         ServerThread(bundle, max_connections=2) as edge,

@@ -101,7 +101,9 @@ async def serve(endpoint: Endpoint, on_client: OnClient) -> Server:
             _tune(peer)
         await on_client(reader, writer)
 
-    server = await asyncio.start_server(accepted, sock=sock, limit=READ_LIMIT_BYTES)
+    server = await asyncio.start_server(
+        accepted, sock=sock, limit=READ_LIMIT_BYTES, backlog=BACKLOG
+    )
     host, port = sock.getsockname()[:2]
     return _TcpServer(server, f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}")
 
