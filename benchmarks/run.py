@@ -1,8 +1,9 @@
-"""Run every benchmark and write docs/BENCHMARKS.md anew: ``make bench``.
+"""Run every benchmark and write docs/BENCHMARKS.md: ``make bench``.
 
 Each benchmark is a program of its own that prints Markdown and takes ``--json FILE``. This runs
-them one after the other, in the order below, and puts what they print into one page with the
-command and the machine above it. A figure that is missed is printed as missed; nothing here judges.
+them one after the other and puts what they print into one page, each under the command, the date
+and the machine that made it. With names, only those sections are written anew. A figure that is
+missed is printed as missed; nothing here judges.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -21,19 +23,25 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "BENCHMARKS.md"
 ORDER = ("cuts", "codec", "accuracy", "live", "edge", "imports")
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "zstandard", "pillow", "msgspec")
+HEAD = """# Benchmarks
+
+Written by `make bench`; do not edit. Speeds are ratios within one run, because machines are shared
+and their clocks drift: the same command on another day gives another ratio in the last digit. A
+figure that is missed says so.
+"""
 
 
 def machine() -> str:
-    """One paragraph: processor, cores, kernel, interpreter, libraries."""
-    model = "unknown processor"
+    """Processor, cores, kernel, interpreter, libraries."""
+    model = platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         names = [row for row in cpuinfo.read_text().splitlines() if row.startswith("model name")]
-        model = names[0].partition(":")[2].strip() if names else platform.machine()
+        model = names[0].partition(":")[2].strip() if names else model
     libraries = ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES)
     return (
         f"{model}, {os.cpu_count()} cores, Linux {platform.release()}, "
-        f"Python {platform.python_version()}, {libraries}."
+        f"Python {platform.python_version()}, {libraries}"
     )
 
 
@@ -51,26 +59,33 @@ def section(name: str, out: Path) -> str:
     if done.returncode:
         tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
         body = f"{body}\n\n**Exit {done.returncode}.**\n\n```\n{tail}\n```"
-    return f"\n<!-- {name} -->\n`python benchmarks/{name}.py` ({took})\n\n{body}\n"
+    when = f"{datetime.now(UTC):%Y-%m-%d}"
+    return f"\n`python benchmarks/{name}.py`, {when}, {took}, on {machine()}:\n\n{body}\n"
+
+
+def stored_sections() -> dict[str, str]:
+    """The page as it is, by benchmark."""
+    if not PAGE.exists():
+        return {}
+    parts = re.split(r"^<!-- (\w+) -->$", PAGE.read_text(), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", choices=[*ORDER, []], help="only these, page untouched")
-    arguments = parser.parse_args()
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(ORDER)}")
+    names = parser.parse_args().names
+    if unknown := set(names) - set(ORDER):
+        parser.error(f"no benchmark named {', '.join(sorted(unknown))}; known: {', '.join(ORDER)}")
     out = ROOT / "runs" / "bench"
     out.mkdir(parents=True, exist_ok=True)
-    if arguments.names:
-        print("\n".join(section(name, out) for name in arguments.names))
-        return
-    head = (
-        "# Benchmarks\n\n"
-        "Written by `make bench`; do not edit. Speeds are ratios within one run, because machines "
-        "are shared and their clocks drift.\n\n"
-        f"{datetime.now(UTC):%Y-%m-%d}. {machine()}\n"
-    )
-    PAGE.write_text(head + "".join(section(name, out) for name in ORDER))
-    print(f"wrote {PAGE.relative_to(ROOT)}", file=sys.stderr)
+    for name in names or ORDER:
+        made = section(name, out)
+        page = stored_sections() | {name: made}
+        ordered = (
+            f"\n<!-- {known} -->\n{page[known].strip()}\n" for known in ORDER if known in page
+        )
+        PAGE.write_text(HEAD + "".join(ordered))
 
 
 if __name__ == "__main__":
