@@ -173,6 +173,17 @@ def test_what_came_before_the_close_is_still_delivered():
     link.abort()
 
 
+def test_the_close_travels_as_long_as_bytes_do():
+    wire = Wire()
+    link = PacedLink(wire, custom(rtt_s=0.2))
+    began = time.monotonic()
+    wire.abort()
+    with pytest.raises(LinkClosed, match="the other side"):
+        link.recv_into(memoryview(bytearray(1)), 60.0)
+    assert time.monotonic() - began >= 0.1
+    link.abort()
+
+
 def test_a_receive_times_out_while_bytes_are_on_the_way():
     wire = Wire()
     link = PacedLink(wire, custom(rtt_s=120.0))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import select
 import socket
-import struct
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -29,7 +30,6 @@ class SocketLink:
         self._lock = threading.Lock()
         self._users = 0
         self._aborted = False
-        self._timeout_s: float | None = None
 
     def send(self, buffers: Sequence[Buffer]) -> None:
         """See `waistline.links.base.Link`."""
@@ -47,15 +47,9 @@ class SocketLink:
     def recv_into(self, view: memoryview, timeout_s: float | None = None) -> int:
         """See `waistline.links.base.Link`."""
         with self._using():
-            if timeout_s != self._timeout_s:
-                self._set_timeout(timeout_s)
-            try:
-                flags = socket.MSG_DONTWAIT if timeout_s == 0.0 else 0
-                count = self._sock.recv_into(view, 0, flags)
-            except BlockingIOError:
-                raise LinkTimeout(
-                    "nothing came from the other side", cause=f"waited {timeout_s} s"
-                ) from None
+            if timeout_s is not None and not self._readable(timeout_s):
+                raise LinkTimeout("nothing came from the other side", cause=f"waited {timeout_s} s")
+            count = self._sock.recv_into(view)
         if count == 0:
             side = "this" if self._aborted else "the other"
             raise LinkClosed(f"{side} side closed the connection")
@@ -73,12 +67,11 @@ class SocketLink:
             if self._users == 0:
                 self._sock.close()
 
-    def _set_timeout(self, timeout_s: float | None) -> None:
-        """For reads alone: ``settimeout`` would change the sending thread's waits as well."""
-        micros = 0 if timeout_s is None else max(1, round(timeout_s * 1e6))
-        value = struct.pack("@ll", *divmod(micros, 1_000_000))
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
-        self._timeout_s = timeout_s
+    def _readable(self, timeout_s: float) -> bool:
+        """Waits outside the socket: ``settimeout`` would change the sending thread's waits too."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(math.ceil(timeout_s * 1e3)))
 
     @contextlib.contextmanager
     def _using(self) -> Iterator[None]:

@@ -127,6 +127,7 @@ class _Direction:
         self._size_bytes = 0
         self.error: LinkError | None = None
         """What ends this direction once the chunks are through."""
+        self._ends_at = math.inf
         self.stopped = False
 
     def put(self, data: bytes, since: float) -> None:
@@ -165,22 +166,24 @@ class _Direction:
             while True:
                 self._check()
                 now = self._clock()
-                due = self._chunks[0][0] if self._chunks else None
-                if due is not None and due <= now:
+                due = self._chunks[0][0] if self._chunks else self._ends_at
+                if due <= now and self._chunks:
                     return self._pop(limit_bytes)
-                if due is None and self.error is not None:
+                if due <= now and self.error is not None:
                     raise self.error
                 if deadline is not None and now >= deadline:
                     raise LinkTimeout(
                         "nothing came from the other side", cause=f"waited {timeout_s} s"
                     )
-                wake = min((at for at in (due, deadline) if at is not None), default=None)
-                self.changed.wait(None if wake is None else wake - now)
+                wake = due if deadline is None else min(due, deadline)
+                self.changed.wait(None if wake == math.inf else wake - now)
 
     def end(self, error: LinkError) -> None:
-        """No more will be put; what is on the way still arrives."""
+        """No more will be put; what is on the way still arrives, and this news after it."""
         with self.changed:
-            self.error = self.error or error
+            if self.error is None:
+                self.error = error
+                self._ends_at = self._pacer.admit(self._clock(), 0)
             self.changed.notify_all()
 
     def stop(self) -> None:
