@@ -130,6 +130,35 @@ def test_shapes_that_cannot_be_right(tmp_path, shapes, match):
     refused(stored(tmp_path, parse(SYMBOLIC)), match, shapes=shapes)
 
 
+@pytest.mark.parametrize("placeholder", [-1, 0])
+def test_a_placeholder_is_a_symbolic_axis(tmp_path, placeholder):
+    proto = parse(SYMBOLIC)
+    for value in (*proto.graph.input, *proto.graph.output):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param:
+                axis.dim_value = placeholder
+    path = stored(tmp_path, proto)
+    error = refused(path, "input 'image' has no fixed shape")
+    assert error.cause == "the file says image=?,3,?,8"
+    graph = load_model(path, {"image": (1, 3, 16, 8), "extra": (1, 5)}).graph
+    assert [spec.shape for spec in graph.outputs] == [(1, 3, 16, 8), (1, 5)]
+
+
+@pytest.mark.parametrize("place", [b"first_input", b"batch_axis", b"node_name"])
+def test_names_that_are_no_text(tmp_path, place):
+    proto = parse("g (float[batch_axis,4] first_input) => (float[1,4] y) { y = Relu(first_input) }")
+    proto.graph.node[0].name = "node_name"
+    path = stored(tmp_path, proto)
+    path.write_bytes(path.read_bytes().replace(place, b"\xff" + place[1:]))
+    assert "not text" in refused(path, "is damaged").cause
+
+
+def test_a_weight_of_an_unknown_element_type(tmp_path):
+    proto = parse("g (float[4] x) => (float[4] y) { y = Add(x, w) }", w=np.float32(1))
+    proto.graph.initializer[0].data_type = 65
+    assert "unknown element type 65" in refused(stored(tmp_path, proto), "not a valid").cause
+
+
 def test_an_input_without_any_shape():
     proto = parse(PLAIN)
     proto.graph.input[0].type.tensor_type.ClearField("shape")

@@ -78,7 +78,7 @@ def find_frontier(graph: ModelGraph, cut: str | int) -> Frontier:
             but not listed (the nearest listed frontier named).
     """
     text = str(cut).strip()
-    if re.fullmatch("-?[0-9]+", text):
+    if re.fullmatch("-?[0-9]{1,9}", text):
         return _by_index(graph, int(text))
     tensors = _tensor_names(graph)
     wanted = [text] if text in tensors else [part.strip() for part in text.split(",")]

@@ -12,7 +12,7 @@ from waistline.model.frontiers import list_frontiers
 from waistline.model.graph import ModelGraph
 from waistline.model.onnx_layers import GraphIndex, index_of, layers_of
 from waistline.model.onnx_macs import fixed_shape
-from waistline.model.onnx_proto import DecodeError, onnx, weights_of
+from waistline.model.onnx_proto import DecodeError, element_type, garbled_text, onnx, weights_of
 from waistline.model.onnx_shapes import bind_shapes, fold_shape_nodes, skeleton, spec_of
 from waistline.tensors import TensorSpec
 
@@ -135,6 +135,12 @@ def _parse(data: bytes, path: Path) -> onnx.ModelProto:
     if not proto.ir_version or not proto.HasField("graph"):
         what = "the file is empty" if not data else "it decodes to a message without a graph"
         raise ModelError(f"{path} is not an ONNX model", cause=what, fix=fix)
+    try:
+        garbled = garbled_text(proto)
+    except UnicodeDecodeError as error:
+        garbled = str(error)
+    if garbled:
+        raise ModelError(f"{path} is damaged", cause=f"a name is not text: {garbled}", fix=fix)
     return proto
 
 
@@ -171,6 +177,13 @@ def _name_nodes(graph: onnx.GraphProto) -> None:
 
 
 def _check(proto: onnx.ModelProto, path: Path) -> None:
+    for tensor in proto.graph.initializer:
+        if not element_type(tensor.data_type):
+            raise ModelError(
+                f"{path.name} is not a valid ONNX model",
+                cause=f"weight {tensor.name!r} has the unknown element type {tensor.data_type}",
+                fix="export the model again, or pip install --upgrade onnx",
+            )
     thin = skeleton(proto)
     for value in thin.graph.output:
         if value.type.HasField("tensor_type"):

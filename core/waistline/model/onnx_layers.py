@@ -12,7 +12,14 @@ from dataclasses import dataclass
 
 from waistline.model.graph import Layer
 from waistline.model.onnx_macs import MacCounter, fixed_shape
-from waistline.model.onnx_proto import functions_of, is_random, onnx, reads, weights_of
+from waistline.model.onnx_proto import (
+    element_type,
+    functions_of,
+    is_random,
+    onnx,
+    reads,
+    weights_of,
+)
 
 _NOT_WEIGHTS = frozenset({"INT64", "BOOL", "STRING"})
 """Element types of shapes, axes and masks: no parameters, as scalars (limits, scales) are none."""
@@ -124,8 +131,8 @@ def _weights_behind(
 
 
 def _size(data_type: int, shape: Sequence[int]) -> tuple[int, int]:
-    name = onnx.TensorProto.DataType.Name(data_type)
-    if name in _NOT_WEIGHTS or not shape:
+    name = element_type(data_type)
+    if not name or name in _NOT_WEIGHTS or not shape:
         return 0, 0
     elements = math.prod(shape)
     bits = 4 if name in {"INT4", "UINT4", "FLOAT4E2M1"} else 0

@@ -56,7 +56,7 @@ class MacCounter:
         rule = _RULES.get(prefix + node.op_type)
         try:
             return rule(node, shapes) if rule else 0
-        except (KeyError, IndexError):
+        except (KeyError, IndexError, ValueError):  # a shape is unknown, or of a rank not meant
             return 0
 
     def _control_flow(self, node: onnx.NodeProto, shapes: Shapes) -> int:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from waistline.plugins import missing_extra
 
@@ -33,6 +34,26 @@ _TRAINING_MODE_INPUT = 2
 """Dropout (opset 12 on) drops at random only when it is given this input."""
 
 Functions = dict[tuple[str, str, str], "onnx.FunctionProto"]
+
+
+def element_type(code: int) -> str:
+    """ONNX's name of an element type, such as ``FLOAT``; "" for 0 and unknown codes."""
+    types = onnx.TensorProto.DataType
+    return str(types.Name(code)) if code and code in types.values() else ""
+
+
+def garbled_text(message: Any) -> str:
+    """The first text in a message that is no UTF-8, "" if all is; the parser lets them through."""
+    for field, value in message.ListFields():
+        if field.type not in {field.TYPE_STRING, field.TYPE_MESSAGE}:
+            continue
+        items = [value] if isinstance(value, str | bytes) or hasattr(value, "ListFields") else value
+        for item in items:
+            if isinstance(item, bytes):
+                return f"{field.name} {item[:40]!r}"
+            if not isinstance(item, str) and (found := garbled_text(item)):
+                return found
+    return ""
 
 
 def functions_of(proto: onnx.ModelProto) -> Functions:

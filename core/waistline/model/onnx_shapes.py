@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from waistline.errors import BundleError, ModelError
 from waistline.model.onnx_macs import fixed_shape
-from waistline.model.onnx_proto import onnx
+from waistline.model.onnx_proto import element_type, onnx
 from waistline.tensors import DTYPES, TensorSpec, check_spec
 
 _LIGHT_ELEMENTS = 1024
@@ -31,6 +31,8 @@ def bind_shapes(
             shape that contradicts the file.
     """
     inputs = list(inputs)
+    for value in (*inputs, *graph.output, *graph.value_info):
+        _open_placeholders(value)
     values = {value.name: value for value in (*inputs, *graph.output)}
     bound: dict[str, int] = {}
     for name, shape in shapes.items():
@@ -47,6 +49,13 @@ def bind_shapes(
                 axis.dim_value = bound[axis.dim_param]
     for value in inputs:
         _refuse_symbolic(value)
+
+
+def _open_placeholders(value: onnx.ValueInfoProto) -> None:
+    """Some exporters write -1 or 0 for an axis of any size."""
+    for axis in value.type.tensor_type.shape.dim:
+        if axis.HasField("dim_value") and axis.dim_value < 1:
+            axis.ClearField("dim_value")
 
 
 def _bind(value: onnx.ValueInfoProto, shape: tuple[int, ...]) -> dict[str, int]:
@@ -172,10 +181,10 @@ def spec_of(value: onnx.ValueInfoProto) -> TensorSpec | str:
     if not value.type.HasField("tensor_type"):
         return f"it is a {value.type.WhichOneof('value') or 'value of unknown type'}, not a tensor"
     code = value.type.tensor_type.elem_type
-    dtype = onnx.TensorProto.DataType.Name(code).lower() if code else "unknown"
+    dtype = element_type(code).lower()
     dtype = {"float": "float32", "double": "float64"}.get(dtype, dtype)
     if dtype not in DTYPES:
-        return f"its element type is {dtype}"
+        return f"its element type is {dtype or code or 'unknown'}"
     shape = fixed_shape(value)
     if shape is None:
         return f"its shape depends on the data or on an operator unknown here: {shape_text(value)}"
