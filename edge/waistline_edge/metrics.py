@@ -93,7 +93,7 @@ class MetricsServer:
         self._registry = CollectorRegistry()
         self._registry.register(EdgeCollector(stats, load))
         self._server: asyncio.Server | None = None
-        self._open = 0
+        self._open: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
         self.address = ""
 
     async def start(self, host: str, port: int) -> None:
@@ -117,24 +117,29 @@ class MetricsServer:
         self.address = f"http://{shown}:{where[1]}/metrics"
 
     async def close(self) -> None:
+        """Stop listening and cut off who is still there."""
         if self._server is not None:
             self._server.close()
+        for writer in self._open:
+            writer.transport.abort()
+        if tasks := [task for task in self._open.values() if task is not None]:
+            await asyncio.wait(tasks, timeout=REQUEST_TIMEOUT_S)
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open += 1
+        self._open[writer] = asyncio.current_task()
         try:
-            if self._open <= MAX_SCRAPERS:
+            if len(self._open) <= MAX_SCRAPERS:
                 async with asyncio.timeout(REQUEST_TIMEOUT_S):
                     request = await reader.readuntil(b"\r\n\r\n")
                     writer.write(self.respond(request))
                     await writer.drain()
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass
+            writer.transport.abort()
         finally:
-            self._open -= 1
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
+            del self._open[writer]
 
     def respond(self, request: bytes) -> bytes:
         """The whole HTTP response to the head of a request."""

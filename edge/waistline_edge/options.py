@@ -31,7 +31,8 @@ class EdgeOptions:
         insecure: plaintext off loopback is meant.
         handshake_s: how long a fresh connection may take to say HELLO.
         write_s: how long a peer may leave what it was sent unread.
-        drain_s: how long queued work may take after SIGTERM.
+        drain_s: how long queued work may take after SIGTERM; the goodbyes come on top, and both
+            together are to take no more than 2 s.
     """
 
     listen: str = DEFAULT_LISTEN
@@ -46,7 +47,7 @@ class EdgeOptions:
     insecure: bool = False
     handshake_s: float = 2.0
     write_s: float = 10.0
-    drain_s: float = 2.0
+    drain_s: float = 1.4
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():

@@ -158,13 +158,18 @@ class EdgeServer:
             log.warning("%d requests were not reached before the edge stopped", len(unreached))
         for connection in list(self._connections):
             connection.bye()
+        await self._until_all_gone()
+        for connection in list(self._connections):
+            connection.abort()
+        await self._until_all_gone()
+        return self._pool.stop(timeout_s=0.1)
+
+    async def _until_all_gone(self) -> None:
+        """At most `BYE_S`. A connection that outlives the loop would end with a traceback."""
         if self._connections:
             self._all_gone.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._all_gone.wait(), BYE_S)
-        for connection in list(self._connections):
-            connection.abort()
-        return self._pool.stop(timeout_s=0.1)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.stats.accepted += 1

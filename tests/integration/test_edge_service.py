@@ -116,6 +116,21 @@ def test_a_failing_tail_ends_its_frame_as_backend_error(tmp_path):
     assert all("refused its input" in each.detail for each in ends if each.reason)
 
 
+def test_peers_that_do_not_leave_do_not_disturb_the_end(tmp_path):
+    bundle = fake_bundle(tmp_path / "a.bundle")
+    with EdgeProcess(bundle.path, "--metrics", "0", log=tmp_path / "log") as edge:
+        port = int(edge.ready["metrics"].rpartition(":")[2].partition("/")[0])
+        with (
+            Client(edge.endpoint, bundle).join(),
+            socket.create_connection(edge.address),
+            socket.create_connection(("127.0.0.1", port)),
+        ):
+            _scrape(edge)
+            code, _ = edge.stop()
+    assert code == 0
+    assert "Traceback" not in edge.log
+
+
 def test_metrics_are_served_and_add_up(tmp_path):
     bundle = fake_bundle(tmp_path / "a.bundle")
     with EdgeProcess(bundle.path, "--metrics", "127.0.0.1:0", log=tmp_path / "log") as edge:
