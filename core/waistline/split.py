@@ -216,17 +216,14 @@ def _write_slices(folder: Path, plan: _Plan) -> tuple[Stage, ...]:
 
 def _calibrated(bundle: Bundle, plan: _Plan, backend: Backend) -> tuple[WaistTensor, ...]:
     if not any(spec.needs_calibration for spec in plan.codecs):
-        return codecs.calibrated_waist(plan.tensors, plan.codecs, lambda position: ())
+        return codecs.calibrated_waist(plan.tensors, plan.codecs, ())
     if plan.task is None or plan.preprocess is None:  # choose_codecs refused this
         raise ConfigError("calibration needs a task with preprocessing and calibration data")
-    frames, preprocess = plan.task.data("calibration"), plan.preprocess
+    frames = plan.task.data("calibration")
     head = open_slice(backend, bundle, bundle.head)
     try:
-        return codecs.calibrated_waist(
-            plan.tensors,
-            plan.codecs,
-            lambda position: codecs.HeadSamples(frames, preprocess, head, position),
-        )
+        samples = codecs.waist_samples(frames, plan.preprocess, head)
+        return codecs.calibrated_waist(plan.tensors, plan.codecs, samples)
     finally:
         if head is not None:
             head.close()

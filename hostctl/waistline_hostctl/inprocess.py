@@ -120,7 +120,7 @@ def study_bits(
 def _at_width(bundle: Bundle, bits: int, samples: list[list[np.ndarray]]) -> WaistCodec:
     tensors = [item.tensor for item in bundle.cut.tensors]
     specs = [_respec(item, bits, calibrated=bool(samples)) for item in bundle.cut.tensors]
-    found = calibrated_waist(tensors, specs, lambda place: (row[place] for row in samples))
+    found = calibrated_waist(tensors, specs, samples)
     return WaistCodec(found)
 
 

@@ -103,6 +103,28 @@ def test_static_ranges_come_from_the_head_on_calibration_frames(small, task, tmp
     np.testing.assert_allclose(ranges.lo, np.zeros(4), atol=1e-6)
 
 
+def test_calibration_runs_the_head_once_a_frame_for_all_tensors(small, task, tmp_path, monkeypatch):
+    """At x = 4 two tensors are calibrated; both limits are those of the tensors alone."""
+    from waistline.backends import onnxruntime
+
+    runs: list[str] = []
+    run = onnxruntime.OnnxSlice.run
+
+    def counted(self, tensors):
+        runs.append(self._path.name)
+        return run(self, tensors)
+
+    monkeypatch.setattr(onnxruntime.OnnxSlice, "run", counted)
+    codec = "affine:b=4,clip=minmax|none"
+    bundle = split(small, 4, tmp_path / "4.bundle", codec=codec, task=task)
+    golden = 1
+    assert runs.count("head.onnx") == len(task.data("calibration")) + golden
+    alone = split(small, 3, tmp_path / "3.bundle", codec=codec, task=task)
+    both = {item.tensor.name: item.ranges for item in bundle.cut.tensors}
+    assert both["b"] == alone.cut.tensors[0].ranges
+    assert both["c"] not in (None, both["b"])
+
+
 def test_per_channel_falls_back_where_there_are_no_channels(small, task, tmp_path):
     said: list[str] = []
     bundle = split(small, "e", tmp_path / "b.bundle", codec=CALIBRATED, task=task, say=said.append)

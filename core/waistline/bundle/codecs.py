@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from waistline.backends.base import Slice
-from waistline.codec.calibrate import calibrate
+from waistline.codec.calibrate import Calibration
 from waistline.codec.spec import IMAGE_CODERS, CodecSpec, parse_spec
 from waistline.errors import ConfigError
 from waistline.frame import SensorFrame
@@ -94,51 +94,44 @@ def _codec_of(
     return spec
 
 
-class HeadSamples:
-    """Waist tensors of calibration frames, computed anew in each iteration, one frame at a time.
+def waist_samples(
+    frames: Iterable[SensorFrame], preprocess: Preprocess, head: Slice | None
+) -> Iterator[list[np.ndarray]]:
+    """The waist of each frame, one frame at a time.
 
     Args:
         frames: the calibration data.
         preprocess: from frame to the model's input.
         head: the opened head; None at x = 1, where the input itself is the waist.
-        position: which of the waist's tensors to yield.
     """
-
-    def __init__(
-        self,
-        frames: Iterable[SensorFrame],
-        preprocess: Preprocess,
-        head: Slice | None,
-        position: int,
-    ) -> None:
-        self._frames = frames
-        self._preprocess = preprocess
-        self._head = head
-        self._position = position
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for frame in self._frames:
-            image = check_frame(self._preprocess, frame.arrays[0], frame.name)
-            tensors = [apply(self._preprocess, image)]
-            if self._head is not None:
-                tensors = self._head.run(tensors)
-            yield tensors[self._position]
+    for frame in frames:
+        image = check_frame(preprocess, frame.arrays[0], frame.name)
+        tensors = [apply(preprocess, image)]
+        yield tensors if head is None else head.run(tensors)
 
 
 def calibrated_waist(
     tensors: Sequence[TensorSpec],
     specs: Sequence[CodecSpec],
-    samples: Callable[[int], Iterable[np.ndarray]],
+    samples: Iterable[Sequence[np.ndarray]],
 ) -> tuple[WaistTensor, ...]:
     """The waist with clip limits where a codec needs them.
 
     Args:
         tensors: the waist.
         specs: codec of each.
-        samples: position of a tensor to its values on the calibration data.
+        samples: the waist on the calibration data; read once, and not at all without such a codec.
     """
-    waist = []
-    for position, (tensor, spec) in enumerate(zip(tensors, specs, strict=True)):
-        ranges = calibrate(tensor, spec, samples(position)) if spec.needs_calibration else None
-        waist.append(WaistTensor(tensor, str(spec), ranges))
-    return tuple(waist)
+    static = {
+        place: Calibration(tensor, spec)
+        for place, (tensor, spec) in enumerate(zip(tensors, specs, strict=True))
+        if spec.needs_calibration
+    }
+    for waist in samples if static else ():
+        for place, calibration in static.items():
+            calibration.add(waist[place])
+    ranges = {place: calibration.ranges() for place, calibration in static.items()}
+    return tuple(
+        WaistTensor(tensor, str(spec), ranges.get(place))
+        for place, (tensor, spec) in enumerate(zip(tensors, specs, strict=True))
+    )

@@ -30,56 +30,75 @@ _SEED = 20231
 
 
 def calibrate(tensor: TensorSpec, spec: CodecSpec, samples: Iterable[NDArray[Any]]) -> StaticRanges:
-    """Clip limits of ``tensor`` for the static codec ``spec``.
+    """Clip limits of ``tensor`` for the static codec ``spec``, as `Calibration` finds them."""
+    calibration = Calibration(tensor, spec)
+    for sample in samples:
+        calibration.add(sample)
+    return calibration.ranges()
+
+
+class Calibration:
+    """Clip limits of one tensor, sample by sample; nothing is kept of one but a few values.
 
     Args:
         tensor: shape and channel axis; each sample must have this shape.
         spec: says clip, bits, and per tensor or channel (per tensor where there is no channel
             axis).
-        samples: the tensor as the head gives it; read once, nothing is kept of it but a sample.
-
-    Returns:
-        One pair a channel, or one pair; float32 values in units of the tensor's own elements.
 
     Raises:
-        ConfigError: no samples, or a codec without ``clip=``.
-        CodecError: a sample of another shape.
-        NonFinite: NaN or infinity in a sample.
+        ConfigError: a codec without ``clip=``.
     """
-    clip, bits = spec.clip, spec.bits
-    if clip is None or bits is None:
-        raise ConfigError(
-            f"codec {spec} needs no calibration", cause="it has no clip=", fix="add clip=mse"
-        )
-    axis = tensor.channel_axis if spec.per == "channel" else None
-    seen = _Seen(1 if axis is None else tensor.shape[axis])
-    for number, sample in enumerate(samples):
-        if sample.shape != tensor.shape:
+
+    def __init__(self, tensor: TensorSpec, spec: CodecSpec) -> None:
+        if spec.clip is None or spec.bits is None:
+            raise ConfigError(
+                f"codec {spec} needs no calibration", cause="it has no clip=", fix="add clip=mse"
+            )
+        self._tensor, self._clip, self._bits = tensor, spec.clip, spec.bits
+        self._axis = tensor.channel_axis if spec.per == "channel" else None
+        self._seen = _Seen(1 if self._axis is None else tensor.shape[self._axis])
+        self._samples = 0
+
+    def add(self, sample: NDArray[Any]) -> None:
+        """Take in the tensor as the head gives it.
+
+        Raises:
+            CodecError: it has another shape.
+            NonFinite: it holds NaN or infinity.
+        """
+        what = f"calibration sample {self._samples} of tensor {self._tensor.name!r}"
+        if sample.shape != self._tensor.shape:
             raise CodecError(
-                f"calibration sample {number} of tensor {tensor.name!r} has another shape",
-                cause=f"{sample.shape}, expected {tensor.shape}",
+                f"{what} has another shape",
+                cause=f"{sample.shape}, expected {self._tensor.shape}",
                 fix="run the head that belongs to this bundle",
             )
         values = np.asarray(sample, np.float32)
         if not np.isfinite(values).all():
             raise NonFinite(
-                f"calibration sample {number} of tensor {tensor.name!r} holds NaN or infinity",
+                f"{what} holds NaN or infinity",
                 cause="no limits can be found from it",
                 fix="look at the model's output for this input",
             )
-        seen.add(
-            values.reshape(1, -1)
-            if axis is None
-            else np.moveaxis(values, axis, 0).reshape(tensor.shape[axis], -1)
-        )
-    if not seen.count:
-        raise ConfigError(
-            f"tensor {tensor.name!r} cannot be calibrated",
-            cause="there is no calibration data",
-            fix="give a task with calibration data, or leave clip= out",
-        )
-    lo, hi = _limits(seen, clip, bits)
-    return StaticRanges(tuple(lo.tolist()), tuple(hi.tolist()))
+        if self._axis is not None:
+            values = np.moveaxis(values, self._axis, 0)
+        self._seen.add(values.reshape(len(self._seen.lo), -1))
+        self._samples += 1
+
+    def ranges(self) -> StaticRanges:
+        """One pair a channel, or one pair; float32 values in units of the tensor's elements.
+
+        Raises:
+            ConfigError: nothing was added.
+        """
+        if not self._samples:
+            raise ConfigError(
+                f"tensor {self._tensor.name!r} cannot be calibrated",
+                cause="there is no calibration data",
+                fix="give a task with calibration data, or leave clip= out",
+            )
+        lo, hi = _limits(self._seen, self._clip, self._bits)
+        return StaticRanges(tuple(lo.tolist()), tuple(hi.tolist()))
 
 
 def _limits(seen: _Seen, clip: str, bits: int) -> tuple[Floats, Floats]:
