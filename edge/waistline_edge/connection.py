@@ -8,6 +8,7 @@ by `Limits.unsent_bytes`, time by the session's timers and by `Limits.unread_s`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -73,6 +74,7 @@ class Connection:
         self._timer: asyncio.TimerHandle | None = None
         self._linger: asyncio.TimerHandle | None = None
         self._closing = False
+        self._said_bytes = 0
         self.peer = _name(writer)
         self.session = EdgeSession(
             store,
@@ -128,6 +130,7 @@ class Connection:
             return
         if out:
             self._writer.writelines(out)
+            self._said_bytes += size_bytes
             self._stats.bytes_out += size_bytes
         if self.session.over:
             self._close(says_something=bool(out) or waiting_bytes > 0)
@@ -135,11 +138,19 @@ class Connection:
             self._arm()
 
     async def _wait_for_reader(self) -> None:
-        """Read no more from a peer that does not read; TimeoutError when that lasts."""
+        """Read no more from a peer that is behind; TimeoutError when it reads nothing at all."""
         transport = self._writer.transport
-        if transport.get_write_buffer_size() > transport.get_write_buffer_limits()[1]:
-            async with asyncio.timeout(self._limits.unread_s):
-                await self._writer.drain()
+        while transport.get_write_buffer_size() > transport.get_write_buffer_limits()[1]:
+            taken_bytes = self._taken_bytes()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._limits.unread_s):
+                    await self._writer.drain()
+            if self._taken_bytes() == taken_bytes:
+                raise TimeoutError
+
+    def _taken_bytes(self) -> int:
+        """How much of what was said the kernel has taken, on the peer's way to read it."""
+        return self._said_bytes - self._writer.transport.get_write_buffer_size()
 
     def bye(self) -> None:
         """The edge stops: say so and close."""
