@@ -38,9 +38,6 @@ from waistline.model.onnx_graph import load_model
 from waistline.split import split
 from waistline.stages import HeadStages, TailStages, open_slice
 from waistline.task.load import load_task
-from waistline.wire import (
-    MessageType,
-)
 from waistline_node.records import read_records
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "fashion"
@@ -49,7 +46,6 @@ STATIC, DYNAMIC = "affine:b=4,clip=mse,per=channel|zstd:1", "q1:b=4|deflate"
 MAX_GROWTH = 0.10
 HONEST_EVERY = 25
 WAIT_S = 120.0
-ANSWERS = (MessageType.REPLY, MessageType.ERROR, MessageType.BUSY)
 
 
 class Rig:

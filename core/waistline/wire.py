@@ -149,11 +149,6 @@ class Parser:
         """Replace the limits; holds from the next header on."""
         self._limits = dict(limits)
 
-    @property
-    def partial(self) -> bool:
-        """Whether a message has begun and not ended."""
-        return self._header is not None or bool(self._bytes)
-
     def feed(self, data: Buffer) -> Iterator[Message]:
         """Messages completed by ``data``; iterate to the end, or bytes are lost.
 

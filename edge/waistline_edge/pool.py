@@ -119,11 +119,6 @@ class TailPool:
         """Requests that a worker has."""
         return self._running
 
-    @property
-    def idle(self) -> bool:
-        with self._changed:
-            return not self._queue and not self._running
-
     def submit(self, line: Hashable, job: Job, expires_at: float) -> Admission[Job]:
         """Queue ``job``; never blocks. The caller answers what was evicted or found expired."""
         with self._changed:

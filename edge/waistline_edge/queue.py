@@ -24,11 +24,10 @@ MAX_RETRY_AFTER_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Entry(Generic[ItemT]):
-    """One waiting request; both times are on the owner's monotonic clock, seconds."""
+    """One waiting request; it expires on the owner's monotonic clock, seconds."""
 
     line: Hashable
     item: ItemT
-    queued_at: float
     expires_at: float
 
 
@@ -71,7 +70,7 @@ class FairQueue(Generic[ItemT]):
             if victim is None:
                 return Admission(accepted=False, expired=expired)
             evicted = (victim,)
-        entry = Entry(line, item, now, expires_at)
+        entry = Entry(line, item, expires_at)
         self._lines.setdefault(line, deque()).append(entry)
         self._size += 1
         return Admission(True, evicted, expired)
