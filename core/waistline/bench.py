@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from waistline.errors import ConfigError
+from waistline.files import read_limited
 
 FILE_NAME = "bench.toml"
 ENVIRONMENT_PREFIX = "WAISTLINE_"
@@ -125,22 +126,18 @@ def resolve(
             origins[name] = DEFAULT
     if given:
         raise KeyError(f"not a setting of a bench: {sorted(given)}")
-    return ResolvedBench(_checked(sections, path), origins, str(path or ""))
+    return ResolvedBench(_checked(sections, None, origins), origins, str(path or ""))
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        with path.open("rb") as stream:
-            text = stream.read(_MAX_BENCH_BYTES + 1)
-        if len(text) > _MAX_BENCH_BYTES:
-            raise _bad(path, f"it is over {_MAX_BENCH_BYTES} bytes")
-        table = tomllib.loads(text.decode())
+        table = tomllib.loads(read_limited(path, _MAX_BENCH_BYTES).decode())
     except OSError as error:
         raise _bad(path, error.strerror or str(error)) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # TOML's and UTF-8's are ValueErrors
         raise _bad(path, str(error)) from error
     _check_names(path, table)
-    _checked(table, path)  # also of keys that a flag or the environment overrides
+    _checked(table, path, {})  # also of keys that a flag or the environment overrides
     return table
 
 
@@ -159,7 +156,8 @@ def _check_names(path: Path, table: dict[str, Any]) -> None:
                 raise _unknown(path, key, known[section], cause, f"{section}.")
 
 
-def _checked(sections: Mapping[str, Any], path: str | Path | None) -> Bench:
+def _checked(sections: Mapping[str, Any], path: Path | None, origins: Mapping[str, str]) -> Bench:
+    """The bench in ``sections``, of a file or of all origins together."""
     try:
         bench = msgspec.convert(sections, Bench, strict=True)
     except msgspec.ValidationError as error:
@@ -168,7 +166,8 @@ def _checked(sections: Mapping[str, Any], path: str | Path | None) -> Bench:
     for name, limit in least.items():
         section, key = name.split(".")
         if (value := getattr(getattr(bench, section), key)) < limit:
-            raise _bad(path, f"{name} = {value} is below {limit}")
+            origin = f", from the {origins[name]}," if name in origins else ""
+            raise _bad(path, f"{name} = {value}{origin} is below {limit}")
     return bench
 
 

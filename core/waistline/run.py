@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +21,9 @@ import msgspec
 from waistline.bench import ResolvedBench
 from waistline.errors import ConfigError
 from waistline.evidence import Figure
+from waistline.files import read_limited
+from waistline.files import sha256_file as sha256_file
+from waistline.files import write_atomically as write_atomically
 from waistline.provenance import Library, Machine
 
 SCHEMA_VERSION = 1
@@ -127,6 +128,10 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     tables: tuple[StoredTable, ...]
 
 
+class _Version(msgspec.Struct):
+    schema_version: int
+
+
 class RunFolder:
     """A run being written.
 
@@ -210,8 +215,15 @@ def load_run(path: str | Path) -> RunRecord:
     """
     file = Path(path) / RECORD
     try:
-        data = _read(file, _MAX_RECORD_BYTES)
-        record = msgspec.json.decode(data, type=RunRecord)
+        data = read_limited(file, _MAX_RECORD_BYTES)
+        version = msgspec.json.decode(data, type=_Version).schema_version
+        if version != SCHEMA_VERSION:
+            raise ConfigError(
+                f"{path} was written by another version",
+                cause=f"schema version {version}, this program reads {SCHEMA_VERSION}",
+                fix="use the version that wrote it",
+            )
+        return msgspec.json.decode(data, type=RunRecord)
     except OSError as error:
         raise ConfigError(
             f"{path} is not a finished run",
@@ -220,13 +232,6 @@ def load_run(path: str | Path) -> RunRecord:
         ) from error
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise ConfigError(f"{file} is damaged", cause=str(error), fix="run again") from error
-    if record.schema_version != SCHEMA_VERSION:
-        raise ConfigError(
-            f"{path} was written by another version",
-            cause=f"schema version {record.schema_version}, this program reads {SCHEMA_VERSION}",
-            fix="use the version that wrote it",
-        )
-    return record
 
 
 def read_table(folder: str | Path, name: str) -> Table:
@@ -239,7 +244,7 @@ def read_table(folder: str | Path, name: str) -> Table:
     csv.field_size_limit(sys.maxsize)  # an answer that is a whole tensor is one field
     try:
         schema = msgspec.json.decode(
-            _read(file.with_suffix(".schema.json"), _MAX_RECORD_BYTES), type=TableSchema
+            read_limited(file.with_suffix(".schema.json"), _MAX_RECORD_BYTES), type=TableSchema
         )
         with file.open(newline="", encoding="utf-8") as stream:
             reader = csv.reader(stream)
@@ -270,28 +275,6 @@ def encode_table(table: Table) -> bytes:
 def pretty(content: Any) -> bytes:
     """JSON for people: one space of indent, final newline."""
     return msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n"
-
-
-def write_atomically(target: Path, data: bytes) -> None:
-    """Write ``target`` by a synced temporary file beside it; nothing half-written is ever seen."""
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def sha256_file(path: str | Path) -> str:
-    """Hash of a file's content."""
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def table(
@@ -334,16 +317,10 @@ def _parse(column: Column, text: str) -> Cell:
     if not text:
         return None
     if column.type == "flag":
-        return {"true": True, "false": False}[text]
+        if text not in {"true", "false"}:
+            raise ValueError(f"{text[:40]!r} in column {column.name} is neither true nor false")
+        return text == "true"
     return int(text) if column.type == "integer" else float(text)
-
-
-def _read(path: Path, limit_bytes: int) -> bytes:
-    with path.open("rb") as stream:
-        data = stream.read(limit_bytes + 1)
-    if len(data) > limit_bytes:
-        raise ValueError(f"{path.name} is over {limit_bytes} bytes")
-    return data
 
 
 def _unwritable(folder: Path, name: str, error: OSError) -> ConfigError:

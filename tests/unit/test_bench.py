@@ -81,6 +81,18 @@ def test_a_bad_value_is_refused_even_where_a_flag_overrides_it(tmp_path: Path) -
         resolve(path, flags={"link.profile": "wifi"})
 
 
+@pytest.mark.parametrize("text", ["[" * 5000, "#" * (1 << 20) + "x"])
+def test_a_hostile_file_is_a_config_error(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match="bench file"):
+        resolve(bench_file(tmp_path, "x = " + text))
+
+
+def test_a_number_out_of_range_names_where_it_came_from() -> None:
+    with pytest.raises(ConfigError, match="-2, from the environment,") as caught:
+        resolve(EXAMPLE, environment={"WAISTLINE_NODE_THREADS": "-2"})
+    assert "bench file" not in caught.value.what
+
+
 def test_a_bad_number_in_the_environment_names_the_variable() -> None:
     with pytest.raises(ConfigError, match="WAISTLINE_NODE_THREADS"):
         resolve(environment={"WAISTLINE_NODE_THREADS": "many"})

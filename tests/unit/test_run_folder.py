@@ -122,6 +122,9 @@ def test_a_run_of_another_version_is_refused(tmp_path: Path) -> None:
     folder.finish(msgspec.structs.replace(a_record(folder), schema_version=99))
     with pytest.raises(ConfigError, match="another version"):
         load_run(folder.path)
+    (folder.path / "run.json").write_text('{"schema_version": 2, "unheard_of": 1}')
+    with pytest.raises(ConfigError, match="another version"):
+        load_run(folder.path)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1", b'{"schema_version": "x"}'])
@@ -132,7 +135,8 @@ def test_a_damaged_record_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("csv", ["", "name,other\n", "name,size_bytes,energy_j,chosen\na,b\n",
-                                 "name,size_bytes,energy_j,chosen\na,b,c,true\n"])  # fmt: skip
+                                 "name,size_bytes,energy_j,chosen\na,b,c,true\n",
+                                 "name,size_bytes,energy_j,chosen\na,1,2,maybe\n"])  # fmt: skip
 def test_a_table_that_does_not_fit_its_schema_is_refused(tmp_path: Path, csv: str) -> None:
     folder = new_run(tmp_path, "test", now=NOW)
     folder.write_table(table("sizes", COLUMNS, ROWS))

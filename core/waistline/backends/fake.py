@@ -19,6 +19,7 @@ import numpy as np
 from waistline.backends._checks import check_extra, check_tensors, ordered
 from waistline.backends.base import BackendOptions, LayerTime, Profile
 from waistline.errors import BackendError, BundleError, ConfigError
+from waistline.files import read_limited
 from waistline.tensors import TensorSpec, check_spec
 
 MAX_FILE_BYTES = 1 << 20
@@ -166,11 +167,7 @@ class FakeSlice:
 
 def _read(path: Path) -> FakeModel:
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-        if len(data) > MAX_FILE_BYTES:
-            raise ValueError(f"it is larger than {MAX_FILE_BYTES} bytes")
-        model = msgspec.json.decode(data, type=FakeModel)
+        model = msgspec.json.decode(read_limited(path, MAX_FILE_BYTES), type=FakeModel)
         for spec in (*model.inputs, *model.outputs):
             check_spec(spec)
         if not model.inputs or not model.outputs:

@@ -28,6 +28,7 @@ import msgspec
 
 from waistline import plugins
 from waistline.errors import ConfigError
+from waistline.files import read_limited
 from waistline.task import data as data_package
 from waistline.task.data.base import DataContext, DataSet
 from waistline.task.kinds.base import Kind, load_kind
@@ -124,14 +125,11 @@ def load_task(path: str | Path) -> Task:
     """
     path = Path(path)
     try:
-        with path.open("rb") as stream:
-            text = stream.read(_MAX_TASK_BYTES + 1)
-        if len(text) > _MAX_TASK_BYTES:
-            raise _bad(path, f"it is over {_MAX_TASK_BYTES} bytes")
-        content = msgspec.convert(tomllib.loads(text.decode()), _TaskFile, strict=True)
+        table = tomllib.loads(read_limited(path, _MAX_TASK_BYTES).decode())
+        content = msgspec.convert(table, _TaskFile, strict=True)
     except OSError as error:
         raise _bad(path, error.strerror or str(error)) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except (ValueError, RecursionError) as error:  # of TOML, UTF-8 and the keys' types
         raise _bad(path, str(error)) from error
     if content.preprocess is not None:
         check_preprocess(content.preprocess)

@@ -1,0 +1,44 @@
+"""Reading and writing whole files: never more than was allowed, never half of one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+
+def read_limited(path: Path, limit_bytes: int) -> bytes:
+    """The whole file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is over ``limit_bytes``; no more than that was read.
+    """
+    with path.open("rb") as stream:
+        data = stream.read(limit_bytes + 1)
+    if len(data) > limit_bytes:
+        raise ValueError(f"{path.name} is over {limit_bytes} bytes")
+    return data
+
+
+def write_atomically(target: Path, data: bytes) -> None:
+    """Write ``target`` by a synced temporary file beside it; nothing half-written is ever seen."""
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def sha256_file(path: str | Path) -> str:
+    """Hash of a file's content."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
