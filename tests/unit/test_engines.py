@@ -97,6 +97,12 @@ def test_onnxruntime_spins_no_idle_threads_and_sends_nothing_home(ort):
     assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
 
 
+@pytest.mark.parametrize("threads", [-1, 1 << 40])
+def test_a_number_of_threads_no_engine_has(threads):
+    with pytest.raises(ConfigError, match=str(threads)):
+        BackendOptions(threads=threads)
+
+
 def test_telemetry_is_off_before_the_engine_is_imported():
     pytest.importorskip("onnxruntime")
     code = """

@@ -13,7 +13,10 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from waistline.errors import ConfigError
 from waistline.tensors import TensorSpec
+
+MAX_THREADS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +24,25 @@ class BackendOptions:
     """What the user may choose for any engine.
 
     Attributes:
-        threads: worker threads inside one run; 0 lets the engine decide.
+        threads: worker threads inside one run, up to `MAX_THREADS`; 0 lets the engine decide.
         exact: no graph optimisation, so that a cut cannot change the last bits.
         extra: the engine's own options, as text, checked by the engine's file.
+
+    Raises:
+        ConfigError: a number of threads that no engine can have.
     """
 
     threads: int = 1
     exact: bool = False
     extra: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threads <= MAX_THREADS:
+            raise ConfigError(
+                f"an engine cannot run {self.threads} threads",
+                cause=f"0 to {MAX_THREADS} are possible; 0 lets the engine decide",
+                fix="give --threads N",
+            )
 
 
 @dataclass(frozen=True, slots=True)
