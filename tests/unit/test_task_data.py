@@ -176,6 +176,8 @@ def test_folder_of_class_folders(tmp_path):
     assert [frame.label for frame in named] == [2, 2, 1]
     with pytest.raises(ConfigError, match="boot"):
         open_folder(tmp_path, (4, 5, 3), ("coat", "bag"))
+    save_image(tmp_path / ".thumbnails" / "1.png", mode="RGB")
+    assert len(open_folder(tmp_path, (4, 5, 3), ("coat", "boot", "bag"))) == 3
     save_image(tmp_path / "loose.png")
     with pytest.raises(ConfigError, match="beside"):
         open_folder(tmp_path)

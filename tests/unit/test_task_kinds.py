@@ -106,6 +106,21 @@ def test_classify_refuses_absurd_options(options):
         classify.open_kind(options)
 
 
+@pytest.mark.parametrize(
+    ("options", "shape"),
+    [({}, (1, 2, 8, 8)), ({"classes": ["a", "b"]}, (1, 3)), ({"classes": ["a", "b"]}, (2, 1, 2))],
+)
+def test_classify_refuses_an_output_that_is_no_score_a_class(options, shape):
+    with pytest.raises(ConfigError, match="one score for each") as caught:
+        classify.open_kind(options).postprocess([np.zeros(shape, np.float32)], None)
+    assert str(shape) in caught.value.cause
+
+
+def test_classify_takes_scores_on_any_axis():
+    answer = classify.open_kind({}).postprocess([np.float32([[[[1]], [[2]]]])], None)
+    assert answer.classes == (1,)
+
+
 def test_classify_names_an_output_that_is_not_there():
     with pytest.raises(ConfigError, match="output"):
         classify.open_kind({"output": 1}).postprocess([np.zeros((1, 3), np.float32)], None)

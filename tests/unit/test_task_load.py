@@ -57,6 +57,8 @@ def test_agreement_is_the_metric_where_none_is_named(tmp_path):
         (GOOD.replace("[8, 8]", "[9, 8]"), "resize"),
         (GOOD.replace("classify", "clasify"), "clasify"),
         ("kind = ", "Invalid value"),
+        ("kind = " + "[" * 5000, "recursion"),
+        ("kind = 'classify' #" + " " * (1 << 20), "over 1048576 bytes"),
         ("[preprocess]\nframe_shape=[8,8,1]\nsize=[8,8]", "kind"),
     ],
 )
@@ -108,6 +110,33 @@ def test_a_metric_of_ones_own_is_a_function_beside_the_task_file(tmp_path):
     figure = task.open_metric().score(pairs)
     assert figure.value == 1.0
     assert figure.standard_uncertainty == pytest.approx(np.std([2, 0], ddof=1) / np.sqrt(2))
+
+
+def test_a_metric_of_ones_own_may_hold_a_dataclass(tmp_path):
+    (tmp_path / "score.py").write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+        "@dataclass\nclass Weight:\n    value: float = 0.5\n"
+        "def weighted(answer, label):\n    return Weight().value\n"
+    )
+    task = load_task(write(tmp_path, "metric = 'score.py:weighted'" + GOOD))
+    assert task.open_metric().score([(Ranking((3,), (1.0,)), 1)]).value == 0.5
+
+
+@pytest.mark.parametrize(
+    ("code", "fact"), [("def f(:", "SyntaxError"), ("import no_such_thing", "no_such_thing")]
+)
+def test_a_metric_of_ones_own_that_does_not_load(tmp_path, code, fact):
+    (tmp_path / "score.py").write_text(code)
+    task = load_task(write(tmp_path, "metric = 'score.py:f'" + GOOD))
+    with pytest.raises(ConfigError, match=fact):
+        task.open_metric()
+
+
+def test_a_metric_of_ones_own_that_gives_no_number(tmp_path):
+    (tmp_path / "score.py").write_text("def f(answer, label):\n    return float('nan')\n")
+    task = load_task(write(tmp_path, "metric = 'score.py:f'" + GOOD))
+    with pytest.raises(ConfigError, match="gave NaN"):
+        task.open_metric().score([(Ranking((3,), (1.0,)), 1)])
 
 
 @pytest.mark.parametrize("metric", ["none.py:distance", "score.py:missing", "best1", "map50"])

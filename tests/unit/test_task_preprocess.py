@@ -108,6 +108,9 @@ def test_a_frame_of_another_size_or_mode_is_refused(frame):
         ({"mean": (0.0, 0.0)}, "mean"),
         ({"std": (1.0, 0.0, 1.0)}, "std"),
         ({"scale": float("nan")}, "scale"),
+        ({"scale": 1e300}, "scale"),
+        ({"mean": (-1e39,)}, "mean"),
+        ({"std": (1e-50,)}, "std holds 0"),
         ({"pad_value": 256}, "pad_value"),
     ],
 )

@@ -7,6 +7,7 @@ pay for it.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from waistline.errors import CodecError, ConfigError
 from waistline.task.spec import Preprocess
 from waistline.tensors import MAX_TENSOR_BYTES
 
+_MIN_FLOAT32, _MAX_FLOAT32 = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 _LUMA = np.array([19595, 38470, 7471], np.uint32)
 """ITU-R 601-2 weights times 65536, as Pillow rounds them (libImaging/Convert.c, L24)."""
 
@@ -37,9 +39,9 @@ def check_preprocess(spec: Preprocess) -> Preprocess:
         problem = f"size {list(spec.size)} is not the frame's {[height, width]}, and resize = none"
     elif not 0 <= spec.pad_value <= 255:
         problem = f"pad_value {spec.pad_value} is not 0..255"
-    elif not (math.isfinite(spec.scale) and _fit(spec.mean, spec) and _fit(spec.std, spec)):
+    elif not (_finite((spec.scale,)) and _fit(spec.mean, spec) and _fit(spec.std, spec)):
         problem = f"scale, mean and std must be finite, mean and std 1 or {input_channels(spec)}"
-    elif 0.0 in spec.std:
+    elif min(map(abs, spec.std)) < _MIN_FLOAT32:
         problem = "std holds 0"
     if problem:
         raise ConfigError(
@@ -51,7 +53,12 @@ def check_preprocess(spec: Preprocess) -> Preprocess:
 
 
 def _fit(values: tuple[float, ...], spec: Preprocess) -> bool:
-    return len(values) in {1, input_channels(spec)} and all(map(math.isfinite, values))
+    return len(values) in {1, input_channels(spec)} and _finite(values)
+
+
+def _finite(values: Iterable[float]) -> bool:
+    """Whether all are numbers in float32, which frames are computed in."""
+    return all(abs(value) <= _MAX_FLOAT32 for value in values)
 
 
 def input_channels(spec: Preprocess) -> int:

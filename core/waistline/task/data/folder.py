@@ -103,15 +103,11 @@ def _check_header(path: Path, image: Image.Image, shape: tuple[int, int, int] | 
 
 def _listing(folder: Path, context: DataContext) -> tuple[list[Path], list[int] | None]:
     try:
-        entries = sorted(folder.iterdir())
+        files = _images(folder)
+        folders = [entry for entry in sorted(folder.iterdir()) if entry.is_dir()]
+        groups = {entry.name: _images(entry) for entry in folders if entry.name[0] != "."}
     except OSError as error:
         raise _bad(folder, error.strerror or str(error), "name a folder of images") from error
-    files = [entry for entry in entries if _is_image(entry)]
-    groups = {
-        entry.name: [file for file in sorted(entry.iterdir()) if _is_image(file)]
-        for entry in entries
-        if entry.is_dir()
-    }
     groups = {name: members for name, members in groups.items() if members}
     if files and groups:
         cause = f"images lie beside the class folders {', '.join(groups)}"
@@ -128,8 +124,13 @@ def _listing(folder: Path, context: DataContext) -> tuple[list[Path], list[int] 
     return [file for file, _ in pairs], [label for _, label in pairs]
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+def _images(folder: Path) -> list[Path]:
+    """PNG and JPEG files, sorted by name; hidden ones are left out."""
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in SUFFIXES and path.name[0] != "." and path.is_file()
+    ]
 
 
 def _bad(path: Path, cause: str, fix: str) -> ConfigError:

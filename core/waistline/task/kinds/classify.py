@@ -60,14 +60,23 @@ class Classify:
         return _COUNT_BYTES + self.options.top_k * _ROW.itemsize
 
     def postprocess(self, outputs: Sequence[np.ndarray], preprocess: Preprocess | None) -> Ranking:
-        """Softmax in float64 over the flattened output; ties go to the lower class index."""
+        """Softmax in float64 over the output's only long axis; ties go to the lower class."""
         if self.options.output >= len(outputs):
             raise ConfigError(
                 "classify reads an output that the model does not have",
                 cause=f"output = {self.options.output}, the model has {len(outputs)}",
                 fix="mend [answer] output in the task file",
             )
-        scores = np.asarray(outputs[self.options.output], np.float64).reshape(-1)
+        scores = np.asarray(outputs[self.options.output], np.float64)
+        named = len(self.options.classes)
+        if scores.size != max(scores.shape, default=1) or (named and scores.size != named):
+            raise ConfigError(
+                f"classify cannot read output {self.options.output} of the model",
+                cause=f"its shape is {scores.shape}, expected one score for each of "
+                f"{named or 'the'} classes",
+                fix="mend classes and output in [answer] of the task file",
+            )
+        scores = scores.reshape(-1)
         finite(scores, "the model's output")
         if self.options.softmax:
             scores = np.exp(scores - scores.max())

@@ -7,8 +7,10 @@ read from the task's folder and never from a bundle.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import math
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
@@ -59,6 +61,12 @@ class MeanMetric:
         count = len(values)
         if not count:
             raise no_frames(self._name)
+        if not all(map(math.isfinite, values)):
+            raise ConfigError(
+                f"{self._name} gave NaN or infinity for a frame",
+                cause="the mean over all frames would be none either",
+                fix="have it give a number for every answer",
+            )
         mean = math.fsum(values) / count
         spread = None
         if count > 1:
@@ -88,11 +96,16 @@ def no_frames(name: str) -> ConfigError:
 
 
 def _entry(path: Path, name: str) -> Callable[[Any, Any], float]:
-    spec = importlib.util.spec_from_file_location(f"waistline_task_{path.stem}", path)
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+    spec = importlib.util.spec_from_file_location(f"waistline_task_{path.stem}_{digest}", path)
     if spec is None or spec.loader is None or not path.is_file():
         raise _bad_entry(path, name, "there is no such Python file")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.modules[spec.name] = module  # where dataclasses and pickle look a class's module up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise _bad_entry(path, name, f"{type(error).__name__}: {error}") from error
     function = getattr(module, name, None)
     if not callable(function):
         raise _bad_entry(path, name, f"the file has no function {name!r}")
