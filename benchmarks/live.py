@@ -49,12 +49,14 @@ from waistline_node.runtime import NodeRuntime, Pace
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
 from graphs import graph_path
 
-MODEL = "mobilenetv2"
+MODELS = {"mobilenetv2": 1.0, "resnet50": 0.3}
+"""Graphs of examples/graphs.py, and their share of --frames; the first is also overlapped."""
 CODEC = "affine:b=4|zstd:1"
 HEAD_MS, TAIL_MS = 10.0, 12.0
 ETA_LIMIT, PHI_LIMIT = 1.10, 1.08
 WARM_UP = 10
 WAIT_S = 60.0
+BUDGET_S = 10.0
 
 
 @contextmanager
@@ -111,16 +113,22 @@ def stream(
         max_payload_bytes=codec.max_payload_bytes if codec else 0,
         max_answer_bytes=bundle.answer_kind.max_bytes,
         queue_limit=2,
-        budget_s=WAIT_S,
+        budget_s=BUDGET_S,
     )
     records: list[FrameRecord] = []
+
+    def keep(record: FrameRecord) -> None:
+        records.append(record)
+        if record.outcome != "remote":
+            runtime.stop()
+
     runtime = NodeRuntime(
         bundle, TensorHead(bundle, head), source, session,
-        lambda: endpoints.connect(endpoint, 5.0), pace=pace, on_record=records.append,
+        lambda: endpoints.connect(endpoint, 5.0), pace=pace, on_record=keep,
     )  # fmt: skip
     summary = runtime.run()
     if summary.outcomes["remote"] != source.count:
-        sys.exit(f"{summary.outcomes} of {source.count} frames: {summary.verdict()}")
+        sys.exit(f"only {summary.outcomes['remote']} of {source.count} frames: {summary.reasons}")
     return sorted(records, key=ended)[WARM_UP:]
 
 
@@ -144,13 +152,13 @@ def picture(index: int, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
     return (np.kron(grid, np.ones((1, 1, 16, 16))).astype(np.float32),)
 
 
-def computing_bundle(folder: Path) -> Bundle:
-    """MobileNetV2 cut at the single-tensor frontier next to half of its MACs."""
-    model = load_model(graph_path(MODEL))
+def computing_bundle(folder: Path, name: str) -> Bundle:
+    """A graph cut at the single-tensor frontier next to half of its MACs."""
+    model = load_model(graph_path(name))
     half = sum(layer.macs for layer in model.graph.layers) / 2
     single = [row for row in model.graph.frontiers[1:-1] if len(row.tensors) == 1]
     x = min(single, key=lambda row: abs(row.macs_before - half)).x
-    return split(model, x, folder / "computing.bundle", codec=CODEC)
+    return split(model, x, folder / f"{name}.bundle", codec=CODEC)
 
 
 def sleeping_bundle(folder: Path) -> Bundle:
@@ -292,25 +300,28 @@ def verdict(value: float, limit: float) -> str:
     return f"**{value:.3f}**, goal <= {limit:.2f}{'' if value <= limit else ', missed'}"
 
 
-def report(found: dict[str, dict[str, Any]]) -> None:
-    one, sleeping, computing = found["sequential"], found["sleeping"], found["computing"]
-    ms = {name: value * 1e3 for name, value in one.items() if name.endswith("_s")}
-    print("## Live run\n")
-    print("### One frame at a time\n")
-    print(
-        f"{MODEL}, waist `{CODEC}` of {one['waist_bytes']:.0f} bytes, {one['frames']} frames, one "
-        f"thread: head alone {ms['head_alone_s']:.2f} ms, tail alone {ms['tail_alone_s']:.2f} ms, "
-        f"end to end {ms['end_to_end_s']:.2f} ms.\n"
-    )
-    print(f"- end to end / (head + tail): {verdict(one['eta'], ETA_LIMIT)}; ", end="")
+def report_one(name: str, one: dict[str, Any]) -> None:
+    ms = {key: value * 1e3 for key, value in one.items() if key.endswith("_s")}
     low, middle, high = one["eta_paired_quartiles"]
-    print(f"quartiles of the paired ratios {low:.3f}, {middle:.3f}, {high:.3f}")
-    print("- medians in ms: " + ", ".join(
-        f"{name.removesuffix('_s')} {ms[name]:.2f}"
-        for name in ("head_s", "encode_s", "node_queue_s", "transit_s", "queue_s", "decode_s",
-                     "tail_s", "postprocess_s")
-    ))  # fmt: skip
-    print("\n### Stages overlapped\n")
+    above_ms = ms["end_to_end_s"] - ms["head_alone_s"] - ms["tail_alone_s"]
+    parts = ("head", "encode", "node_queue", "transit", "queue", "decode", "tail", "postprocess")
+    medians = ", ".join(f"{part} {ms[f'{part}_s']:.2f}" for part in parts)
+    print(
+        f"{name}, waist `{CODEC}` of {one['waist_bytes']:.0f} bytes, {one['frames']} frames, one "
+        f"thread: head alone {ms['head_alone_s']:.2f} ms, tail alone {ms['tail_alone_s']:.2f} ms, "
+        f"end to end {ms['end_to_end_s']:.2f} ms.\n\n"
+        f"- end to end / (head + tail): {verdict(one['eta'], ETA_LIMIT)}; quartiles of the paired "
+        f"ratios {low:.3f}, {middle:.3f}, {high:.3f}; above the work: {above_ms:.2f} ms\n"
+        f"- medians in ms: {medians}\n"
+    )
+
+
+def report(found: dict[str, Any]) -> None:
+    sleeping, computing = found["sleeping"], found["computing"]
+    print("## Live run\n\n### One frame at a time\n")
+    for name, one in found["sequential"].items():
+        report_one(name, one)
+    print("### Stages overlapped\n")
     print(
         f"- sleeping stages of {HEAD_MS:g} and {TAIL_MS:g} ms, {sleeping['frames']} frames: "
         f"interval {sleeping['interval_s'] * 1e3:.2f} ms / slowest stage alone "
@@ -318,7 +329,7 @@ def report(found: dict[str, dict[str, Any]]) -> None:
     )
     if computing:
         print(
-            f"- {MODEL}, node and edge each on a core of its own: interval "
+            f"- {next(iter(MODELS))}, node and edge each on a core of its own: interval "
             f"{computing['interval_s'] * 1e3:.2f} ms / processor time of the busier side "
             f"{max(computing['node_cpu_s'], computing['edge_cpu_s']) * 1e3:.2f} ms "
             f"(node {computing['node_cpu_s'] * 1e3:.2f}, edge {computing['edge_cpu_s'] * 1e3:.2f})"
@@ -334,12 +345,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="waistline-live-") as folder:
-        computing = computing_bundle(Path(folder))
+        bundles = {name: computing_bundle(Path(folder), name) for name in MODELS}
         sleeping = sleeping_bundle(Path(folder))
         found = {
-            "sequential": one_at_a_time(computing, chosen.frames),
+            "sequential": {
+                name: one_at_a_time(bundle, max(10, int(chosen.frames * MODELS[name])))
+                for name, bundle in bundles.items()
+            },
             "sleeping": overlapped_sleeping(sleeping, chosen.frames),
-            "computing": overlapped_computing(computing, chosen.frames),
+            "computing": overlapped_computing(next(iter(bundles.values())), chosen.frames),
         }
     report(found)
     if chosen.json:

@@ -7,6 +7,7 @@ for people goes to standard error. SIGTERM and SIGINT end the run with an outcom
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import random
@@ -140,6 +141,8 @@ def _run(chosen: argparse.Namespace, stopper: Stopper) -> tuple[int, bool]:
     _say_json(_ready(chosen, bundle, session, head, source))
     notify("READY=1")
     stopper.stops(runtime.stop)
+    # What is loaded by now stays for good: the collector need not walk it again.
+    gc.freeze()
     summary = runtime.run()
     notify("STOPPING=1")
     console.close()
