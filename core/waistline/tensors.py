@@ -32,7 +32,7 @@ MAX_RANK = 8
 Layout = Literal["NCHW", "NHWC", "NC", "any"]
 
 
-class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Name, element type and fixed shape of a tensor.
 
     Attributes:
@@ -67,14 +67,14 @@ class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         return 1 if self.channel_axis is None else self.shape[self.channel_axis]
 
 
-class StaticRanges(msgspec.Struct, frozen=True):
+class StaticRanges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Clip limits found on calibration data: float32 values, one pair, or one pair a channel."""
 
     lo: tuple[float, ...]
     hi: tuple[float, ...]
 
 
-class WaistTensor(msgspec.Struct, frozen=True, omit_defaults=True):
+class WaistTensor(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One tensor of the waist and how it is coded.
 
     Attributes:

@@ -113,6 +113,31 @@ def test_links_are_refused(path):
         store.load_bundle(path)
 
 
+@pytest.mark.parametrize("name", [MANIFEST, "golden.codes"])
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_what_is_no_file_is_refused_without_waiting_for_it(path, name, kind):
+    content = (path / name).read_bytes()
+    (path / name).unlink()
+    if kind == "link":
+        (path.parent / "outside").write_bytes(content)
+        (path / name).symlink_to("../outside")
+    elif kind == "pipe":
+        os.mkfifo(path / name)
+    else:
+        (path / name).mkdir()
+    with pytest.raises(BundleError, match="not a regular file"):
+        store.load_bundle(path)
+
+
+def test_a_file_swapped_for_a_link_after_loading_is_not_read(path):
+    bundle = store.load_bundle(path)
+    codes = path / bundle.manifest.golden.codes.name
+    codes.rename(path.parent / "outside")
+    codes.symlink_to("../outside")
+    with pytest.raises(BundleError, match="not a regular file"):
+        bundle.read(bundle.manifest.golden.codes)
+
+
 def first_waist(manifest):
     return manifest["cuts"][0]["tensors"][0]
 
@@ -156,6 +181,9 @@ def set_shape(manifest, shape):
         (lambda m: m["answer"].update(kind="eval"), "eval"),
         (lambda m: m["answer"]["options"].update(top_k=-1), "top_k"),
         (lambda m: m.update(surprise=1), "surprise"),
+        (lambda m: first_waist(m).update(surprise=1), "surprise"),
+        (lambda m: first_waist(m)["tensor"].update(surprise=1), "surprise"),
+        (lambda m: first_waist(m)["ranges"].update(hi=[1e300] * 4), "not finite in float32"),
         (lambda m: m.pop("stages"), "stages"),
         (lambda m: m.update(schema_version=2), "schema version is 2"),
         (lambda m: m.update(schema_version="1"), "schema_version"),
@@ -243,6 +271,22 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch, where, t
     assert left == (["small.bundle"] if there else [])
     if there:
         assert store.load_bundle(out).id == before
+
+
+def test_a_name_no_file_system_takes_is_a_config_error(tmp_path):
+    with pytest.raises(ConfigError, match="could not be written"):
+        store.write_bundle(tmp_path / ("x" * 300), lambda folder: None)
+
+
+def test_evidence_on_a_full_disk_keeps_what_was_there(path, monkeypatch):
+    bundle = store.load_bundle(path)
+    bundle.write_evidence({"first": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(ConfigError, match="No space left"):
+            bundle.write_evidence({"second": 2})
+    assert bundle.read_evidence() == {"first": 1}
+    assert not [item.name for item in path.iterdir() if item.name.startswith(".")]
 
 
 def test_evidence_lies_beside_and_changes_no_id(path):

@@ -22,6 +22,7 @@ MAX_FILE_BYTES = 2 << 30
 _MAX_SLICES = 2
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_MAX_FLOAT32 = float.fromhex("0x1.fffffep+127")
 _FRAME_CODERS = IMAGE_CODERS | {"none", "zstd"}
 
 
@@ -165,8 +166,8 @@ def _check_codec(item: WaistTensor, *, frame: bool) -> None:
         limits = list(zip(item.ranges.lo, item.ranges.hi, strict=False))
         lengths = {len(item.ranges.lo), len(item.ranges.hi)}
         _need(lengths == {count}, f"{len(limits)} ranges for {count} channels of {name!r}")
-        sound = all(math.isfinite(lo) and math.isfinite(hi) and lo <= hi for lo, hi in limits)
-        _need(sound, f"a range of {name!r} is empty or not finite")
+        sound = all(-_MAX_FLOAT32 <= lo <= hi <= _MAX_FLOAT32 for lo, hi in limits)
+        _need(sound, f"a range of {name!r} is empty or not finite in float32")
     if item.scale is not None:
         _need(math.isfinite(item.scale) and item.scale > 0, f"scale {item.scale} of {name!r}")
 

@@ -14,6 +14,7 @@ import stat
 import tempfile
 from collections.abc import Callable
 from functools import cached_property
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +32,14 @@ from waistline.bundle.schema import (
     StoredFile,
 )
 from waistline.errors import BundleError, ConfigError, WaistlineError
+from waistline.files import sha256_file, write_atomically
 from waistline.task.kinds.base import Kind, load_kind
 
 if TYPE_CHECKING:
     from waistline.codec.waist import WaistCodec
 
-_CHUNK_BYTES = 1 << 20
 _MAX_EVIDENCE_BYTES = 64 << 20
+_NOT_REGULAR = "it is not a regular file"
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 _SPLIT_AGAIN = "write it again with 'waistline split ... --force'"
 
@@ -100,26 +102,33 @@ class Bundle:
         return read_stored(self.path, file)
 
     def read_evidence(self) -> dict[str, Any]:
-        """Measurements about the bundle, {} when there are none. Not covered by the id."""
+        """Measurements about the bundle, {} when there are none. Not covered by the id.
+
+        Raises:
+            BundleError: they are there and cannot be read.
+        """
         path = self.path / EVIDENCE
         try:
             return msgspec.json.decode(_read_limited(path, _MAX_EVIDENCE_BYTES), type=dict)
         except FileNotFoundError:
             return {}
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (OSError, msgspec.DecodeError, RecursionError) as error:
+            cause = getattr(error, "strerror", None) or str(error)
             raise BundleError(
-                f"{path} is not readable", cause=str(error), fix=f"delete {path} and measure again"
+                f"{path} is not readable", cause=cause, fix=f"delete {path} and measure again"
             ) from error
 
     def write_evidence(self, evidence: dict[str, Any]) -> None:
-        """Replace the measurements about the bundle; the id stays."""
+        """Replace the measurements about the bundle; the id stays.
+
+        Raises:
+            ConfigError: the disk is full, or the bundle may not be written to.
+        """
         data = msgspec.json.format(msgspec.json.encode(evidence), indent=1) + b"\n"
-        temporary = self.path / f".{EVIDENCE}.{os.getpid()}"
         try:
-            _write_synced(temporary, data)
-            temporary.replace(self.path / EVIDENCE)
-        finally:
-            temporary.unlink(missing_ok=True)
+            write_atomically(self.path / EVIDENCE, data)
+        except OSError as error:
+            raise _unwritable(self.path / EVIDENCE, error) from error
 
 
 def load_bundle(path: str | Path) -> Bundle:
@@ -161,8 +170,8 @@ def write_bundle(
         BundleError: what ``build`` made does not pass `load_bundle`.
     """
     target = Path(path)
-    _check_target(target, force)
     try:
+        _check_target(target, force)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
@@ -172,7 +181,7 @@ def write_bundle(
         _write_synced(temporary / MANIFEST, encode_manifest(manifest))
         for file in check_manifest(manifest):
             _sync(temporary / file.name)
-        load_bundle(temporary)
+        checked = load_bundle(temporary)
         temporary.chmod(0o755)
         _sync(temporary)
         _swap(temporary, target)
@@ -185,7 +194,7 @@ def write_bundle(
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return load_bundle(target)
+    return Bundle(target, checked.manifest, checked.id)
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -196,8 +205,8 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 def stored_file(folder: Path, name: str) -> StoredFile:
     """Size and hash of file ``name`` in ``folder``, for a manifest."""
-    size, digest = _hash(folder / name)
-    return StoredFile(name, size, digest)
+    path = folder / name
+    return StoredFile(name, path.stat().st_size, sha256_file(path))
 
 
 def write_stored(folder: Path, name: str, data: bytes) -> StoredFile:
@@ -248,16 +257,15 @@ def _check_file(folder: Path, file: StoredFile) -> None:
     """Size before hash, so that a swapped huge file is not read."""
     path = folder / file.name
     try:
-        status = path.lstat()
-        if not stat.S_ISREG(status.st_mode):
-            raise _damaged(folder, file, "it is not a regular file")
-        if status.st_size != file.size_bytes:
-            raise BundleError(
-                f"{path} was edited after the bundle was written",
-                cause=f"it has {status.st_size} bytes, the bundle says {file.size_bytes}",
-                fix=_SPLIT_AGAIN,
-            )
-        _, digest = _hash(path)
+        with _open_regular(path) as stream:
+            size_bytes = os.fstat(stream.fileno()).st_size
+            if size_bytes != file.size_bytes:
+                raise BundleError(
+                    f"{path} was edited after the bundle was written",
+                    cause=f"it has {size_bytes} bytes, the bundle says {file.size_bytes}",
+                    fix=_SPLIT_AGAIN,
+                )
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise _damaged(folder, file, f"{error.strerror or error}") from error
     if digest != file.sha256:
@@ -280,20 +288,27 @@ def _damaged(folder: Path, file: StoredFile, cause: str) -> BundleError:
     )
 
 
-def _hash(path: Path) -> tuple[int, str]:
-    digest, size = hashlib.sha256(), 0
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            digest.update(chunk)
-            size += len(chunk)
-    return size, digest.hexdigest()
+def _open_regular(path: Path) -> BufferedReader:
+    """The file itself: no link, no device, no pipe that would never end.
+
+    Raises:
+        OSError: it cannot be opened, or is something else.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.EINVAL, _NOT_REGULAR) from error
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, _NOT_REGULAR)
+    return os.fdopen(handle, "rb")
 
 
 def _read_limited(path: Path, limit_bytes: int) -> bytes:
     """The whole file, never more than ``limit_bytes`` of it in memory."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise BundleError(f"{path} is not a regular file", fix=_SPLIT_AGAIN)
-    with path.open("rb") as stream:
+    with _open_regular(path) as stream:
         data = stream.read(limit_bytes + 1)
     if len(data) > limit_bytes:
         raise BundleError(
