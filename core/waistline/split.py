@@ -82,7 +82,7 @@ def split(
         out: the folder to make, ``NAME.bundle``.
         codec: codec spec for float tensors; None chooses one and tells ``say``.
         task: a ``task.toml``; without one, frames are the model's inputs and answers its outputs.
-        shapes: shape by input name, for inputs with symbolic axes.
+        shapes: shape by input name, for inputs with symbolic axes; only with a file.
         codecs_by_tensor: codec spec by tensor name, before ``codec``.
         force: replace a bundle that is already there.
         say: told, in one line each, what was chosen without being asked for.
@@ -103,6 +103,12 @@ def _loaded(
     model: str | Path | OnnxModel, shapes: Mapping[str, tuple[int, ...]] | None
 ) -> OnnxModel:
     if not isinstance(model, str | Path):
+        if shapes:
+            raise ConfigError(
+                f"the shapes of {model.graph.name} are fixed already",
+                cause="the model was loaded before",
+                fix="give the shapes to waistline.model.onnx_graph.load_model",
+            )
         return model
     from waistline.model.onnx_graph import load_model
 
@@ -130,7 +136,10 @@ def _plan(
         chosen = [_frame_codec(codec, by_tensor, say)]
     elif x < graph.last_x:
         tensors = frontier.tensors
-        has_data = task is not None and preprocess is not None and task.has_data("calibration")
+        has_data = task is not None and task.has_data("calibration")
+        if has_data and preprocess is None:
+            say("[data.calibration] is not used: its images need [preprocess] to become inputs")
+            has_data = False
         chosen = codecs.choose_codecs(tensors, codec, by_tensor, calibrated=has_data, say=say)
     elif codec or by_tensor:
         say("the last partition point sends the answer, so no codec is used")

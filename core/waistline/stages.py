@@ -8,7 +8,8 @@ carries it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
@@ -44,6 +45,23 @@ def open_slice(backend: Backend, bundle: Bundle, stage: Stage | None) -> Slice |
     )
 
 
+@contextmanager
+def open_ends(backend: Backend, bundle: Bundle) -> Iterator[tuple[HeadStages, TailStages]]:
+    """Both ends of a cut on this machine, closed in the end.
+
+    Raises:
+        ConfigError: the backend does not open a slice's format.
+        BackendError: the engine refused a slice.
+    """
+    with ExitStack() as opened:
+        parts = []
+        for stage in (bundle.head, bundle.tail):
+            parts.append(part := open_slice(backend, bundle, stage))
+            if part is not None:
+                opened.callback(part.close)
+        yield HeadStages(bundle, parts[0]), TailStages(bundle, parts[1])
+
+
 class HeadStages:
     """What the node does with a frame: preprocess, head, encode.
 
@@ -69,6 +87,11 @@ class HeadStages:
     def codec_implementation(self) -> str:
         """``c`` or ``numpy``; ``none`` at x = N."""
         return self._codec.implementation if self._codec else "none"
+
+    @property
+    def engine(self) -> dict[str, str]:
+        """What runs the head, as the slice says it; {} without one."""
+        return self._slice.info() if self._slice else {}
 
     def preprocess(self, frame: SensorFrame) -> list[np.ndarray]:
         """The model's inputs in the model's order; at x = 0 the frame itself.
@@ -130,6 +153,11 @@ class TailStages:
         self._given = manifest.model_inputs if self._takes_frame else waist
         self._wanted = [tensor.name for tensor in manifest.model_outputs]
         self._kind = bundle.answer_kind
+
+    @property
+    def engine(self) -> dict[str, str]:
+        """What runs the tail, as the slice says it; {} without one."""
+        return self._slice.info() if self._slice else {}
 
     def decode(self, payload: bytes | memoryview, raw_len: int) -> list[np.ndarray]:
         """The waist tensors in wire order; at x = N [] once the payload is a sound answer.

@@ -21,7 +21,7 @@ from waistline.codec.pack import unpack
 from waistline.codec.spec import parse_spec
 from waistline.codec.tensor_codec import open_tensor_codec
 from waistline.errors import VerificationFailed
-from waistline.stages import HeadStages, TailStages, open_slice
+from waistline.stages import HeadStages, TailStages, open_ends
 from waistline.tensors import WaistTensor
 
 ALLOWED_SHARE = 1e-3
@@ -115,17 +115,10 @@ def verify(
     opened = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
     plugin = plugins.load("waistline.backends", backend)
     engine: Backend = plugin.open_backend(options or BackendOptions())
-    head_slice = open_slice(engine, opened, opened.head)
-    tail_slice = open_slice(engine, opened, opened.tail)
-    used = [part for part in (head_slice, tail_slice) if part is not None]
-    try:
-        head, tail = HeadStages(opened, head_slice), TailStages(opened, tail_slice)
+    with open_ends(engine, opened) as (head, tail):
         checks, answer = _compare(opened, head, tail)
-        info = used[0].info()
+        info = head.engine or tail.engine
         implementation = head.codec_implementation
-    finally:
-        for part in used:
-            part.close()
     golden_answer = opened.read(opened.manifest.golden.answer)
     kind = opened.answer_kind
     same = answer == golden_answer

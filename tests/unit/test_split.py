@@ -163,6 +163,22 @@ def test_clip_needs_calibration_data(small, folder, tmp_path, codec):
     assert codecs(bundle) == {"b": "affine:b=8|zstd:1"}
 
 
+def test_calibration_images_without_preprocessing_are_not_ignored_silently(small, folder, tmp_path):
+    whole = (folder / "task.toml").read_text()
+    start, end = whole.index("[preprocess]"), whole.index("[answer]")
+    path = folder / "no_preprocess.toml"
+    path.write_text(whole[:start] + whole[end:])
+    said: list[str] = []
+    bundle = split(small, 3, tmp_path / "b.bundle", task=path, say=said.append)
+    assert codecs(bundle) == {"b": "affine:b=8|zstd:1"}
+    assert "[preprocess]" in said[0]
+
+
+def test_shapes_of_a_loaded_model_are_refused(small, tmp_path):
+    with pytest.raises(ConfigError, match="fixed already"):
+        split(load_model(small), 3, tmp_path / "b.bundle", shapes={"image": (1, 1, 8, 8)})
+
+
 def test_calibration_data_that_is_not_there_leaves_nothing(small, folder, tmp_path):
     text = (folder / "task.toml").read_text()
     (tmp_path / "task.toml").write_text(text)

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import onnxruntime
 import pytest
 from small_models import CLASSES, FRAME_SHAPE, write_classifier, write_task, write_two_inputs
 from waistline.backends.base import BackendOptions
 from waistline.backends.onnxruntime import open_backend
-from waistline.errors import CodecError, ConfigError, NonFinite
+from waistline.errors import BackendError, CodecError, ConfigError, NonFinite
 from waistline.frame import SensorFrame
 from waistline.split import split
-from waistline.stages import HeadStages, TailStages, open_slice
+from waistline.stages import HeadStages, TailStages, open_ends, open_slice
 from waistline.task.load import load_task
 
 BACKEND = open_backend(BackendOptions(exact=True))
@@ -106,6 +108,23 @@ def test_a_frame_of_another_size_or_mode_is_refused_by_name(folder, tmp_path, ar
     head, _ = both_ends(bundle)
     with pytest.raises(CodecError, match=r"shoe\.png"):
         head.preprocess(SensorFrame(3, arrays, None, "shoe.png"))
+
+
+def test_a_tail_that_does_not_open_leaves_no_head_open(folder, tmp_path):
+    bundle = split(folder / "small.onnx", "b", tmp_path / "b.bundle")
+    closed: list[str] = []
+
+    class Engine:
+        formats = ("onnx",)
+
+        def open(self, path, *, inputs, outputs):
+            if path.name == "tail.onnx":
+                raise BackendError("no")
+            return SimpleNamespace(close=lambda: closed.append(path.name))
+
+    with pytest.raises(BackendError), open_ends(Engine(), bundle):
+        pass
+    assert closed == ["head.onnx"]
 
 
 def test_arrays_that_are_not_the_models_inputs_are_refused(folder, tmp_path):

@@ -85,8 +85,8 @@ def _codec_of(
     if spec.needs_calibration and not calibrated:
         raise ConfigError(
             f"codec {spec} needs calibration data",
-            cause=f"clip={spec.clip} takes its limits from it, and the task names none",
-            fix="give --task FILE with [data.calibration], or leave clip= out",
+            cause=f"clip={spec.clip} takes its limits from it, and there is none that can be used",
+            fix="give --task FILE with [preprocess] and [data.calibration], or leave clip= out",
         )
     if spec.per == "channel" and tensor.channel_axis is None:
         say(f"{tensor.name}: no channel axis, so one range for the whole tensor")

@@ -11,7 +11,7 @@ from waistline.backends.base import Backend
 from waistline.bundle.schema import Golden, StoredFile
 from waistline.bundle.store import Bundle, write_stored
 from waistline.frame import SensorFrame
-from waistline.stages import HeadStages, TailStages, open_slice
+from waistline.stages import open_ends
 from waistline.task.spec import Preprocess
 from waistline.tensors import TensorSpec
 
@@ -54,10 +54,7 @@ def run_golden(bundle: Bundle, backend: Backend, frame: SensorFrame) -> tuple[by
         BackendError: the engine refuses a slice or fails.
         NonFinite: the frame makes NaN or infinity where numbers are needed.
     """
-    head_slice = open_slice(backend, bundle, bundle.head)
-    tail_slice = open_slice(backend, bundle, bundle.tail)
-    try:
-        head, tail = HeadStages(bundle, head_slice), TailStages(bundle, tail_slice)
+    with open_ends(backend, bundle) as (head, tail):
         waist = head.head(head.preprocess(frame))
         codec = bundle.waist_codec()
         if codec is None:
@@ -65,10 +62,6 @@ def run_golden(bundle: Bundle, backend: Backend, frame: SensorFrame) -> tuple[by
         codes = codec.codes(waist)
         tensors = tail.preprocess(codec.decode_codes(codes))
         return codes, tail.postprocess(tail.tail(tensors))
-    finally:
-        for opened in (head_slice, tail_slice):
-            if opened is not None:
-                opened.close()
 
 
 def write_golden(folder: Path, bundle: Bundle, backend: Backend, frame: SensorFrame) -> Golden:
