@@ -11,11 +11,10 @@ as ten divides it, and is drawn with a fixed seed.
 from __future__ import annotations
 
 import argparse
-import gzip
-import struct
 from pathlib import Path
 
 import numpy as np
+from waistline.task.data.idx import read_idx
 
 HERE = Path(__file__).resolve().parent
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -27,16 +26,6 @@ CLASSES = (
     *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
 )
 """As in task.toml; the first is T-shirt/top upstream, which no folder can be called."""
-
-
-def read_idx(path: Path) -> np.ndarray:
-    """A gzipped IDX file of unsigned bytes, any rank (format: yann.lecun.com/exdb/mnist)."""
-    data = gzip.decompress(path.read_bytes())
-    kind, rank = data[2], data[3]
-    if kind != 0x08:
-        raise ValueError(f"{path} holds elements of IDX type {kind:#x}, not unsigned bytes")
-    shape = struct.unpack(f">{rank}I", data[4 : 4 + 4 * rank])
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
 def read_files(which: str, folder: Path = DEBIAN) -> tuple[np.ndarray, np.ndarray]:
