@@ -110,10 +110,10 @@ def _numeric(cell: str) -> bool:
     )
 
 
-def indented(text: str, label: str = "") -> str:
-    """``text`` wrapped into `WIDTH` behind a label of nine columns."""
+def indented(text: str, label: str = "", indent: int = _LABEL) -> str:
+    """``text`` wrapped into `WIDTH` behind a label of ``indent`` columns."""
     return textwrap.fill(
-        text, WIDTH, initial_indent=label.ljust(_LABEL), subsequent_indent=" " * _LABEL
+        text, WIDTH, initial_indent=label.ljust(indent), subsequent_indent=" " * indent
     )
 
 

@@ -49,6 +49,7 @@ def run_demo(
     Raises:
         WaistlineError: a part failed.
     """
+    link = api.describe_link(bench.bench.link.profile)  # refused before anything is written
     example = find_example()
     model = load_model(example.model)
     cuts = list_cuts(model, example.task)
@@ -62,7 +63,6 @@ def run_demo(
     tables, settings = _tables(waist, example, frames, cuts, chosen, streamed, bench, console)
     derived = derive.derive({row.name: row for row in tables}, settings)
     remarks = (*derive.cheaper(derived.tables), *_cuts_remark(cuts, chosen))
-    link = api.describe_link(bench.bench.link.profile)
     about = About(
         "demo",
         f"Fashion-MNIST, cut at x = {chosen.x} of {cuts[-1].x}",

@@ -37,6 +37,8 @@ LATENCY, BYTES, QUALITY, RADIO, BITS, OUTCOMES = (
 )  # fmt: skip
 MAIN, OVERLAP, PICTURE = "waist", "overlap", "picture"
 ANSWERED = ("remote", "local")
+_ABOUT_AS_MUCH = 0.01
+"""Energies nearer than this share are called the same."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -76,7 +78,7 @@ def derive(tables: Mapping[str, Table], settings: Settings) -> Derived:
     frames = tables[raw.FRAMES].dicts()
     inputs = tables[raw.INPUTS].dicts()
     kind = load_kind(settings.answer)
-    made = [_outcomes(frames), _latency(frames, settings), _bytes(frames, inputs)]
+    made = [_outcomes(frames), _latency(frames, settings), _bytes(frames, inputs, settings)]
     made.append(_quality(frames, inputs, kind, settings))
     made.append(_radio(frames, made[2], settings))
     if raw.STUDY in tables:
@@ -113,17 +115,28 @@ def cheaper(tables: Iterable[Table]) -> list[str]:
             continue
         best = min(pictures, key=pictures.__getitem__)
         name = best.removeprefix("picture ")
-        if pictures[best] <= waist:
+        if abs(pictures[best] - waist) <= _ABOUT_AS_MUCH * waist:
+            remarks.append(
+                f"over {radio}, this waist costs as much radio energy as the picture as {name} "
+                f"(modelled; the radio alone)"
+            )
+        elif pictures[best] < waist:
             remarks.append(
                 f"over {radio}, sending the picture itself as {name} is cheaper than this waist: "
-                f"{pictures[best] / waist:.2f} of its radio energy (modelled)"
+                f"{pictures[best] / waist:.2g} of its radio energy (modelled)"
             )
         else:
             remarks.append(
-                f"over {radio}, this waist costs {waist / pictures[best]:.2f} of the radio energy "
+                f"over {radio}, this waist costs {waist / pictures[best]:.2g} of the radio energy "
                 f"of the picture as {name} (modelled; the radio alone)"
             )
     return remarks
+
+
+def stream_words(sequential: bool) -> dict[str, str]:
+    """What people call each stream; ``sequential``: the main one ran one frame at a time."""
+    main = "one at a time" if sequential else "pipelined"
+    return {MAIN: main, OVERLAP: "pipelined", PICTURE: "picture, PNG"}
 
 
 def _outcomes(frames: list[dict[str, Any]]) -> Table:
@@ -142,7 +155,7 @@ def _outcomes(frames: list[dict[str, Any]]) -> Table:
 
 def _latency(frames: list[dict[str, Any]], settings: Settings) -> Table:
     columns = (
-        Column("stream", "text", "", "waist: one frame at a time; overlap: pipelined"),
+        Column("stream", "text", "", "waist: the main one; overlap: pipelined"),
         Column("stage", "text", "", "total is the frame from reading to outcome"),
         Column("p50_s", "number", "s", "median", "row"),
         Column("p50_u_s", "number", "s", "its standard uncertainty, bootstrap", "row"),
@@ -178,7 +191,7 @@ def _percentile_errors(values: np.ndarray) -> tuple[float | None, float | None]:
     return float(p50.std(ddof=1)), float(p99.std(ddof=1))
 
 
-def _bytes(frames: list[dict[str, Any]], inputs: list[dict[str, Any]]) -> Table:
+def _bytes(frames: list[dict[str, Any]], inputs: list[dict[str, Any]], settings: Settings) -> Table:
     columns = (
         Column("what", "text", "", "one frame, without headers"),
         Column("mean_bytes", "number", "byte", "mean", Evidence.MEASURED.value),
@@ -189,7 +202,8 @@ def _bytes(frames: list[dict[str, Any]], inputs: list[dict[str, Any]]) -> Table:
     )
     main = [row for row in frames if row["stream"] == MAIN and row["outcome"] in ANSWERED]
     sizes = {"waist as sent": [row["waist_bytes"] for row in main]}
-    sizes["waist in float"] = [row["float_bytes"] for row in inputs if row["float_bytes"]]
+    if settings.partition_point > 0:  # the sensor frame has no float waist
+        sizes["waist in float"] = [row["float_bytes"] for row in inputs if row["float_bytes"]]
     for name, text in zip(raw.PICTURES, ("raw", "PNG", "JPEG q90"), strict=True):
         sizes[f"picture {text}"] = [
             row[f"{name}_bytes"] for row in inputs if row[f"{name}_bytes"] is not None

@@ -50,12 +50,16 @@ def parse_codecs(texts: Sequence[str]) -> tuple[str | None, dict[str, str]]:
     A spec has its first ``=`` behind a colon (``affine:b=4``); a tensor's name stands before one.
 
     Raises:
-        ConfigError: more than one codec for the same thing.
+        ConfigError: more than one codec for the same thing, or a misspelt one.
     """
+    from waistline.codec.spec import parse_spec
+
     general: str | None = None
     named: dict[str, str] = {}
     for text in texts:
         name, equals, spec = text.partition("=")
+        if not text.strip() or (equals and not _is_spec(text) and _misspelt(name, spec)):
+            parse_spec(text)  # refuses it and says which part is wrong
         if equals and not _is_spec(text):
             if name in named:
                 raise _twice(text, f"{name!r} has {named[name]!r} already")
@@ -71,6 +75,11 @@ def _is_spec(text: str) -> bool:
     from waistline.codec.spec import QUANTIZERS
 
     return text.partition("|")[0].partition(":")[0] in QUANTIZERS
+
+
+def _misspelt(name: str, spec: str) -> bool:
+    """Whether ``name=spec`` is a spec with an unknown quantizer rather than a tensor and a spec."""
+    return not _is_spec(spec) and (name.rpartition(":")[2] in {"b", "clip", "per"} or " " in name)
 
 
 def _twice(text: str, cause: str) -> ConfigError:

@@ -30,7 +30,7 @@ _TYPES: dict[str, Literal["text", "integer", "number"]] = {
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The frames of one stream: ``waist`` one at a time, ``overlap`` pipelined, ``picture``."""
+    """The frames of one stream: ``waist`` the main one, ``overlap`` pipelined, ``picture``."""
 
     stream: str
     records: Sequence[FrameRecord]

@@ -13,11 +13,6 @@ from waistline.run import RunRecord, Table
 from waistline_hostctl import derive, raw, svg
 from waistline_hostctl.console import si, size
 
-_STREAMS = {
-    derive.MAIN: "one at a time",
-    derive.OVERLAP: "pipelined",
-    derive.PICTURE: "picture (PNG)",
-}
 _SHADES = {
     "source": 4, "preprocess": 6, "head": 0, "encode": 2, "node_queue": 7, "transit": 1,
     "queue": 5, "decode": 3, "edge_preprocess": 6, "tail": 8, "postprocess": 4,
@@ -36,18 +31,19 @@ def render(record: RunRecord, tables: Mapping[str, Table]) -> bytes:
         tables: raw and computed, by name; sections whose table is missing are left out.
     """
     rows = {name: found.dicts() for name, found in tables.items()}
+    words = derive.stream_words(bool(record.settings.get("sequential", True)))
     title = str(record.settings.get("title", record.name))
     sections = [
         _head(record, title),
         _tiles(record.figures),
         _remarks(record.settings.get("remarks", [])),
-        _latency(rows.get(derive.LATENCY, []), record),
+        _latency(rows.get(derive.LATENCY, []), record, words),
         _cuts(rows.get(raw.CUTS, []), record.figures),
         _bits(rows.get(derive.BITS, []), record),
         _bytes(rows.get(derive.BYTES, [])),
         _quality(rows.get(derive.QUALITY, [])),
         _radio(rows.get(derive.RADIO, [])),
-        _outcomes(rows.get(derive.OUTCOMES, [])),
+        _outcomes(rows.get(derive.OUTCOMES, []), words),
         _provenance(record),
     ]
     style = resources.files(__package__).joinpath("page.css").read_text(encoding="utf-8")
@@ -104,7 +100,7 @@ def _remarks(remarks: Iterable[str]) -> str:
     return f'<ul class="remarks">{items}</ul>' if items else ""
 
 
-def _latency(rows: Dicts, record: RunRecord) -> str:
+def _latency(rows: Dicts, record: RunRecord, streams: Mapping[str, str]) -> str:
     if not rows:
         return ""
     bars: list[svg.Bar] = []
@@ -116,7 +112,7 @@ def _latency(rows: Dicts, record: RunRecord) -> str:
                 word = _word(_WORDS, row["stage"])
                 used[word] = _SHADES[row["stage"]]
                 parts.append((word, row["p50_s"], used[word]))
-        bars.append(svg.Bar(_word(_STREAMS, stream), parts))
+        bars.append(svg.Bar(_word(streams, stream), parts))
     link = str(record.settings.get("link", "")) or "this machine's loopback, as it is"
     chart = svg.stacked(
         bars, "median of each stage; their sum is not the median of the whole",
@@ -125,7 +121,7 @@ def _latency(rows: Dicts, record: RunRecord) -> str:
     table = _table(
         ("stream", "stage", "median", "±", "p99", "±", "n", ""),
         [
-            (_word(_STREAMS, row["stream"]), _word(_WORDS, row["stage"]),
+            (_word(streams, row["stream"]), _word(_WORDS, row["stage"]),
              si(row["p50_s"], "s"), _maybe(row["p50_u_s"]), si(row["p99_s"], "s"),
              _maybe(row["p99_u_s"]), str(row["n"]), _grade(row["evidence"]))
             for row in rows
@@ -309,13 +305,13 @@ def _radio(rows: Dicts) -> str:
     )
 
 
-def _outcomes(rows: Dicts) -> str:
+def _outcomes(rows: Dicts, streams: Mapping[str, str]) -> str:
     if not rows:
         return ""
     table = _table(
         ("stream", "outcome", "reason", "frames"),
         [
-            (escape(_word(_STREAMS, row["stream"])), escape(row["outcome"]),
+            (escape(_word(streams, row["stream"])), escape(row["outcome"]),
              escape(row["reason"]), str(row["frames"]))
             for row in rows
         ],

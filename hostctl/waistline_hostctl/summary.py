@@ -9,17 +9,14 @@ from waistline.evidence import Evidence, Figure
 from waistline.run import Table
 
 from waistline_hostctl import derive, raw
-from waistline_hostctl.console import grid, plus_minus, si, size
-
-_STREAMS = {derive.MAIN: "one at a time", derive.OVERLAP: "pipelined",
-            derive.PICTURE: "picture, PNG"}  # fmt: skip
+from waistline_hostctl.console import grid, indented, plus_minus, si, size
 
 
-def latency_text(table: Table) -> str:
+def latency_text(table: Table, words: Mapping[str, str]) -> str:
     """p50 and p99 of the whole, then the stages of the main stream."""
     rows = table.dicts()
     wholes = [
-        (_STREAMS.get(row["stream"], row["stream"]), str(row["n"]),
+        (words.get(row["stream"], row["stream"]), str(row["n"]),
          _time(row["p50_s"], row["p50_u_s"]), _time(row["p99_s"], row["p99_u_s"]), row["evidence"])
         for row in rows
         if row["stage"] == "total"
@@ -105,12 +102,29 @@ def outcomes_text(outcomes: Mapping[str, int]) -> str:
     return f"{total} frames: " + ", ".join(f"{outcomes.get(name, 0)} {name}" for name in names)
 
 
-def run_text(tables: Mapping[str, Table], figures: Mapping[str, Figure]) -> str:
-    """Every computed table that there is."""
-    parts = [
+def reasons_text(frames: Table) -> str:
+    """Why frames were dropped or failed: each reason with the first frame that it met."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in frames.dicts():
+        if row["reason"]:
+            found.setdefault(f"{row['outcome']}({row['reason']})", []).append(row)
+    lines = []
+    for reason, rows in found.items():
+        first = rows[0]
+        why = f": {first['detail']}" if first["detail"] else ""
+        lines.append(indented(f"{len(rows)} {reason}, first {first['name']}{why}"))
+    return "\n".join(lines)
+
+
+def run_text(
+    tables: Mapping[str, Table], figures: Mapping[str, Figure], *, sequential: bool = True
+) -> str:
+    """Every computed table that there is; ``sequential``: one frame at a time."""
+    words = derive.stream_words(sequential)
+    parts = [latency_text(tables[derive.LATENCY], words)] if derive.LATENCY in tables else []
+    parts += [
         show(tables[name])
         for name, show in (
-            (derive.LATENCY, latency_text),
             (derive.BYTES, bytes_text),
             (derive.QUALITY, quality_text),
             (derive.RADIO, radio_text),

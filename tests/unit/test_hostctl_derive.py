@@ -19,7 +19,7 @@ from waistline.task.kinds.base import load_kind
 from waistline.task.kinds.classify import Ranking
 from waistline.task.spec import AnswerSpec
 from waistline.tensors import TensorSpec
-from waistline_hostctl import derive, raw
+from waistline_hostctl import derive, raw, summary
 from waistline_hostctl.report import render
 from waistline_node.records import FrameRecord
 
@@ -128,6 +128,41 @@ def test_where_the_picture_is_cheaper_it_is_said_plainly(four: dict[str, Table])
     (remark,) = derive.cheaper(derive.derive(made, settings()).tables)
     assert "sending the picture itself as PNG is cheaper" in remark
     assert "modelled" in remark
+
+
+def test_a_waist_as_dear_as_the_picture_is_not_called_dearer(four: dict[str, Table]) -> None:
+    same = [record(index, 0, waist_bytes=500) for index in range(4)]
+    made = {**four, **tables(raw.frames_table([raw.Sent(derive.MAIN, same)], emulated=True))}
+    (remark,) = derive.cheaper(derive.derive(made, settings()).tables)
+    assert "costs as much radio energy as the picture as PNG" in remark
+
+
+def test_the_sensor_frame_has_no_float_waist(four: dict[str, Table]) -> None:
+    assert "waist_in_float_bytes" in derive.derive(four, settings()).figures
+    assert "waist_in_float_bytes" not in derive.derive(four, settings(partition_point=0)).figures
+
+
+def test_streams_are_called_what_they_were(four: dict[str, Table]) -> None:
+    made = derive.derive(four, settings())
+    found = {row.name: row for row in made.tables}
+    assert "one at a time" in summary.run_text(found, made.figures)
+    overlapping = summary.run_text(found, made.figures, sequential=False)
+    assert "one at a time" not in overlapping
+    assert "pipelined" in overlapping
+
+
+def test_reasons_come_with_the_first_frame_that_met_them() -> None:
+    lost = {"outcome": "error", "reason": "source", "answer": b""}
+    records = [
+        record(0, 0), record(1, 0, **lost, detail="it is 9x9, the task says 8x8"),
+        record(2, 0, **lost, detail="later"), record(3, 0, outcome="dropped", reason="queue"),
+    ]  # fmt: skip
+    table = raw.frames_table([raw.Sent(derive.MAIN, records)], emulated=False)
+    text = " ".join(summary.reasons_text(table).split())
+    assert "2 error(source), first f1: it is 9x9, the task says 8x8" in text
+    assert "1 dropped(queue), first f3" in text
+    assert "later" not in text
+    assert summary.reasons_text(raw.frames_table([], emulated=False)) == ""
 
 
 def test_study_is_against_the_float_waist(four: dict[str, Table]) -> None:

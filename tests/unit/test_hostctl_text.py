@@ -62,6 +62,22 @@ def test_two_codecs_for_one_thing_are_refused(texts: list[str]) -> None:
         parse_codecs(texts)
 
 
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [("afine:b=4|zstd:1", "'afine'"), ("affine b=4", "'affine b=4'"), ("", "''"),
+     ("affin:per=channel,b=4", "'affin'")],
+)  # fmt: skip
+def test_a_misspelt_codec_is_not_taken_for_a_tensor(text: str, word: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_codecs([text])
+    assert f"no quantizer {word}" in caught.value.cause
+    parse_codecs([caught.value.fix.partition("--codec ")[2].strip("'")])
+
+
+def test_a_misspelt_codec_of_a_tensor_stays_with_it() -> None:
+    assert parse_codecs(["conv/Relu:0=afine:b=4"]) == (None, {"conv/Relu:0": "afine:b=4"})
+
+
 def test_the_task_beside_a_model_is_found_and_said() -> None:
     example = find_example()
     said: list[str] = []

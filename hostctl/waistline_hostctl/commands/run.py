@@ -40,13 +40,14 @@ def command(
     name: str,
 ) -> None:
     """Run both ends of a bundle as two processes and say what it cost."""
-    from waistline_hostctl import api, summary
+    from waistline_hostctl import api, raw, summary
 
+    sequential = not overlap and rate_hz is None
     run = api.run_pair(
         bundle,
         source=source,
         count=count,
-        sequential=not overlap and rate_hz is None,
+        sequential=sequential,
         rate_hz=rate_hz,
         radios=radios or api.RADIOS,
         runs=runs,
@@ -54,11 +55,14 @@ def command(
         bench=app.bench(link_profile=link),
         console=app.console,
     )
-    app.console.say(summary.outcomes_text(run.outcomes))
-    app.console.say()
-    app.console.say(summary.run_text(run.tables, run.figures))
-    app.console.say("\n" + "\n".join(indented(remark, "note") for remark in run.remarks))
-    app.console.say(f"\nreport   {run.report}")
+    say = app.console.say
+    say(summary.outcomes_text(run.outcomes))
+    reasons = summary.reasons_text(run.tables[raw.FRAMES])
+    say(f"{reasons}\n" if reasons else "")
+    say(summary.run_text(run.tables, run.figures, sequential=sequential))
+    remarks = "\n".join(indented(remark, "note") for remark in run.remarks)
+    say(f"\n{remarks}\n" if remarks else "")
+    say(f"report   {run.report}")
     app.console.emit(
         RunResult(
             folder=str(run.folder),

@@ -10,7 +10,7 @@ from waistline.errors import ConfigError
 from waistline.task.load import Task
 
 from waistline_hostctl import models
-from waistline_hostctl.console import grid, size
+from waistline_hostctl.console import grid, indented, size
 from waistline_hostctl.options import App, common
 from waistline_hostctl.results import CutsResult, SplitResult
 
@@ -25,7 +25,7 @@ from waistline_hostctl.results import CutsResult, SplitResult
     "codecs",
     multiple=True,
     metavar="SPEC|NAME=SPEC",
-    help="How the waist is coded, such as 'affine:b=4,clip=mse,per=channel|zstd:1'.",
+    help="How the waist is coded, such as 'affine:b=4|zstd:1' (see the README).",
 )
 @click.option("--task", metavar="FILE", help="What the model is for (default: task.toml beside).")
 @click.option("--no-task", is_flag=True, help="Do not use the task.toml beside the model.")
@@ -115,7 +115,8 @@ def cuts_text(result: CutsResult) -> str:
         lines.append("*  what the demo would choose")
     broken = sorted({row.breaks_fusion for row in result.cuts if row.breaks_fusion})
     if broken:
-        lines.append(f"!  engines fuse across this cut, so it runs slower: {', '.join(broken)}")
+        why = f"engines fuse across this cut, so it runs slower: {', '.join(broken)}"
+        lines.append(indented(why, "!", indent=3))
     if result.cuts and result.cuts[0].x == 0:
         lines.append("4 bit: float waists before entropy coding; x = 0: the mean PNG; last: answer")
     return "\n".join(lines)

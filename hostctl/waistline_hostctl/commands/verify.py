@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from waistline_hostctl.console import grid
+from waistline_hostctl.console import grid, indented
 from waistline_hostctl.options import App, common
 from waistline_hostctl.results import VerifyResult
 
@@ -30,7 +30,7 @@ def command(app: App, bundle: Path, backend: str | None) -> None:
     engine = ", ".join(f"{key} {value}" for key, value in report.engine.items())
     app.console.say(grid(("", "verdict", "different", "codes", "largest step"), rows, indent=0))
     app.console.say(f"\n{'ok' if report.ok else 'FAILED'}  {bundle}  id {report.bundle_id[:12]}")
-    app.console.say(f"    {engine}, codec {report.codec}")
+    app.console.say(indented(f"{engine}, codec {report.codec}", indent=4))
     app.console.emit(VerifyResult(bundle=str(bundle), ok=report.ok, report=report))
     if not app.console.json:
         report.raise_if_failed()
