@@ -2,6 +2,7 @@
 # which adds system packages where it may (.ci/system-packages says which and why).
 PYTHON ?= python3
 VENV   := .venv
+GOAL   ?= $(MAKECMDGOALS)
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 BUILD  := pyproject.toml hatch_build.py $(wildcard core/c/*.[ch])
@@ -22,8 +23,8 @@ help:
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "error: Waistline needs Python 3.11 or newer"; \
-	  echo "cause: $(PYTHON) is $$($(PYTHON) --version 2>&1)"; \
-	  echo "fix:   install a newer Python, then: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	  echo "cause: $(PYTHON) is $$($(PYTHON) --version 2>&1 | head -n 1)"; \
+	  echo "fix:   install a newer Python, then: make PYTHON=python3.12 $(GOAL)"; exit 2; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 	  echo "error: this Python cannot make virtual environments"; \
 	  echo "cause: the modules venv and ensurepip come in a package of their own on Debian"; \
@@ -53,7 +54,7 @@ demo: $(VENV)/.demo
 
 test:
 	@.ci/system-packages
-	@$(MAKE) --no-print-directory $(VENV)/.test
+	@$(MAKE) --no-print-directory $(VENV)/.test GOAL=test
 	$(BIN)/pytest -m 'not slow' -n auto
 
 test-slow: $(VENV)/.test
