@@ -203,7 +203,7 @@ def test_disk_full_while_writing_a_run_claims_nothing(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.chdir(home)
-    monkeypatch.setattr("waistline.run.os.fsync", fsync)
+    monkeypatch.setattr("waistline.files.os.fsync", fsync)
     done = CliRunner().invoke(group, ["run", "tiny.bundle", "--count", "3", "--name", "full"])
     assert done.exit_code == 2
     assert "No space left" in done.stderr
