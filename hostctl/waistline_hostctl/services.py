@@ -175,9 +175,9 @@ class Service:
         name = self._module.removeprefix("waistline_")
         if "error" in parts:
             kind = _CLASSES.get(code, WaistlineError)
-            return kind(
-                f"{name}: {parts['error']}", cause=parts.get("cause", ""), fix=parts.get("fix", "")
-            )
+            # What stood above it on the service's own terminal is in the log here.
+            fix = parts.get("fix", "").replace("the lines above", str(self._log))
+            return kind(f"{name}: {parts['error']}", cause=parts.get("cause", ""), fix=fix)
         how = "was killed for memory or by hand" if code == _KILLED else f"ended with code {code}"
         return WaistlineError(
             f"the {name} {what}", cause=f"it {how}", fix=f"see {self._log} for what it said"
