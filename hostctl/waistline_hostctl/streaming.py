@@ -136,14 +136,6 @@ def check_answered(streamed: Iterable[Streamed]) -> None:
         if not any(record.outcome == "remote" for record in row.records):
             raise ConfigError(
                 f"no frame of stream {row.stream.name!r} was answered",
-                cause=f"{len(row.records)} frames, none remote{_why(row.records)}",
-                fix="see the logs of node and edge in the newest folder of --runs",
+                cause=f"{len(row.records)} frames, none remote",
+                fix="see the logs of node and edge in the run folder",
             )
-
-
-def _why(records: Sequence[FrameRecord]) -> str:
-    if not records:
-        return ""
-    first = records[0]
-    reason = f"{first.outcome}({first.reason})" if first.reason else first.outcome
-    return f"; the first ended as {reason}{f': {first.detail}' if first.detail else ''}"
