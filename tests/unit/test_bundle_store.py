@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from small_models import write_classifier, write_task
-from waistline.bundle import store
+from waistline.bundle import store, write
 from waistline.bundle.schema import EVIDENCE, MANIFEST, MAX_MANIFEST_BYTES
 from waistline.errors import BundleError, ConfigError, WaistlineError
 from waistline.split import split
@@ -51,7 +51,7 @@ def test_a_bundle_says_what_it_is(path):
 
 def test_the_manifest_is_stored_in_one_canonical_form(path):
     bundle = store.load_bundle(path)
-    assert store.encode_manifest(bundle.manifest) == (path / MANIFEST).read_bytes()
+    assert write.encode_manifest(bundle.manifest) == (path / MANIFEST).read_bytes()
 
 
 def test_every_byte_of_every_file_counts(path):
@@ -176,6 +176,8 @@ def set_shape(manifest, shape):
         (lambda m: m["stages"][0].update(file=m["stages"][1]["file"]), "share one file"),
         (lambda m: m["golden"]["frame_tensors"][0].update(shape=[8, 9, 1]), "golden frame"),
         (lambda m: m["golden"]["answer"].update(size_bytes=1 << 20), "golden answer"),
+        (lambda m: m["golden"]["frame"].update(size_bytes=63), "has 63 bytes, its tensors have 64"),
+        (lambda m: m["golden"]["codes"].update(size_bytes=9), "9 bytes, the codecs of this cut"),
         (lambda m: m["preprocess"].update(size=[9, 9]), "resize"),
         (lambda m: m["preprocess"].update(color="rgb"), "the model takes"),
         (lambda m: m["answer"].update(kind="eval"), "eval"),
@@ -194,6 +196,21 @@ def test_a_manifest_that_cannot_be_true_is_refused(path, change, fact):
     with pytest.raises(BundleError) as caught:
         store.load_bundle(path)
     assert fact in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "size_bytes"),
+    [("affine:b=4,", "affine:b=8,", 256), ("affine:b=4,", "affine:b=1,", 32)],
+)
+def test_another_codec_than_the_golden_codes_were_made_with(path, old, new, size_bytes):
+    manifest = path / MANIFEST
+    manifest.write_text(manifest.read_text().replace(old, new))
+    with pytest.raises(BundleError) as caught:
+        store.load_bundle(path)
+    assert f"golden.codes has 128 bytes, the codecs of this cut make {size_bytes}" in str(
+        caught.value
+    )
+    assert "bundle.json was changed" in caught.value.cause
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"[" * 100_000, b"null"])
@@ -227,10 +244,10 @@ def test_an_existing_target_is_kept_unless_forced(path, original):
 
     before = store.load_bundle(path).id
     with pytest.raises(ConfigError, match="exists") as caught:
-        store.write_bundle(path, build)
+        write.write_bundle(path, build)
     assert "--force" in caught.value.fix
     assert store.load_bundle(path).id == before
-    second = store.write_bundle(path, build, force=True)
+    second = write.write_bundle(path, build, force=True)
     assert second.manifest.model_name == "second"
     assert [item.name for item in path.parent.iterdir()] == [path.name]
 
@@ -239,7 +256,7 @@ def test_force_replaces_bundles_only(tmp_path):
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "keep.txt").write_text("dear")
     with pytest.raises(ConfigError, match="not a bundle"):
-        store.write_bundle(tmp_path / "letters", lambda folder: None, force=True)
+        write.write_bundle(tmp_path / "letters", lambda folder: None, force=True)
     assert (tmp_path / "letters" / "keep.txt").read_text() == "dear"
 
 
@@ -250,8 +267,8 @@ def full(*args, **kwargs):
 @pytest.mark.parametrize(
     "where",
     [
-        "waistline.bundle.store._sync",
-        "waistline.bundle.store._write_synced",
+        "waistline.bundle.write._sync",
+        "waistline.bundle.write._write_synced",
         "waistline.bundle.golden.write_stored",
         "pathlib.Path.write_bytes",
         "pathlib.Path.rename",
@@ -275,7 +292,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch, where, t
 
 def test_a_name_no_file_system_takes_is_a_config_error(tmp_path):
     with pytest.raises(ConfigError, match="could not be written"):
-        store.write_bundle(tmp_path / ("x" * 300), lambda folder: None)
+        write.write_bundle(tmp_path / ("x" * 300), lambda folder: None)
 
 
 def test_evidence_on_a_full_disk_keeps_what_was_there(path, monkeypatch):

@@ -7,8 +7,10 @@ import re
 from collections.abc import Sequence
 
 from waistline.bundle.schema import EVIDENCE, MANIFEST, Manifest, Stage, StoredFile
+from waistline.codec import native
 from waistline.codec.spec import IMAGE_CODERS, parse_spec
-from waistline.errors import BundleError, ConfigError
+from waistline.codec.tensor_codec import open_tensor_codec
+from waistline.errors import BundleError, CodecError, ConfigError
 from waistline.task.kinds.base import load_kind
 from waistline.task.preprocess import check_preprocess, input_shape
 from waistline.task.spec import Preprocess
@@ -41,14 +43,10 @@ def check_manifest(manifest: Manifest) -> list[StoredFile]:
         if manifest.preprocess is not None:
             _check_input(manifest, check_preprocess(manifest.preprocess))
         max_answer = load_kind(manifest.answer).max_bytes
-    except ConfigError as error:
+        _need(max_answer <= MAX_TENSOR_BYTES, f"answers of {max_answer} bytes")
+        _check_golden(manifest, max_answer)
+    except (ConfigError, CodecError) as error:
         raise _bad(str(error)) from error
-    golden = manifest.golden
-    _need(golden.answer.size_bytes <= max_answer, "the golden answer is longer than any answer")
-    _need(max_answer <= MAX_TENSOR_BYTES, f"answers of {max_answer} bytes")
-    frame_bytes = sum(tensor.size_bytes for tensor in golden.frame_tensors)
-    _need(golden.frame.size_bytes == frame_bytes, "the golden frame has not the size it claims")
-    _check_golden(manifest)
     return files
 
 
@@ -180,7 +178,8 @@ def _check_input(manifest: Manifest, preprocess: Preprocess) -> None:
     )
 
 
-def _check_golden(manifest: Manifest) -> None:
+def _check_golden(manifest: Manifest, max_answer: int) -> None:
+    """The golden files against what this cut and its codecs make of one frame."""
     golden, preprocess = manifest.golden, manifest.preprocess
     got = [(tensor.dtype, tensor.shape) for tensor in golden.frame_tensors]
     if preprocess is not None:
@@ -188,6 +187,18 @@ def _check_golden(manifest: Manifest) -> None:
     else:
         wanted = [(tensor.dtype, tensor.shape) for tensor in manifest.model_inputs]
     _need(got == wanted, f"the golden frame is {got}, the bundle takes {wanted}")
+    codecs = [open_tensor_codec(item, native.kernels()) for item in manifest.cuts[0].tensors]
+    frame_bytes = sum(tensor.size_bytes for tensor in golden.frame_tensors)
+    code_bytes = sum(codec.range_bytes + codec.size_bytes for codec in codecs)
+    _need_size("its tensors have", golden.frame, frame_bytes)
+    _need_size("the codecs of this cut make", golden.codes, code_bytes)
+    answer_bytes = golden.answer.size_bytes
+    _need(answer_bytes <= max_answer, f"the golden answer of {answer_bytes} bytes is too long")
+
+
+def _need_size(who: str, file: StoredFile, size_bytes: int) -> None:
+    problem = f"{file.name} has {file.size_bytes} bytes, {who} {size_bytes}"
+    _need(file.size_bytes == size_bytes, f"{problem}: {MANIFEST} was changed after it was written")
 
 
 def _need(condition: bool, problem: str) -> None:
