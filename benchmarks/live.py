@@ -34,7 +34,8 @@ from waistline.backends.base import BackendOptions, Slice
 from waistline.backends.fake import FakeModel, write_fake
 from waistline.bundle import golden
 from waistline.bundle.schema import SCHEMA_VERSION, Cut, Manifest, Stage
-from waistline.bundle.store import Bundle, stored_file, write_bundle
+from waistline.bundle.store import Bundle
+from waistline.bundle.write import stored_file, write_bundle
 from waistline.frame import SensorFrame
 from waistline.model.onnx_graph import load_model
 from waistline.session.node import NodeSession

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
 from pathlib import Path
+
+from waistline.errors import ConfigError
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def read_limited(path: Path, limit_bytes: int) -> bytes:
@@ -42,3 +47,22 @@ def sha256_file(path: str | Path) -> str:
     """Hash of a file's content."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def unwritable(
+    what: str | Path, error: OSError, *, left: str = "", elsewhere: str = "choose another place"
+) -> ConfigError:
+    """The error for ``what`` not being written.
+
+    Args:
+        what: the file or folder.
+        error: as the system gave it.
+        left: what is true now of what was to be written.
+        elsewhere: how to choose another place for it.
+    """
+    remedy = f"free space or {elsewhere}" if error.errno in DISK_FULL else elsewhere
+    return ConfigError(
+        f"{what} could not be written{left and f'; {left}'}",
+        cause=error.strerror or str(error),
+        fix=f"{remedy}, then run the same command again",
+    )

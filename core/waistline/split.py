@@ -22,7 +22,8 @@ from waistline.bundle.cuts import (
     pick_default_cut,
 )
 from waistline.bundle.schema import SCHEMA_VERSION, Cut, Manifest, Stage
-from waistline.bundle.store import Bundle, stored_file, write_bundle
+from waistline.bundle.store import Bundle
+from waistline.bundle.write import stored_file, write_bundle
 from waistline.codec.spec import CodecSpec, parse_spec
 from waistline.errors import ConfigError, ModelError
 from waistline.frame import SensorFrame

@@ -20,7 +20,8 @@ from waistline.backends.base import BackendOptions
 from waistline.backends.fake import FakeModel, open_backend, write_fake
 from waistline.bundle import golden
 from waistline.bundle.schema import SCHEMA_VERSION, Cut, Manifest, Stage
-from waistline.bundle.store import Bundle, stored_file, write_bundle
+from waistline.bundle.store import Bundle
+from waistline.bundle.write import stored_file, write_bundle
 from waistline.errors import LinkClosed, LinkTimeout
 from waistline.links.base import parse_endpoint
 from waistline.session.events import Broken, Finished, Left, Refused

@@ -85,6 +85,20 @@ def test_a_file_changed_after_loading_is_noticed_when_read(path):
         bundle.read(golden)
 
 
+@pytest.mark.parametrize("name", ["weights.bin", ".hidden", "folder"])
+def test_a_file_that_the_id_does_not_cover_is_refused(path, name):
+    """A slice made by hand could name it as the home of its weights."""
+    (path / EVIDENCE).write_text("{}")
+    store.load_bundle(path)
+    if name == "folder":
+        (path / name).mkdir()
+    else:
+        (path / name).write_bytes(b"weights")
+    with pytest.raises(BundleError, match="does not belong to the bundle") as caught:
+        store.load_bundle(path)
+    assert name in caught.value.what
+
+
 def test_an_edited_manifest_is_another_bundle(path):
     before = store.load_bundle(path).id
     edit(path, lambda manifest: manifest.update(model_name="other"))

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 from small_models import write_classifier, write_task
-from waistline.bundle import store
+from waistline.bundle import store, write
 from waistline.codec.waist import WaistCodec
 from waistline.errors import BundleError, ConfigError, VerificationFailed
 from waistline.split import split
@@ -50,14 +50,14 @@ def forge(bundle, out, role: str, weight: str, change) -> store.Bundle:
         tensor = next(item for item in proto.graph.initializer if item.name == weight)
         tensor.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(tensor)), weight))
         onnx.save(proto, str(folder / stage.file.name))
-        stored = store.stored_file(folder, stage.file.name)
+        stored = write.stored_file(folder, stage.file.name)
         stages = tuple(
             msgspec.structs.replace(item, file=stored) if item.role == role else item
             for item in bundle.manifest.stages
         )
         return msgspec.structs.replace(bundle.manifest, stages=stages)
 
-    return store.write_bundle(out, build)
+    return write.write_bundle(out, build)
 
 
 @pytest.mark.parametrize("codec", ["affine:b=8|zstd:1", "affine:b=4,clip=minmax|none", "f32|none"])

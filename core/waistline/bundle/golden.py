@@ -9,7 +9,8 @@ import numpy as np
 
 from waistline.backends.base import Backend
 from waistline.bundle.schema import Golden, StoredFile
-from waistline.bundle.store import Bundle, write_stored
+from waistline.bundle.store import Bundle
+from waistline.bundle.write import write_stored
 from waistline.frame import SensorFrame
 from waistline.stages import open_ends
 from waistline.task.spec import Preprocess

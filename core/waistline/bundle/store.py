@@ -1,18 +1,14 @@
-"""Bundles on disk: written once as a whole, read with every size and hash checked.
+"""Bundles on disk, read with every size and hash checked; `waistline.bundle.write` makes them.
 
 What lies on disk is hostile until `load_bundle` has returned. Nothing in it is executed here.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
-import shutil
 import stat
-import tempfile
-from collections.abc import Callable
 from functools import cached_property
 from io import BufferedReader
 from pathlib import Path
@@ -31,8 +27,8 @@ from waistline.bundle.schema import (
     Stage,
     StoredFile,
 )
-from waistline.errors import BundleError, ConfigError, WaistlineError
-from waistline.files import sha256_file, write_atomically
+from waistline.errors import BundleError
+from waistline.files import unwritable, write_atomically
 from waistline.task.kinds.base import Kind, load_kind
 
 if TYPE_CHECKING:
@@ -40,7 +36,6 @@ if TYPE_CHECKING:
 
 _MAX_EVIDENCE_BYTES = 64 << 20
 _NOT_REGULAR = "it is not a regular file"
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 _SPLIT_AGAIN = "write it again with 'waistline split ... --force'"
 
 
@@ -128,14 +123,15 @@ class Bundle:
         try:
             write_atomically(self.path / EVIDENCE, data)
         except OSError as error:
-            raise _unwritable(self.path / EVIDENCE, error) from error
+            raise unwritable(self.path / EVIDENCE, error) from error
 
 
 def load_bundle(path: str | Path) -> Bundle:
     """Read a bundle and check all of it: schema, sizes, hashes, and that its parts fit together.
 
     Raises:
-        BundleError: missing, damaged, edited after writing, or of another schema version.
+        BundleError: missing, damaged, edited after writing, of another schema version, or with a
+            file beside it that its id does not cover.
     """
     folder = Path(path)
     manifest_path = folder / MANIFEST
@@ -152,67 +148,8 @@ def load_bundle(path: str | Path) -> Bundle:
     files = check_manifest(manifest)
     for file in files:
         _check_file(folder, file)
+    _check_nothing_else(folder, {MANIFEST, EVIDENCE, *(file.name for file in files)})
     return bundle
-
-
-def write_bundle(
-    path: str | Path, build: Callable[[Path], Manifest], *, force: bool = False
-) -> Bundle:
-    """Write a bundle as a whole, or not at all, and read it back.
-
-    Args:
-        path: the folder to make, ``NAME.bundle``.
-        build: writes every file into the folder it is given and returns the manifest.
-        force: replace a bundle that is already there; anything else is never replaced.
-
-    Raises:
-        ConfigError: ``path`` exists, or cannot be written (disk full, no permission).
-        BundleError: what ``build`` made does not pass `load_bundle`.
-    """
-    target = Path(path)
-    try:
-        _check_target(target, force)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    except OSError as error:
-        raise _unwritable(target, error) from error
-    try:
-        manifest = build(temporary)
-        _write_synced(temporary / MANIFEST, encode_manifest(manifest))
-        for file in check_manifest(manifest):
-            _sync(temporary / file.name)
-        checked = load_bundle(temporary)
-        temporary.chmod(0o755)
-        _sync(temporary)
-        _swap(temporary, target)
-    except OSError as error:
-        raise _unwritable(target, error) from error
-    except WaistlineError as error:
-        # A writer of slices translated it already; what to do about it is the same.
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _DISK_FULL:
-            raise _unwritable(target, error.__cause__) from error
-        raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return Bundle(target, checked.manifest, checked.id)
-
-
-def encode_manifest(manifest: Manifest) -> bytes:
-    """The canonical bytes of ``bundle.json``: sorted keys, one space of indent, final newline."""
-    compact = msgspec.json.encode(manifest, order="sorted")
-    return msgspec.json.format(compact, indent=1) + b"\n"
-
-
-def stored_file(folder: Path, name: str) -> StoredFile:
-    """Size and hash of file ``name`` in ``folder``, for a manifest."""
-    path = folder / name
-    return StoredFile(name, path.stat().st_size, sha256_file(path))
-
-
-def write_stored(folder: Path, name: str, data: bytes) -> StoredFile:
-    """Write file ``name`` into ``folder`` and return its manifest entry."""
-    (folder / name).write_bytes(data)
-    return StoredFile(name, len(data), hashlib.sha256(data).hexdigest())
 
 
 def read_stored(folder: Path, file: StoredFile) -> bytes:
@@ -272,6 +209,18 @@ def _check_file(folder: Path, file: StoredFile) -> None:
         raise _edited(folder, file, digest)
 
 
+def _check_nothing_else(folder: Path, listed: set[str]) -> None:
+    """A slice may name a file with its weights, and an engine would load it unchecked."""
+    with os.scandir(folder) as entries:
+        stranger = next((entry.name for entry in entries if entry.name not in listed), None)
+    if stranger is not None:
+        raise BundleError(
+            f"{folder / stranger} does not belong to the bundle",
+            cause=f"{MANIFEST} does not list it, so the bundle's id does not cover it",
+            fix=f"move it elsewhere, or {_SPLIT_AGAIN}",
+        )
+
+
 def _edited(folder: Path, file: StoredFile, digest: str) -> BundleError:
     return BundleError(
         f"{folder / file.name} was edited after the bundle was written",
@@ -315,62 +264,3 @@ def _read_limited(path: Path, limit_bytes: int) -> bytes:
             f"{path} is too large", cause=f"over {limit_bytes} bytes", fix=_SPLIT_AGAIN
         )
     return data
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _check_target(target: Path, force: bool) -> None:
-    if not (target.exists() or target.is_symlink()):
-        return
-    if not force:
-        raise ConfigError(f"{target} exists", fix="choose another name, or add --force")
-    if target.is_symlink() or not (target / MANIFEST).is_file():
-        raise ConfigError(
-            f"{target} exists and is not a bundle",
-            cause=f"it holds no {MANIFEST}",
-            fix="choose another name; --force replaces bundles only",
-        )
-
-
-def _swap(new: Path, target: Path) -> None:
-    """Put ``new`` at ``target``; an old bundle there stays whole until the new one is in place."""
-    if not target.exists():
-        new.rename(target)
-        _sync(target.parent)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-    try:
-        target.rename(aside / target.name)
-        try:
-            new.rename(target)
-        except OSError:
-            (aside / target.name).rename(target)
-            raise
-    except OSError:
-        # Not rmtree: should even the way back fail, the old bundle is still in there.
-        with contextlib.suppress(OSError):
-            aside.rmdir()
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
-    _sync(target.parent)
-
-
-def _unwritable(target: Path, error: OSError) -> WaistlineError:
-    return ConfigError(
-        f"{target} could not be written; nothing of it was left behind",
-        cause=f"{error.strerror or error}",
-        fix="free space or choose another place, then run the same command again",
-    )
