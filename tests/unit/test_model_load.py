@@ -107,7 +107,36 @@ def test_symbolic_axes_need_a_shape_and_the_fix_gives_the_flag(tmp_path):
     path = stored(tmp_path, parse(SYMBOLIC))
     error = refused(path, "input 'image' has no fixed shape")
     assert error.cause == "the file says image=batch,3,height,8"
-    assert "--shape image=1,3,1,8" in error.fix
+    assert "--shape image=1,3,224,8" in error.fix
+
+
+@pytest.mark.parametrize(
+    ("declared", "offered"),
+    [
+        ("float[N,3,H,W] x", "1,3,224,224"),
+        ("float[N,C,H,W] x", "1,3,224,224"),
+        ("float16[N,1,H,W] x", "1,1,224,224"),
+        ("float[N,H,W,3] x", "1,224,224,3"),
+        ("float[N,3,H,3] x", "1,3,224,3"),
+        ("int64[N,3,H,W] x", "1,3,1,1"),
+        ("float[N,T,16] x", "1,1,16"),
+    ],
+)
+def test_the_offered_shape_can_be_an_image(declared, offered):
+    name = declared.partition(" ")[0]
+    with pytest.raises(ModelError) as caught:
+        model(f"g ({declared}) => ({name} y) {{ y = Neg(x) }}")
+    assert f"--shape x={offered} " in caught.value.fix
+
+
+def test_a_shape_of_an_output_says_which_the_inputs_are(tmp_path):
+    path = stored(tmp_path, parse(SYMBOLIC))
+    error = refused(path, "input 'image' has no fixed shape", shapes={"z": (1, 5)})
+    assert error.cause.endswith("image=1,3,height,8; z is an output")
+    error = refused(path, "y=1,3 contradicts", shapes={"y": (1, 3)})
+    assert "an output; the inputs are image=batch,3,height,8, extra=batch,5" in error.cause
+    error = refused(path, "no input of that name", shapes={"z2": (1, 3)})
+    assert "its inputs are image=batch,3,height,8, extra=batch,5" in error.cause
 
 
 def test_a_shape_binds_its_symbols_everywhere(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from waistline.errors import BundleError, ModelError
 from waistline.model.onnx_macs import fixed_shape
@@ -12,6 +12,9 @@ from waistline.tensors import DTYPES, TensorSpec, check_spec
 
 _LIGHT_ELEMENTS = 1024
 """Inference reads the values of small weights (shapes, axes, pads) and only the dims of others."""
+_LIKELY_SIDE = 224
+"""Pixels, where a model leaves height and width open: what most image networks were trained on."""
+_FLOATS = frozenset({"FLOAT16", "FLOAT", "DOUBLE"})
 
 
 def bind_shapes(
@@ -39,16 +42,18 @@ def bind_shapes(
         if name not in values:
             raise ModelError(
                 f"--shape {name}: the model has no input of that name",
-                cause=f"its inputs are {', '.join(value.name for value in inputs)}",
-                fix="name one of them",
+                cause=f"its inputs are {_listed(inputs)}",
+                fix="name one of those, or leave --shape out",
             )
-        bound.update(_bind(values[name], shape))
+        bound.update(_bind(values[name], shape, inputs))
     for value in (*inputs, *graph.output, *graph.value_info):
         for axis in value.type.tensor_type.shape.dim:
             if axis.dim_param in bound:
                 axis.dim_value = bound[axis.dim_param]
+    named = {value.name for value in inputs}
+    outputs = [name for name in shapes if name not in named]
     for value in inputs:
-        _refuse_symbolic(value)
+        _refuse_symbolic(value, f"; {outputs[0]} is an output" if outputs else "")
 
 
 def _open_placeholders(value: onnx.ValueInfoProto) -> None:
@@ -58,7 +63,9 @@ def _open_placeholders(value: onnx.ValueInfoProto) -> None:
             axis.ClearField("dim_value")
 
 
-def _bind(value: onnx.ValueInfoProto, shape: tuple[int, ...]) -> dict[str, int]:
+def _bind(
+    value: onnx.ValueInfoProto, shape: tuple[int, ...], inputs: Sequence[onnx.ValueInfoProto]
+) -> dict[str, int]:
     """Write ``shape`` into ``value``; returns what its symbols stand for."""
     kind = value.type.tensor_type
     text = ",".join(map(str, shape))
@@ -71,9 +78,12 @@ def _bind(value: onnx.ValueInfoProto, shape: tuple[int, ...]) -> dict[str, int]:
         axis.HasField("dim_value") and axis.dim_value != size
         for axis, size in zip(axes, shape, strict=False)
     ):
+        seen = f"the file says {value.name}={shape_text(value)}"
+        if not any(value is item for item in inputs):
+            seen += f", an output; the inputs are {_listed(inputs)}"
         raise ModelError(
             f"--shape {value.name}={text} contradicts the model",
-            cause=f"the file says {value.name}={shape_text(value)}",
+            cause=seen,
             fix="keep the fixed axes and the number of axes",
         )
     symbols = {axis.dim_param: size for axis, size in zip(axes, shape, strict=True)}
@@ -83,7 +93,11 @@ def _bind(value: onnx.ValueInfoProto, shape: tuple[int, ...]) -> dict[str, int]:
     return symbols
 
 
-def _refuse_symbolic(value: onnx.ValueInfoProto) -> None:
+def _listed(values: Iterable[onnx.ValueInfoProto]) -> str:
+    return ", ".join(f"{value.name}={shape_text(value)}" for value in values)
+
+
+def _refuse_symbolic(value: onnx.ValueInfoProto, remark: str) -> None:
     if not value.type.HasField("tensor_type"):
         raise ModelError(
             f"input {value.name!r} is not a tensor",
@@ -92,13 +106,25 @@ def _refuse_symbolic(value: onnx.ValueInfoProto) -> None:
         )
     if fixed_shape(value) is not None:
         return
-    axes = value.type.tensor_type.shape.dim
-    guess = ",".join(str(a.dim_value) if a.HasField("dim_value") else "1" for a in axes)
     raise ModelError(
         f"input {value.name!r} has no fixed shape",
-        cause=f"the file says {value.name}={shape_text(value)}",
-        fix=f"add --shape {value.name}={guess or '1,3,224,224'} (with the size you will send)",
+        cause=f"the file says {value.name}={shape_text(value)}{remark}",
+        fix=f"add --shape {value.name}={_likely_shape(value)} (with the size you will send)",
     )
+
+
+def _likely_shape(value: onnx.ValueInfoProto) -> str:
+    """A shape to begin with: one of everything, but images of a usual size."""
+    kind = value.type.tensor_type
+    sizes = [axis.dim_value if axis.HasField("dim_value") else 0 for axis in kind.shape.dim]
+    if not sizes:
+        return f"1,3,{_LIKELY_SIDE},{_LIKELY_SIDE}"
+    image = len(sizes) == 4 and element_type(kind.elem_type) in _FLOATS
+    channels_last = image and sizes[3] in {1, 3, 4} and sizes[1] not in {1, 3, 4}
+    sides = {1, 2} if channels_last else {2, 3} if image else set()
+    channel = 3 if channels_last else 1
+    guess = {axis: _LIKELY_SIDE for axis in sides} | ({channel: 3} if image else {})
+    return ",".join(str(size or guess.get(axis, 1)) for axis, size in enumerate(sizes))
 
 
 def shape_text(value: onnx.ValueInfoProto) -> str:
