@@ -21,9 +21,7 @@ import msgspec
 from waistline.bench import ResolvedBench
 from waistline.errors import ConfigError
 from waistline.evidence import Figure
-from waistline.files import read_limited
-from waistline.files import sha256_file as sha256_file
-from waistline.files import write_atomically as write_atomically
+from waistline.files import read_limited, unwritable, write_atomically
 from waistline.provenance import Library, Machine
 
 SCHEMA_VERSION = 1
@@ -324,8 +322,5 @@ def _parse(column: Column, text: str) -> Cell:
 
 
 def _unwritable(folder: Path, name: str, error: OSError) -> ConfigError:
-    return ConfigError(
-        f"{name} could not be written; the run in {folder} is not finished",
-        cause=error.strerror or str(error),
-        fix="free space or choose another --runs folder, then run the same command again",
-    )
+    left, elsewhere = f"the run in {folder} is not finished", "choose another --runs folder"
+    return unwritable(name, error, left=left, elsewhere=elsewhere)

@@ -17,8 +17,8 @@ from waistline.bench import ResolvedBench, resolve
 from waistline.bundle.golden import read_frame
 from waistline.bundle.schema import MANIFEST
 from waistline.bundle.store import Bundle, load_bundle
-from waistline.errors import ConfigError
 from waistline.evidence import Figure
+from waistline.files import unwritable
 from waistline.links._profiles import profile
 from waistline.run import RunFolder, Table, new_run
 
@@ -210,11 +210,7 @@ def write_golden(folder: RunFolder, bundle: Bundle) -> Path:
             **{key: array[np.newaxis] for key, array in zip(keys, frame.arrays, strict=True)},
         )
     except OSError as error:
-        raise ConfigError(
-            f"{target} could not be written",
-            cause=error.strerror or str(error),
-            fix="free space or choose another --runs folder",
-        ) from error
+        raise unwritable(target, error, elsewhere="choose another --runs folder") from error
     return target
 
 

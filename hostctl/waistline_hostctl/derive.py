@@ -344,7 +344,8 @@ def _figures(
         )  # fmt: skip
     for row in by_name[QUALITY].dicts() if QUALITY in by_name else []:
         name = row["what"].replace(", ", "_").replace(" ", "_")
-        source = settings.metric if "ac" in row["what"] else "same answer as the uncut model"
+        agreed = row["what"] == "agreement"
+        source = "same answer as the uncut model" if agreed else settings.metric
         figures[name] = Figure(row["value"], "1", Evidence.MEASURED, source, row["u"], row["n"])
     for row in by_name[RADIO].dicts() if RADIO in by_name else []:
         name = row["what"].lower().replace(" ", "_")

@@ -15,17 +15,9 @@ from waistline.bench import ResolvedBench
 from waistline.codec import native
 from waistline.errors import ConfigError
 from waistline.evidence import Figure
+from waistline.files import sha256_file, unwritable, write_atomically
 from waistline.provenance import Library
-from waistline.run import (
-    RunFolder,
-    RunRecord,
-    StoredTable,
-    Table,
-    load_run,
-    read_table,
-    sha256_file,
-    write_atomically,
-)
+from waistline.run import RunFolder, RunRecord, StoredTable, Table, load_run, read_table
 
 from waistline_hostctl.derive import SEED, Derived, Settings, derive
 from waistline_hostctl.doctor import LIBRARIES
@@ -100,7 +92,7 @@ class Rendered:
     changed: tuple[str, ...]
 
 
-def report_again(folder: Path, *, recompute: bool) -> Rendered:
+def report_again(run: str | Path, *, recompute: bool) -> Rendered:
     """Render the report of a finished run anew; ``recompute``: its computed tables first.
 
     Raises:
@@ -108,6 +100,7 @@ def report_again(folder: Path, *, recompute: bool) -> Rendered:
     """
     from waistline_hostctl.report import render
 
+    folder = Path(run)
     record = load_run(folder)
     raw = {row.name: _unedited(folder, row) for row in record.tables if row.raw}
     changed: list[str] = []
@@ -122,7 +115,10 @@ def report_again(folder: Path, *, recompute: bool) -> Rendered:
         changed = sorted(name for name in {*stored, *fresh} if stored.get(name) != fresh.get(name))
         kept = tuple(row for row in record.tables if row.raw)
         record = msgspec.structs.replace(
-            record, figures=derived.figures, tables=(*kept, *again.tables)
+            record,
+            figures=derived.figures,
+            evidence=_grades(derived.figures),
+            tables=(*kept, *again.tables),
         )
         again.finish(record)
     else:
@@ -132,10 +128,7 @@ def report_again(folder: Path, *, recompute: bool) -> Rendered:
     try:
         write_atomically(target, page)
     except OSError as error:
-        raise ConfigError(
-            f"{target} could not be written", cause=error.strerror or str(error),
-            fix="free space, then run the same command again",
-        ) from error  # fmt: skip
+        raise unwritable(target, error, elsewhere="make it writable") from error
     return Rendered(target, tuple(computed) if recompute else (), tuple(changed))
 
 
@@ -180,7 +173,7 @@ def _record(folder: RunFolder, figures: Mapping[str, Figure], about: About) -> R
         },
         bench=about.bench,
         codec="c" if native.available() else "numpy",
-        evidence={name: figure.evidence.value for name, figure in figures.items()},
+        evidence=_grades(figures),
         settings={
             "title": about.title,
             "remarks": list(about.remarks),
@@ -190,6 +183,10 @@ def _record(folder: RunFolder, figures: Mapping[str, Figure], about: About) -> R
         figures=dict(figures),
         tables=folder.tables,
     )
+
+
+def _grades(figures: Mapping[str, Figure]) -> dict[str, str]:
+    return {name: figure.evidence.value for name, figure in figures.items()}
 
 
 def _compiled_codec() -> tuple[Library, ...]:

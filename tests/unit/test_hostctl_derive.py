@@ -77,6 +77,7 @@ def test_accuracy_agreement_and_their_uncertainty(four: dict[str, Table]) -> Non
     assert figures["accuracy_uncut"].value == pytest.approx(2 / 4)
     change = figures["change_paired"]
     assert change.value == 0.0
+    assert change.source == figures["accuracy_cut"].source == "top1"
     assert change.standard_uncertainty == pytest.approx(math.sqrt(2 / 3 / 4))
     assert figures["agreement"].value == pytest.approx(2 / 4)
     assert figures["agreement"].n == 4
