@@ -134,7 +134,7 @@ def entropy(name: str, x: np.ndarray, rounds: int) -> list[dict[str, object]]:
     rows = []
     for bits in (8, 4, 2, 1):
         codec = codec_of(f"affine:b={bits}", x, native.kernels())
-        packed = codec.encode(x)[1].data
+        packed = codec.encode(x)[1]
         shape = CodeShape(x.shape, 1, bits)
         coders = {
             coder: plugins.load("waistline.codec.coders", coder).open_coder(None)

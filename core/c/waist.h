@@ -24,7 +24,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WAIST_VERSION 1u
+#define WAIST_VERSION 2u
 
 #ifdef __cplusplus
 extern "C" {
@@ -113,6 +113,27 @@ int waist_encode(const float *x, waist_shape shape, const waist_map *map, int wi
  *   v = (origin + code*step)*post;  x = v < ceiling ? v : ceiling
  */
 void waist_decode(const uint8_t *packed, waist_shape shape, const waist_map *map, float *x);
+
+/* How one tensor is coded in every frame. */
+typedef struct {
+    waist_shape shape;
+    int rule;
+    uint32_t bits;
+    const waist_map *fixed; /* of limits found before; NULL: each frame carries its own ranges */
+    float *scratch;         /* [WAIST_FRAME_FLOATS*channels]; may be NULL with fixed */
+} waist_frame;
+
+#define WAIST_FRAME_FLOATS (WAIST_MAP_FLOATS + 2u)
+
+/*
+ * waist_minmax, waist_map_init and waist_encode in one. Without fixed, ranges receives lo of every
+ * channel, then hi: 8*channels bytes, little-endian, of any alignment.
+ */
+int waist_encode_frame(const waist_frame *frame, const float *x, uint8_t *ranges, uint8_t *packed);
+
+/* The reverse. WAIST_BAD_RANGE as in waist_map_init; any packed bytes are safe. */
+int waist_decode_frame(const waist_frame *frame, const uint8_t *ranges, const uint8_t *packed,
+                       float *x);
 
 /*
  * Sum in the pinned order: blocks of 1024 values; in a block, value k adds to lane k % 16, the

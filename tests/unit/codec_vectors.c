@@ -34,6 +34,35 @@ static void *bytes(size_t size)
     return block;
 }
 
+/* The calls of one frame give what the separate ones gave, at any alignment of the ranges. */
+static void frame(int record, const waist_frame *frame, const float *x, const float *ranges,
+                  const uint8_t *expected, const float *decoded)
+{
+    const size_t channels = frame->shape.channels;
+    const size_t count = frame->shape.outer * channels * frame->shape.inner;
+    const size_t size = waist_packed_size(count, frame->bits);
+    const float nan = strtof("nan", NULL);
+    uint8_t *wire = malloc(8 * channels + 1), *packed = malloc(size);
+    float *y = malloc(4 * count);
+
+    EXPECT(waist_encode_frame(frame, x, wire + 1, packed) == WAIST_OK);
+    EXPECT(!memcmp(packed, expected, size));
+    if (frame->fixed)
+        memset(wire, 0xff, 8 * channels + 1); /* not looked at */
+    else
+        EXPECT(!memcmp(wire + 1, ranges, 8 * channels));
+    EXPECT(waist_decode_frame(frame, wire + 1, packed, y) == WAIST_OK);
+    EXPECT(!memcmp(y, decoded, 4 * count));
+    if (!frame->fixed) {
+        memcpy(wire + 1, &nan, 4);
+        EXPECT(waist_decode_frame(frame, wire + 1, packed, y) == WAIST_BAD_RANGE);
+    }
+    memcpy(y, x, 4 * count);
+    y[count - 1] = nan;
+    EXPECT(waist_encode_frame(frame, y, wire + 1, packed) == WAIST_NONFINITE);
+    free(wire), free(packed), free(y);
+}
+
 static void floats(int record, const uint32_t *head, waist_shape shape, size_t count)
 {
     const uint32_t kind = head[0], bits = head[1], is_static = head[2];
@@ -67,6 +96,10 @@ static void floats(int record, const uint32_t *head, waist_shape shape, size_t c
         memset(packed, 0xaa, size);
         EXPECT(waist_encode(x, shape, &map, 0, packed) == WAIST_OK);
         waist_decode(expected, shape, &map, y);
+        float *scratch = malloc(4 * channels * WAIST_FRAME_FLOATS);
+        waist_frame whole = {shape, (int)kind, bits, is_static ? &map : NULL, scratch};
+        frame(record, &whole, x, ranges, expected, decoded);
+        free(scratch);
     }
     EXPECT(!memcmp(packed, expected, size));
     EXPECT(!memcmp(y, decoded, 4 * count));

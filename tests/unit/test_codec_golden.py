@@ -93,6 +93,7 @@ def test_c_equals_numpy(x, bits, squeeze):
                 assert grid is None
                 continue
             _same_codes_and_values(x, bits, grid, twin, within)
+            _same_frames(x, bits, rule, None if within else (lo, hi))
     for conditional in (False, True):
         packed = np.empty((2, packed_size(x.size, 1)), np.uint8)
         values = [
@@ -113,6 +114,24 @@ def _same_codes_and_values(x, bits, grid, twin, within):
     values = np.empty((2, *x.shape), np.float32)
     grid.decode(packed[0], values[0])
     twin.decode(packed[0], values[1])
+    assert values[0].tobytes() == values[1].tobytes()
+
+
+def _same_frames(x, bits, rule, limits):
+    size, range_bytes = packed_size(x.size, bits), 0 if limits else 8 * x.shape[1]
+    ranges, packed = np.zeros((2, range_bytes), np.uint8), np.zeros((2, size), np.uint8)
+    values = np.empty((2, *x.shape), np.float32)
+    for index, kernels in enumerate((native.kernels(), NumpyKernels())):
+        coder = kernels.uniform(rule, bits, x.shape, limits, ranges[index], packed[index])
+        given = np.copy(x)
+        given.flags.writeable = bool(index)  # an array that nobody may write is as good
+        assert coder.encode(given)
+        assert coder.decode(ranges[0].tobytes(), packed[0].data, values[index])
+        if not limits:
+            unsound = np.full(x.shape[1] * 2, np.nan, "<f4").data.cast("B")
+            assert not coder.decode(unsound, packed[0].data, values[index].copy())
+    assert (ranges[0] == ranges[1]).all()
+    assert (packed[0] == packed[1]).all()
     assert values[0].tobytes() == values[1].tobytes()
 
 

@@ -16,14 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from waistline.codec.pack import Codes
-from waistline.codec.quantizers import Floats, Kernels, NumpyKernels, Rule
+from waistline.codec.quantizers import Buffer, Floats, Kernels, NumpyKernels, Rule
 from waistline.errors import ConfigError
 
 LIBRARY = Path(__file__).with_name("_waist.so")
-VERSION = 1
+VERSION = 2
 """WAIST_VERSION of the sources this binding was written for."""
 _CHOICE = "WAISTLINE_CODEC"
 _MAP_FLOATS = 7
+_FRAME_FLOATS = 9
 _RULES: dict[Rule, int] = {"affine": 0, "q1": 1, "q1h": 2}
 
 
@@ -52,12 +53,25 @@ class _Map(ctypes.Structure):
     )
 
 
+class _Frame(ctypes.Structure):
+    _fields_ = (
+        ("shape", _Shape),
+        ("rule", ctypes.c_int),
+        ("bits", ctypes.c_uint32),
+        ("fixed", ctypes.c_void_p),
+        ("scratch", ctypes.c_void_p),
+    )
+
+
 _POINTER, _SIZE, _BITS = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint32
+_BYTES, _BYTE = ctypes.c_char_p, ctypes.c_char
 _PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "waist_minmax": (_POINTER, _Shape, _POINTER, _POINTER),
     "waist_map_init": (_POINTER, ctypes.c_int, _BITS, _SIZE, _POINTER, _POINTER, _POINTER),
     "waist_encode": (_POINTER, _Shape, _POINTER, ctypes.c_int, _POINTER),
     "waist_decode": (_POINTER, _Shape, _POINTER, _POINTER),
+    "waist_encode_frame": (_POINTER, _POINTER, _POINTER, _POINTER),
+    "waist_decode_frame": (_POINTER, _BYTES, _BYTES, _POINTER),
     "waist_q2_encode": (_POINTER, _SIZE, ctypes.c_int, _POINTER, _POINTER),
     "waist_q2_decode": (_POINTER, _SIZE, _POINTER, _POINTER),
     "waist_table_encode": (_POINTER, _SIZE, _POINTER, _BITS, _POINTER),
@@ -144,6 +158,33 @@ class CGrid:
         self._c.waist_decode(_at(packed), _Shape(*out.shape), self.map, _at(out))
 
 
+class CUniform:
+    """`waistline.codec.quantizers.Uniform` in C: one call a frame, and nothing made anew for it.
+
+    After a model has run, caches are cold and each step in Python costs several times as much.
+    """
+
+    def __init__(
+        self, library: ctypes.CDLL, frame: _Frame, fixed: CGrid | None, ranges: Codes, packed: Codes
+    ) -> None:
+        self._encode, self._decode = library.waist_encode_frame, library.waist_decode_frame
+        self._scratch = np.empty(_FRAME_FLOATS * frame.shape.channels, np.float32)
+        frame.scratch = _at(self._scratch)
+        frame.fixed = None if fixed is None else fixed.map
+        self._frame = ctypes.addressof(frame)
+        self._targets = _at(ranges) if ranges.size else None, _at(packed)
+        self._alive = frame, fixed, ranges, packed
+
+    def encode(self, x: Floats) -> bool:
+        status: int = self._encode(self._frame, _at(x), *self._targets)
+        return status == 0
+
+    def decode(self, ranges: Buffer, packed: Buffer, out: Floats) -> bool:
+        # ctypes takes the address of bytes by itself; what is bytes already is not copied.
+        status: int = self._decode(self._frame, bytes(ranges), bytes(packed), _at(out))
+        return status == 0
+
+
 class CKernels:
     """`waistline.codec.quantizers.Kernels` in C; each array must be C-contiguous."""
 
@@ -166,6 +207,21 @@ class CKernels:
         )
         return None if status else grid
 
+    def uniform(
+        self,
+        rule: Rule,
+        bits: int,
+        shape: tuple[int, int, int],
+        limits: tuple[Floats, Floats] | None,
+        ranges: Codes,
+        packed: Codes,
+    ) -> CUniform | None:
+        fixed = None if limits is None else self.grid(rule, bits, *limits)
+        if limits is not None and fixed is None:
+            return None
+        frame = _Frame(_Shape(*shape), _RULES[rule], bits)
+        return CUniform(self._c, frame, fixed, ranges, packed)
+
     def encode_q2(self, x: Floats, conditional: bool, out: Codes) -> Floats | None:
         values = np.empty(2, np.float32)
         if self._c.waist_q2_encode(_at(x), x.size, conditional, _at(values), _at(out)):
@@ -184,5 +240,8 @@ class CKernels:
 
 def _at(array: NDArray[Any]) -> int:
     """Address of the first element; the caller keeps the array alive over the call."""
-    address: int = array.__array_interface__["data"][0]
-    return address
+    try:
+        return ctypes.addressof(_BYTE.from_buffer(array))  # type: ignore[arg-type]
+    except TypeError:  # read-only; this way is open to every array, and takes three times as long
+        address: int = array.__array_interface__["data"][0]
+        return address

@@ -101,7 +101,7 @@ def _widest(packed: Codes, groups: int, bits: int) -> tuple[_Words, int]:
     return wide.reshape(-1).view("<u8"), 8 * bits
 
 
-def padding_is_zero(packed: Codes | memoryview, count: int, bits: int) -> bool:
+def padding_is_zero(packed: bytes | memoryview, count: int, bits: int) -> bool:
     """Whether the bits behind the last code are zero, as `pack` leaves them."""
     used = count * bits % 8
     return used == 0 or int(packed[-1]) >> used == 0

@@ -48,6 +48,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -56,6 +57,7 @@ from numpy.typing import NDArray
 from waistline.codec.pack import Codes, pack, packed_size, unpack
 
 Floats = NDArray[np.float32]
+Buffer = bytes | memoryview
 Rule = Literal["affine", "q1", "q1h"]
 _Keep = Callable[[Floats], NDArray[np.bool_]]
 
@@ -82,6 +84,18 @@ class Grid(Protocol):
         ...
 
 
+class Uniform(Protocol):
+    """Encoder and decoder of one tensor, frame after frame."""
+
+    def encode(self, x: Floats) -> bool:
+        """Write ranges and packed codes to the buffers given; False for NaN or infinity."""
+        ...
+
+    def decode(self, ranges: Buffer, packed: Buffer, out: Floats) -> bool:
+        """Into ``out``; both buffers have their exact sizes. False: the ranges are not sound."""
+        ...
+
+
 class Kernels(Protocol):
     """What both implementations offer. Arrays are C-contiguous."""
 
@@ -93,6 +107,22 @@ class Kernels(Protocol):
 
     def grid(self, rule: Rule, bits: int, lo: Floats, hi: Floats) -> Grid | None:
         """The grid of ranges, float32 (channels,); None unless all are finite and lo <= hi."""
+        ...
+
+    def uniform(
+        self,
+        rule: Rule,
+        bits: int,
+        shape: tuple[int, int, int],
+        limits: tuple[Floats, Floats] | None,
+        ranges: Codes,
+        packed: Codes,
+    ) -> Uniform | None:
+        """The coder of a tensor of ``shape`` (outer, channels, inner).
+
+        ``limits`` are lo and hi of each channel, None if unsound; without them each frame has its
+        own, in ``ranges``: lo, then hi, float32 little-endian. ``packed`` receives the codes.
+        """
         ...
 
     def encode_q2(self, x: Floats, conditional: bool, out: Codes) -> Floats | None:
@@ -304,6 +334,43 @@ class NumpyGrid:
             np.minimum(part, grid.hi[channels, None], out=part)
 
 
+class NumpyUniform:
+    """The reference of `Uniform`."""
+
+    def __init__(
+        self,
+        make: Callable[[Floats, Floats], NumpyGrid | None],
+        shape: tuple[int, int, int],
+        fixed: NumpyGrid | None,
+        ranges: Codes,
+        packed: Codes,
+    ) -> None:
+        self._make = make
+        self._shape = shape
+        self._fixed = fixed
+        self._ranges, self._packed = ranges.view("<f4"), packed
+
+    def encode(self, x: Floats) -> bool:
+        x = x.reshape(self._shape)
+        if self._fixed is not None:
+            return self._fixed.encode(x, self._packed, within=False)
+        found = NumpyKernels().minmax(x)
+        grid = None if found is None else self._make(*found)
+        if found is None or grid is None:
+            return False
+        np.concatenate(found, out=self._ranges)
+        return grid.encode(x, self._packed, within=True)
+
+    def decode(self, ranges: Buffer, packed: Buffer, out: Floats) -> bool:
+        grid = self._fixed
+        if grid is None:
+            lo, hi = np.frombuffer(ranges, "<f4").astype(np.float32).reshape(2, -1)
+            grid = self._make(lo, hi)
+        if grid is not None:
+            grid.decode(np.frombuffer(packed, np.uint8), out.reshape(self._shape))
+        return grid is not None
+
+
 class NumpyKernels:
     """The reference; also the fallback where no compiler was found."""
 
@@ -324,6 +391,20 @@ class NumpyKernels:
 
     def grid(self, rule: Rule, bits: int, lo: Floats, hi: Floats) -> NumpyGrid | None:
         return NumpyGrid(make_map(rule, bits, lo, hi)) if ranges_are_sound(lo, hi) else None
+
+    def uniform(
+        self,
+        rule: Rule,
+        bits: int,
+        shape: tuple[int, int, int],
+        limits: tuple[Floats, Floats] | None,
+        ranges: Codes,
+        packed: Codes,
+    ) -> NumpyUniform | None:
+        fixed = None if limits is None else self.grid(rule, bits, *limits)
+        if limits is not None and fixed is None:
+            return None
+        return NumpyUniform(partial(self.grid, rule, bits), shape, fixed, ranges, packed)
 
     def encode_q2(self, x: Floats, conditional: bool, out: Codes) -> Floats | None:
         ends = self.minmax(x.reshape(1, 1, -1))

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from waistline.codec.pack import Codes, packed_size, padding_is_zero
-from waistline.codec.quantizers import Floats, Grid, Kernels, Rule, ranges_are_sound
+from waistline.codec.pack import packed_size, padding_is_zero
+from waistline.codec.quantizers import Buffer, Floats, Kernels, Rule, ranges_are_sound
 from waistline.codec.spec import IMAGE_CODERS, CodecSpec, parse_spec
 from waistline.codec.tables import i8_tables
 from waistline.errors import CodecError, ConfigError, NonFinite
@@ -22,6 +23,7 @@ from waistline.tensors import StaticRanges, TensorSpec, WaistTensor, check_spec
 
 _FLOATS = frozenset({"float16", "float32", "float64"})
 _BYTES = frozenset({"int8", "uint8"})
+_FLOAT = np.dtype(np.float32)
 _WIRE_FLOAT = np.dtype("<f4")
 
 
@@ -44,11 +46,13 @@ class TensorCodec(ABC):
         self.bits = bits
         self.size_bytes = packed_size(tensor.elements, bits)
         self._scratch = np.empty(self.size_bytes, np.uint8)
+        self._packed = self._scratch.data
+        self._dtype, self._shape = tensor.numpy_dtype, tensor.shape
         self._name = f"waist tensor {tensor.name!r}"
 
     @abstractmethod
-    def encode(self, array: NDArray[np.generic]) -> tuple[bytes, Codes]:
-        """Ranges as on the wire, and the packed codes (uint8, owned by this object).
+    def encode(self, array: NDArray[np.generic]) -> tuple[Buffer, memoryview]:
+        """Ranges as on the wire, and the packed codes; valid until the next call.
 
         Raises:
             CodecError: wrong shape or element type.
@@ -56,8 +60,8 @@ class TensorCodec(ABC):
         """
 
     @abstractmethod
-    def decode(self, ranges: memoryview, packed: Codes) -> NDArray[np.generic]:
-        """The tensor, in a new array; ``packed`` has the exact size, its content is hostile.
+    def decode(self, ranges: Buffer, packed: Buffer) -> NDArray[np.generic]:
+        """The tensor, in a new array; both have their exact sizes, their content is hostile.
 
         Raises:
             CodecError: ranges or codes that no encoder makes.
@@ -65,28 +69,27 @@ class TensorCodec(ABC):
 
     def _checked(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
         """``array`` in C order and aligned, which C relies on."""
-        if array.shape != self.tensor.shape or array.dtype != self.tensor.numpy_dtype:
+        if array.shape != self._shape or array.dtype != self._dtype:
             raise CodecError(
                 f"{self._name} cannot be encoded",
                 cause=f"got {array.dtype} {array.shape}, the bundle says "
                 f"{self.tensor.dtype} {self.tensor.shape}",
                 fix="run the head that belongs to this bundle",
             )
-        return np.ascontiguousarray(array) if array.flags.aligned else array.copy()
+        flags = array.flags
+        return array if flags.c_contiguous and flags.aligned else array.copy()
 
     def _floats(self, array: NDArray[np.generic]) -> Floats:
         checked = self._checked(array)
-        with np.errstate(over="ignore"):
-            return checked.astype(np.float32, copy=False)
+        return checked if self._dtype == _FLOAT else _cast(checked, _FLOAT)  # type: ignore[return-value]
 
     def _new(self) -> Floats:
-        return np.empty(self.tensor.shape, np.float32)
+        return np.empty(self._shape, _FLOAT)
 
     def _as_tensor(self, values: Floats) -> NDArray[np.generic]:
-        with np.errstate(over="ignore"):
-            return values.astype(self.tensor.numpy_dtype, copy=False)
+        return values if self._dtype == _FLOAT else _cast(values, self._dtype)
 
-    def _check_padding(self, packed: Codes) -> None:
+    def _check_padding(self, packed: Buffer) -> None:
         if not padding_is_zero(packed, self.tensor.elements, self.bits):
             raise self._refused("the bits behind its last code are not zero")
 
@@ -118,17 +121,15 @@ class Identity(TensorCodec):
         super().__init__(tensor, spec, 8 * stored.itemsize)
         self._stored = stored.newbyteorder("<")
 
-    def encode(self, array: NDArray[np.generic]) -> tuple[bytes, Codes]:
-        with np.errstate(over="ignore"):
-            stored = self._checked(array).astype(self._stored, copy=False)
-        return b"", stored.reshape(-1).view(np.uint8)
+    def encode(self, array: NDArray[np.generic]) -> tuple[Buffer, memoryview]:
+        stored = _cast(self._checked(array), self._stored)
+        return b"", stored.reshape(-1).view(np.uint8).data
 
-    def decode(self, ranges: memoryview, packed: Codes) -> NDArray[np.generic]:
-        if self.tensor.dtype == "bool" and packed.max(initial=0) > 1:
+    def decode(self, ranges: Buffer, packed: Buffer) -> NDArray[np.generic]:
+        if self.tensor.dtype == "bool" and np.frombuffer(packed, np.uint8).max() > 1:
             raise self._refused("a truth value that is neither 0 nor 1")
-        stored: NDArray[np.generic] = packed.view(self._stored).reshape(self.tensor.shape)
-        with np.errstate(over="ignore"):
-            return stored.astype(self.tensor.numpy_dtype)
+        stored = np.frombuffer(packed, self._stored).reshape(self._shape)
+        return _cast(stored, self._dtype, copy=True)
 
 
 class Uniform(TensorCodec):
@@ -137,44 +138,28 @@ class Uniform(TensorCodec):
     def __init__(self, waist: WaistTensor, spec: CodecSpec, kernels: Kernels) -> None:
         assert spec.bits is not None
         super().__init__(waist.tensor, spec, spec.bits)
-        self._kernels = kernels
-        self._rule: Rule = spec.quantizer  # type: ignore[assignment]
-        self._view = _grid_shape(waist.tensor, spec)
-        self._channels = self._view[1]
-        limits = static_ranges(waist, spec, self._channels)
-        self._static = None if limits is None else self._grid(*limits)
-        if self._static is None:
-            self.range_bytes = 2 * self._channels * _WIRE_FLOAT.itemsize
+        view = _grid_shape(waist.tensor, spec)
+        limits = static_ranges(waist, spec, view[1])
+        if limits is None:
+            self.range_bytes = 2 * view[1] * _WIRE_FLOAT.itemsize
+        ranges = np.empty(self.range_bytes, np.uint8)
+        self._ranges = ranges.data
+        rule: Rule = spec.quantizer  # type: ignore[assignment]
+        found = kernels.uniform(rule, spec.bits, view, limits, ranges, self._scratch)
+        assert found is not None  # `static_ranges` lets no unsound limits through
+        self._arithmetic = found
 
-    def encode(self, array: NDArray[np.generic]) -> tuple[bytes, Codes]:
-        x = self._floats(array).reshape(self._view)
-        ranges, grid = b"", self._static
-        if grid is None:
-            found = self._kernels.minmax(x)
-            if found is None:
-                raise self._nonfinite(array)
-            ranges = b"".join(ends.astype(_WIRE_FLOAT, copy=False).tobytes() for ends in found)
-            grid = self._grid(*found)
-        if not grid.encode(x, self._scratch, within=self._static is None):
+    def encode(self, array: NDArray[np.generic]) -> tuple[Buffer, memoryview]:
+        if not self._arithmetic.encode(self._floats(array)):
             raise self._nonfinite(array)
-        return ranges, self._scratch
+        return self._ranges, self._packed
 
-    def decode(self, ranges: memoryview, packed: Codes) -> NDArray[np.generic]:
+    def decode(self, ranges: Buffer, packed: Buffer) -> NDArray[np.generic]:
         self._check_padding(packed)
-        grid = self._static
-        if grid is None:
-            ends = np.frombuffer(ranges, _WIRE_FLOAT).astype(np.float32)
-            lo, hi = ends[: self._channels], ends[self._channels :]
-            grid = self._grid(lo, hi)
         values = self._new()
-        grid.decode(packed, values.reshape(self._view))
-        return self._as_tensor(values)
-
-    def _grid(self, lo: Floats, hi: Floats) -> Grid:
-        grid = self._kernels.grid(self._rule, self.bits, lo, hi)
-        if grid is None:
+        if not self._arithmetic.decode(ranges, packed, values):
             raise self._refused("a range that is not finite or not ordered")
-        return grid
+        return self._as_tensor(values)
 
 
 class OneBit(TensorCodec):
@@ -187,20 +172,20 @@ class OneBit(TensorCodec):
         self._kernels = kernels
         self._conditional = spec.quantizer == "q2m"
 
-    def encode(self, array: NDArray[np.generic]) -> tuple[bytes, Codes]:
+    def encode(self, array: NDArray[np.generic]) -> tuple[Buffer, memoryview]:
         x = self._floats(array)
         values = self._kernels.encode_q2(x, self._conditional, self._scratch)
         if values is None:
             raise self._nonfinite(array)
-        return values.astype(_WIRE_FLOAT, copy=False).tobytes(), self._scratch
+        return values.astype(_WIRE_FLOAT, copy=False).tobytes(), self._packed
 
-    def decode(self, ranges: memoryview, packed: Codes) -> NDArray[np.generic]:
+    def decode(self, ranges: Buffer, packed: Buffer) -> NDArray[np.generic]:
         self._check_padding(packed)
         values = np.frombuffer(ranges, _WIRE_FLOAT).astype(np.float32)
         if not np.isfinite(values).all():
             raise self._refused("decode values that are not finite")
         out = self._new()
-        self._kernels.decode_q2(packed, values, out)
+        self._kernels.decode_q2(np.frombuffer(packed, np.uint8), values, out)
         return self._as_tensor(out)
 
 
@@ -214,21 +199,28 @@ class Table(TensorCodec):
         limits = static_ranges(waist, spec, 1)
         self.tables = None if self.bits == 8 else i8_tables(waist.tensor.dtype, self.bits, limits)
 
-    def encode(self, array: NDArray[np.generic]) -> tuple[bytes, Codes]:
+    def encode(self, array: NDArray[np.generic]) -> tuple[Buffer, memoryview]:
         q = self._checked(array).reshape(-1).view(np.uint8)
         if self.tables is None:
-            return b"", q
+            return b"", q.data
         self._kernels.encode_table(q, self.tables[0], self.bits, self._scratch)
-        return b"", self._scratch
+        return b"", self._packed
 
-    def decode(self, ranges: memoryview, packed: Codes) -> NDArray[np.generic]:
+    def decode(self, ranges: Buffer, packed: Buffer) -> NDArray[np.generic]:
         self._check_padding(packed)
         out = np.empty(self.tensor.elements, np.uint8)
+        codes = np.frombuffer(packed, np.uint8)
         if self.tables is None:
-            out[:] = packed
+            out[:] = codes
         else:
-            self._kernels.decode_table(packed, self.tables[1], self.bits, out)
+            self._kernels.decode_table(codes, self.tables[1], self.bits, out)
         return out.view(self.tensor.numpy_dtype).reshape(self.tensor.shape)
+
+
+def _cast(array: NDArray[np.generic], dtype: np.dtype[Any], *, copy: bool = False) -> NDArray[Any]:
+    """``array`` as ``dtype``; what is too large becomes infinite."""
+    with np.errstate(over="ignore"):
+        return array.astype(dtype, copy=copy)
 
 
 def _grid_shape(tensor: TensorSpec, spec: CodecSpec) -> tuple[int, int, int]:

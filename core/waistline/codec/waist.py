@@ -85,8 +85,7 @@ class WaistCodec:
         """
         parts: list[bytes | memoryview] = []
         for entry, array in zip(self._entries, self._counted(arrays), strict=True):
-            ranges, codes = entry.codec.encode(array)
-            packed = codes.data
+            ranges, packed = entry.codec.encode(array)
             coded = entry.coder.compress(packed, entry.shape)
             if len(coded) < len(packed):
                 head = _LENGTH.pack(len(coded))
@@ -115,10 +114,9 @@ class WaistCodec:
 
         This is what `verify` compares with the golden codes of a bundle.
         """
-        parts: list[bytes] = []
+        parts: list[bytes | memoryview] = []
         for entry, array in zip(self._entries, self._counted(arrays), strict=True):
-            ranges, codes = entry.codec.encode(array)
-            parts += (ranges, codes.tobytes())
+            parts += entry.codec.encode(array)
         return b"".join(parts)
 
     def decode_codes(self, codes: bytes) -> list[Array]:
@@ -130,8 +128,7 @@ class WaistCodec:
         cursor = _Cursor(codes)
         arrays = [
             entry.codec.decode(
-                cursor.take(entry.codec.range_bytes),
-                np.frombuffer(cursor.take(entry.codec.size_bytes), np.uint8),
+                cursor.take(entry.codec.range_bytes), cursor.take(entry.codec.size_bytes)
             )
             for entry in self._entries
         ]
@@ -175,12 +172,11 @@ def _decode(entry: _Entry, cursor: _Cursor) -> Array:
     if (length != exact) if stored else (length >= exact):
         raise _refused(f"{length} payload bytes for a tensor of {exact} packed bytes")
     ranges = cursor.take(entry.codec.range_bytes)
-    packed = cursor.take(length)
-    if not stored:
-        packed = memoryview(entry.coder.decompress(packed, exact, entry.shape))
-        if len(packed) != exact:
-            raise _refused(f"{len(packed)} packed bytes, the bundle says {exact}")
-    return entry.codec.decode(ranges, np.frombuffer(packed, np.uint8))
+    payload = cursor.take(length)
+    packed = payload if stored else entry.coder.decompress(payload, exact, entry.shape)
+    if len(packed) != exact:
+        raise _refused(f"{len(packed)} packed bytes, the bundle says {exact}")
+    return entry.codec.decode(ranges, packed)
 
 
 def _entry(codec: TensorCodec) -> _Entry:
