@@ -23,7 +23,7 @@ from waistline.bundle.cuts import (
 )
 from waistline.bundle.schema import SCHEMA_VERSION, Cut, Manifest, Stage
 from waistline.bundle.store import Bundle
-from waistline.bundle.write import stored_file, write_bundle
+from waistline.bundle.write import check_target, stored_file, write_bundle
 from waistline.codec.spec import CodecSpec, parse_spec
 from waistline.errors import ConfigError, ModelError
 from waistline.frame import SensorFrame
@@ -93,6 +93,7 @@ def split(
         ConfigError: a codec, task or target that cannot be used.
         BackendError: the engine that makes the golden answer refuses a slice.
     """
+    check_target(out, force=force)
     loaded = _loaded(model, shapes)
     opened = load_task(task) if isinstance(task, str | Path) else task
     plan = _plan(loaded, cut, opened, codec, codecs_by_tensor or {}, say)

@@ -205,6 +205,37 @@ def test_image_codecs_are_for_the_frame_only(small, task, tmp_path):
         split(small, 3, tmp_path / "b.bundle", codec="png", task=task)
 
 
+@pytest.mark.parametrize("with_task", [True, False])
+def test_the_codec_offered_instead_of_an_image_codec_works(small, task, tmp_path, with_task):
+    given = {"task": task if with_task else None}
+    with pytest.raises(ConfigError) as caught:
+        split(small, 3, tmp_path / "b.bundle", codec="png", **given)
+    codec = caught.value.fix.split("'")[1]
+    assert codecs(split(small, 3, tmp_path / "b.bundle", codec=codec, **given)) == {"b": codec}
+    with pytest.raises(ConfigError) as caught:
+        split(small, 3, tmp_path / "c.bundle", codecs_by_tensor={"b": "png"}, **given)
+    assert caught.value.fix.split("'")[1] == f"b={codec}"
+
+
+def test_no_default_is_said_that_no_tensor_gets(folder, tmp_path):
+    said: list[str] = []
+    named = {"y": "affine:b=4", "n": "affine:b=4"}
+    two = folder / "two.onnx"
+    split(two, 3, tmp_path / "1.bundle", codecs_by_tensor=named, say=said.append)
+    assert said == []
+    split(two, 3, tmp_path / "2.bundle", codecs_by_tensor={"y": "affine:b=4"}, say=said.append)
+    assert ["the default" in line for line in said] == [True]
+
+
+def test_an_existing_target_is_noticed_before_anything_is_said(small, tmp_path):
+    target = tmp_path / "b.bundle"
+    split(small, 3, target)
+    said: list[str] = []
+    with pytest.raises(ConfigError, match="exists"):
+        split(small, 3, target, say=said.append)
+    assert said == []
+
+
 def test_the_frame_needs_a_task(small, tmp_path):
     with pytest.raises(ConfigError, match="needs a task"):
         split(small, 0, tmp_path / "b.bundle")

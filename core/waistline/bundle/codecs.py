@@ -56,13 +56,18 @@ def choose_codecs(
             fix=f"use --codec '{known[0]}={by_tensor[unknown[0]]}'",
         )
     default = parse_spec(codec or (CALIBRATED if calibrated else UNCALIBRATED))
-    if codec is None:
+    if codec is None and any(_is_float(item) and item.name not in by_tensor for item in tensors):
         data = "calibration data" if calibrated else "no calibration data"
         say(f"codec {default}, the default with {data}")
     return [
         _codec_of(tensor, default, by_tensor.get(tensor.name), calibrated, say)
         for tensor in tensors
     ]
+
+
+def _is_float(tensor: TensorSpec) -> bool:
+    """Whether ``--codec SPEC`` without a name means it."""
+    return tensor.numpy_dtype.kind == "f"
 
 
 def _codec_of(
@@ -75,12 +80,13 @@ def _codec_of(
     if override is not None:
         spec = parse_spec(override)
     else:
-        spec = default if tensor.numpy_dtype.kind == "f" else parse_spec(LOSSLESS)
+        spec = default if _is_float(tensor) else parse_spec(LOSSLESS)
     if spec.coder in IMAGE_CODERS:
+        instead = (CALIBRATED if calibrated else UNCALIBRATED) if _is_float(tensor) else LOSSLESS
         raise ConfigError(
             f"codec {spec} cannot code waist tensor {tensor.name!r}",
             cause="image codecs are for the sensor frame, partition point 0",
-            fix=f"use --codec '{CALIBRATED}', or --cut 0",
+            fix=f"use --codec '{f'{tensor.name}=' if override else ''}{instead}', or --cut 0",
         )
     if spec.needs_calibration and not calibrated:
         raise ConfigError(

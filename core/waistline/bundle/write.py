@@ -34,8 +34,8 @@ def write_bundle(
         BundleError: what ``build`` made does not pass `load_bundle`.
     """
     target = Path(path)
+    check_target(target, force=force)
     try:
-        _check_target(target, force)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
@@ -94,9 +94,18 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _check_target(target: Path, force: bool) -> None:
-    if not (target.exists() or target.is_symlink()):
-        return
+def check_target(path: str | Path, *, force: bool) -> None:
+    """Whether a bundle may be written to ``path``.
+
+    Raises:
+        ConfigError: something is there that is not to be replaced, or ``path`` is no usable name.
+    """
+    target = Path(path)
+    try:
+        if not (target.exists() or target.is_symlink()):
+            return
+    except OSError as error:
+        raise _unwritable(target, error) from error
     if not force:
         raise ConfigError(f"{target} exists", fix="choose another name, or add --force")
     if target.is_symlink() or not (target / MANIFEST).is_file():
