@@ -69,6 +69,23 @@ def test_what_cannot_be_used_is_named(tmp_path, text, fact):
     assert caught.value.fix
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (GOOD + "[answer]\ntop = 3", "task.toml [answer]: "),
+        (GOOD + "[answer]\ntop_k = 0", "task.toml [answer]: "),
+        ("kind = 'detect'\n[answer]\nclasses = []\nheads = []", "task.toml [answer]: "),
+        (GOOD.replace("[8, 8]", "[9, 8]"), "task.toml [preprocess]: "),
+        (GOOD.replace("classify", "clasify"), "task.toml, kind: "),
+    ],
+)
+def test_what_a_module_refuses_is_said_with_file_and_section(tmp_path, text, place):
+    with pytest.raises(ConfigError) as caught:
+        load_task(write(tmp_path, text))
+    assert caught.value.what.startswith(str(tmp_path / place))
+    assert caught.value.lines()[2].startswith("fix:")
+
+
 def test_a_missing_file_and_one_that_is_no_text(tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         load_task(tmp_path / "none.toml")

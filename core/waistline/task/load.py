@@ -21,6 +21,8 @@ which are plain data.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -31,6 +33,7 @@ from waistline.errors import ConfigError
 from waistline.files import read_limited
 from waistline.task import data as data_package
 from waistline.task.data.base import DataContext, DataSet
+from waistline.task.kinds.base import PACKAGE as KINDS
 from waistline.task.kinds.base import Kind, load_kind
 from waistline.task.metrics.base import Metric, load_metric
 from waistline.task.preprocess import check_preprocess
@@ -131,12 +134,26 @@ def load_task(path: str | Path) -> Task:
         raise _bad(path, error.strerror or str(error)) from error
     except (ValueError, RecursionError) as error:  # of TOML, UTF-8 and the keys' types
         raise _bad(path, str(error)) from error
-    if content.preprocess is not None:
-        check_preprocess(content.preprocess)
     task = Task(path, content)
+    with _naming(f"{path}, kind"):
+        plugins.load(KINDS, task.kind)
+    if content.preprocess is not None:
+        with _naming(f"{path} [preprocess]"):
+            check_preprocess(content.preprocess)
     if task.kind != "tensors" or task.answer.options:
-        task.open_kind()
+        with _naming(f"{path} [answer]"):
+            task.open_kind()
     return task
+
+
+@contextmanager
+def _naming(place: str) -> Iterator[None]:
+    """Say where in which file the options stand that a module refuses."""
+    try:
+        yield
+    except ConfigError as error:
+        what = f"{place}: {error.what}"
+        raise ConfigError(what, cause=error.cause, fix=error.fix) from error
 
 
 def _bad(path: Path, cause: str) -> ConfigError:
