@@ -22,6 +22,7 @@ from waistline import errors
 from waistline.errors import WaistlineError
 
 NODE, EDGE = "waistline_node", "waistline_edge"
+CHILD = "waistline_hostctl.child"
 READY_S = 60.0
 """Importing an engine and opening a slice on a slow SD card."""
 STOP_S = 10.0
@@ -62,7 +63,8 @@ class Service:
     """A node or an edge as a child process.
 
     It says one JSON line when it is ready and one when it is done; its standard error goes to a
-    file, which is searched for the error if it fails. Leaving the context ends it.
+    file, which is searched for the error if it fails. Leaving the context ends it, and so does the
+    end of the thread that made it (see `waistline_hostctl.child`).
 
     Args:
         module: `NODE` or `EDGE`.
@@ -77,13 +79,13 @@ class Service:
             # A session of its own: an interrupt at the terminal reaches us alone, and we end both
             # services in order, the node first.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                [sys.executable, "-m", CHILD, str(os.getpid()), module, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stream,
                 start_new_session=True,
             )
-        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._lines: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -91,16 +93,36 @@ class Service:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def _name(self) -> str:
+        return self._module.removeprefix("waistline_")
+
     def ready(self, timeout_s: float = READY_S) -> dict[str, Any]:
         """The ready line.
 
         Raises:
             WaistlineError: it failed to start; the error it reported.
         """
-        line = self._next(timeout_s)
+        try:
+            line = self._next(timeout_s)
+        except TimeoutError as error:
+            raise WaistlineError(
+                f"the {self._name} did not start",
+                cause=f"it said nothing for {timeout_s:g} s",
+                fix=f"see {self._log} for what it said",
+            ) from error
         if line is None:
             raise self._failure("did not start")
         return line
+
+    def check(self) -> None:
+        """Refuse to go on without it.
+
+        Raises:
+            WaistlineError: it has ended; the error it reported.
+        """
+        if self._process.poll() is not None:
+            raise self._failure("ended early")
 
     def result(self, waiting: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """Wait for its end; the summary line. ``waiting`` is called a few times a second.
@@ -116,10 +138,16 @@ class Service:
         if summary is None:
             with contextlib.suppress(TimeoutError):
                 summary = self._next(0.0)
-        code = self._process.wait(STOP_S)
-        if summary is None or code != 0:
+        if summary is None or self._exit_code() != 0:
             raise self._failure("failed")
         return summary
+
+    def _exit_code(self) -> int | None:
+        """None: it still runs, long after it should have ended."""
+        try:
+            return self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            return None
 
     def stop(self) -> int:
         """Ask it to end (SIGTERM), insist after a while; its exit code."""
@@ -146,7 +174,10 @@ class Service:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._lines.put(line)
+            # An engine may print there too.
+            with contextlib.suppress(ValueError):
+                if isinstance(found := json.loads(line), dict):
+                    self._lines.put(found)
         self._lines.put(None)
 
     def _next(self, timeout_s: float) -> dict[str, Any] | None:
@@ -161,24 +192,21 @@ class Service:
             raise TimeoutError(f"{self._module} said nothing for {timeout_s:g} s") from None
         if line is None:
             self._lines.put(None)
-            return None
-        found: dict[str, Any] = json.loads(line)
-        return found
+        return line
 
     def _failure(self, what: str) -> WaistlineError:
         """What the service itself said went wrong, as an error of the same exit code."""
-        try:
-            code = self._process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            code = 0
+        code = self._exit_code()
         parts = reported_error(self._log.read_text(encoding="utf-8", errors="replace"))
-        name = self._module.removeprefix("waistline_")
+        name = self._name
         if "error" in parts:
-            kind = _CLASSES.get(code, WaistlineError)
+            kind = _CLASSES.get(code or 0, WaistlineError)
             # What stood above it on the service's own terminal is in the log here.
             fix = parts.get("fix", "").replace("the lines above", str(self._log))
             return kind(f"{name}: {parts['error']}", cause=parts.get("cause", ""), fix=fix)
-        how = "was killed for memory or by hand" if code == _KILLED else f"ended with code {code}"
+        how = {None: "does not end", _KILLED: "was killed for memory or by hand"}.get(
+            code, f"ended with code {code}"
+        )
         return WaistlineError(
             f"the {name} {what}", cause=f"it {how}", fix=f"see {self._log} for what it said"
         )

@@ -88,12 +88,12 @@ def run_streams(
     with ending_on_sigterm(), Service(EDGE, arguments, folder / EDGE_LOG) as edge:
         endpoint = paced(edge.ready()["endpoint"], bench.link.profile)
         for stream in streams:
-            done.append(_run_node(stream, endpoint, bench, folder, console, edge.pid))
+            done.append(_run_node(stream, endpoint, bench, folder, console, edge))
     return done
 
 
 def _run_node(
-    stream: Stream, endpoint: str, bench: Bench, folder: Path, console: Console, edge_pid: int
+    stream: Stream, endpoint: str, bench: Bench, folder: Path, console: Console, edge: Service
 ) -> Streamed:
     with tempfile.TemporaryDirectory(prefix=".records.", dir=folder) as temporary:
         file = Path(temporary) / "records.csv"
@@ -101,9 +101,13 @@ def _run_node(
         with Service(NODE, arguments, folder / NODE_LOG.format(stream.name)) as node:
             ready = node.ready()
             with console.progress(f"{stream.name}: frames", ready.get("frames")) as progress:
-                summary = node.result(lambda: progress.update(_lines(file)))
-            records = records_of(file)
-            return Streamed(stream, records, summary, edge_pid, node.pid)
+
+                def waiting() -> None:
+                    edge.check()  # nobody starts it again, so the node would wait in vain
+                    progress.update(_lines(file))
+
+                summary = node.result(waiting)
+            return Streamed(stream, records_of(file), summary, edge.pid, node.pid)
 
 
 def _node_arguments(stream: Stream, endpoint: str, bench: Bench) -> Iterable[str]:

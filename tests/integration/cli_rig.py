@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,14 @@ def result(done: subprocess.CompletedProcess[str], kind: type[Any]) -> Any:
         kw_only=True, tag=kind.__struct_config__.tag, tag_field="command",
     )  # fmt: skip
     return msgspec.json.decode(done.stdout, type=strict, strict=True)
+
+
+def working_in(folder: Path) -> Iterator[int]:
+    """Processes whose working directory it is."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (entry / "cwd").readlink() == folder:
+                yield int(entry.name)
 
 
 def tiny_model(path: Path, *, batch: int | str = 1) -> Path:

@@ -1,6 +1,5 @@
 """The main job from the command line: a network of one's own, then the example."""
 
-import contextlib
 import errno
 import json
 import os
@@ -8,11 +7,10 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_rig import cli, interrupt, result, start, tiny_frames, tiny_model
+from cli_rig import cli, interrupt, result, start, tiny_frames, tiny_model, working_in
 from click.testing import CliRunner
 from waistline.errors import ConfigError
 from waistline.run import load_run, read_table
@@ -226,24 +224,16 @@ def test_an_interrupted_run_leaves_no_process_and_no_record(home: Path) -> None:
     code, _, err = interrupt(process, signal.SIGINT)
     assert code == 130, err
     assert not list((home / "runs").glob("*-stopped/run.json"))
-    assert not list(_working_in(home))
+    assert not list(working_in(home))
 
 
 def test_a_terminated_run_ends_its_services(home: Path) -> None:
     process = start("run", "tiny.bundle", "--count", "100000", "--name", "killed", cwd=home)
-    while process.poll() is None and len(list(_working_in(home))) < 3:
+    while process.poll() is None and len(list(working_in(home))) < 3:
         time.sleep(0.05)
     code, _, err = interrupt(process, signal.SIGTERM)
     assert code == 130, err
-    assert not list(_working_in(home))
-
-
-def _working_in(folder: Path) -> Iterator[int]:
-    """Processes whose working directory it is."""
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if (entry / "cwd").readlink() == folder:
-                yield int(entry.name)
+    assert not list(working_in(home))
 
 
 def test_the_demo_does_its_whole_job(tmp_path: Path) -> None:
