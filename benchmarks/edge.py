@@ -243,7 +243,7 @@ def markdown(result: dict[str, Any]) -> str:
     cuts = ", ".join(f"{x}: `{codec}`" for x, codec in result["cuts"].items())
     verdict = {True: "reached", False: "**missed**"}
     rows = [
-        "### One edge process",
+        "## One edge process",
         "",
         f"Fashion-MNIST example, ONNX Runtime on both ends, loopback TCP, x: codec {cuts}. "
         f"{run['nodes']} node processes, {run['frames']} frames of the first cut:",
