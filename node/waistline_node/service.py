@@ -121,6 +121,8 @@ def _run(chosen: argparse.Namespace, stopper: Stopper) -> tuple[int, bool]:
     head.run(read_frame(bundle))
     writer = RecordWriter(chosen.records) if chosen.records else None
     console = Console(sys.stderr, getattr(source, "total", None))
+    for remark in getattr(source, "remarks", ()):
+        console.say(remark)
 
     def keep(record: FrameRecord) -> None:
         console.count(record)
@@ -185,7 +187,10 @@ def source_options(bundle: Bundle, count: int | None = None, loop: bool = False)
     """What a source must yield for ``bundle``."""
     manifest = bundle.manifest
     image = manifest.preprocess is not None
-    return SourceOptions(manifest.golden.frame_tensors, image, count, loop)
+    classes = None
+    if manifest.answer.kind == "classify":
+        classes = tuple(manifest.answer.options.get("classes", ()))
+    return SourceOptions(manifest.golden.frame_tensors, image, count, loop, classes)
 
 
 def notify(state: str) -> None:

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from waistline.errors import ConfigError
+from waistline.task.data.base import DataContext
+from waistline.task.data.folder import open_data
 from waistline.tensors import TensorSpec
 from waistline_node.sources.base import SourceOptions, UnreadableFrame, open_source
 
@@ -138,6 +140,25 @@ def test_folder_in_the_order_of_names_with_subfolders_as_labels(tmp_path):
     ]  # fmt: skip
     assert found[1].arrays[0].shape == (4, 6, 1)
     assert int(found[1].arrays[0][0, 0, 0]) == 2
+
+
+def test_class_folders_are_numbered_as_in_the_data_of_a_task(tmp_path):
+    for name in ("boot/1.png", "bag/1.png", "bag/2.png"):
+        picture(tmp_path / name)
+
+    def opened(classes):
+        source = open_source(str(tmp_path), SourceOptions(GREY.frame, True, classes=classes))
+        return [frame.label for frame in frames(source)], source.remarks
+
+    for classes, numbers in ((), [0, 0, 1]), (("coat", "boot", "bag"), [2, 2, 1]):
+        labels, remarks = opened(classes)
+        context = DataContext(tmp_path, frame_shape=(4, 6, 1), classes=classes)
+        assert labels == numbers == [f.label for f in open_data({"path": "."}, context)]
+        assert remarks == () if classes else "bag = 0, boot = 1" in remarks[0]
+    labels, remarks = opened(("boot", "coat"))
+    assert labels == ["bag", "bag", 0]
+    assert "'bag' is no class" in remarks[0]
+    assert opened(None) == (["bag", "bag", "boot"], ())
 
 
 def test_folder_of_colour_images(tmp_path):

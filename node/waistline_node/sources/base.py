@@ -29,12 +29,14 @@ class SourceOptions:
         image: whether frames are images that the task preprocesses.
         count: end after so many frames; None: at the end of the source.
         loop: begin again at the end of the source.
+        classes: names by class index, () where the task names none; None: labels are no classes.
     """
 
     frame: tuple[TensorSpec, ...]
     image: bool
     count: int | None = None
     loop: bool = False
+    classes: tuple[str, ...] | None = None
 
 
 class Source(Protocol):
@@ -78,6 +80,7 @@ class IndexedSource:
         read_at: (position, running index) to a frame; raises ConfigError for a bad one.
         name_of: position to a name for people.
         options: how many frames are wanted.
+        remarks: what a person should know about the frames, a line each.
     """
 
     live = False
@@ -88,8 +91,10 @@ class IndexedSource:
         read_at: Callable[[int, int], SensorFrame],
         name_of: Callable[[int], str],
         options: SourceOptions,
+        remarks: tuple[str, ...] = (),
     ) -> None:
         self.length = length
+        self.remarks = remarks
         self._read_at = read_at
         self._name_of = name_of
         self._end = options.count

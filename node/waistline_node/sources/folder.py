@@ -1,17 +1,19 @@
 """Images in a folder, PNG and JPEG, in the order of their names, then those in its subfolders.
 
-A subfolder's name is the label of its images. The first image is checked before the stream starts;
-a later one that is damaged, or of another size or mode, ends as an error of its own frame.
+The images of a subfolder are labelled with its class, numbered as in `waistline.task.data.folder`,
+or with its name where that is no class, or answers are no classes. The first image is checked
+before the stream starts; a later one that is damaged, or of another size or mode, ends as an error
+of its own frame.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from waistline.errors import ConfigError
 from waistline.frame import SensorFrame
-from waistline.task.data.folder import SUFFIXES, read_image
+from waistline.task.data.folder import read_image
+from waistline.task.folders import list_images, number_classes
 
 from waistline_node.sources.base import IndexedSource, SourceOptions
 
@@ -26,7 +28,7 @@ def open_source(text: str, options: SourceOptions) -> IndexedSource:
         )
     height, width, channels = options.frame[0].shape
     shape = (height, width, channels)
-    files = _files(folder)
+    files, remarks = _labelled(folder, options.classes)
     read_image(files[0][0], shape)
 
     def read_at(position: int, index: int) -> SensorFrame:
@@ -36,28 +38,23 @@ def open_source(text: str, options: SourceOptions) -> IndexedSource:
     def name_of(position: int) -> str:
         return str(files[position][0].relative_to(folder))
 
-    return IndexedSource(len(files), read_at, name_of, options)
+    return IndexedSource(len(files), read_at, name_of, options, remarks)
 
 
-def _files(folder: Path) -> list[tuple[Path, str | None]]:
-    """Every image with its label."""
-    try:
-        found = [(path, None) for path in _images(folder)]
-        groups = [entry for entry in sorted(folder.iterdir()) if entry.is_dir()]
-        labelled = [(path, group.name) for group in groups for path in _images(group)]
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be read", cause=error.strerror or str(error)) from error
-    if not found and not labelled:
-        raise ConfigError(
-            f"{folder} holds no image",
-            cause=f"no file in it ends in {', '.join(sorted(SUFFIXES))}",
-            fix="give a folder of PNG or JPEG files",
-        )
-    return [*found, *labelled]
-
-
-def _images(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        hidden = path.name.startswith(".")
-        if not hidden and path.suffix.lower() in SUFFIXES and path.is_file():
-            yield path
+def _labelled(
+    folder: Path, classes: tuple[str, ...] | None
+) -> tuple[list[tuple[Path, int | str | None]], tuple[str, ...]]:
+    """Every image with its label, and what a person should know about the labels."""
+    found = list_images(folder)
+    files: list[tuple[Path, int | str | None]] = [(path, None) for path in found.loose]
+    numbers = {} if classes is None else number_classes(found.groups, classes)
+    for name, members in found.groups.items():
+        files += [(path, numbers.get(name, name)) for path in members]
+    remarks = []
+    if numbers and not classes:
+        order = ", ".join(f"{name} = {number}" for name, number in numbers.items())
+        remarks.append(f"the task names no classes; class folders count by name: {order}")
+    strange = [name for name in found.groups if classes is not None and name not in numbers]
+    if strange:
+        remarks.append(f"folder {strange[0]!r} is no class of the task; its images have no label")
+    return files, tuple(remarks)

@@ -21,8 +21,8 @@ from PIL.PngImagePlugin import PngImageFile
 from waistline.errors import ConfigError
 from waistline.frame import SensorFrame
 from waistline.task.data.base import DataContext
+from waistline.task.folders import list_images, number_classes
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 MAX_IMAGE_BYTES = 64 << 20
 MAX_PIXELS = 1 << 26
 _MODES = {1: "L", 3: "RGB"}
@@ -102,35 +102,18 @@ def _check_header(path: Path, image: Image.Image, shape: tuple[int, int, int] | 
 
 
 def _listing(folder: Path, context: DataContext) -> tuple[list[Path], list[int] | None]:
-    try:
-        files = _images(folder)
-        folders = [entry for entry in sorted(folder.iterdir()) if entry.is_dir()]
-        groups = {entry.name: _images(entry) for entry in folders if entry.name[0] != "."}
-    except OSError as error:
-        raise _bad(folder, error.strerror or str(error), "name a folder of images") from error
-    groups = {name: members for name, members in groups.items() if members}
-    if files and groups:
-        cause = f"images lie beside the class folders {', '.join(groups)}"
+    found = list_images(folder)
+    if found.loose and found.groups:
+        cause = f"images lie beside the class folders {', '.join(found.groups)}"
         raise _bad(folder, cause, "move every image into a class folder, or none")
-    if files:
-        return files, None
-    if not groups:
-        raise _bad(folder, "it holds no .png, .jpg or .jpeg file", "name a folder of images")
-    classes = context.classes or tuple(groups)
-    unknown = sorted(set(groups) - set(classes))
+    if found.loose:
+        return list(found.loose), None
+    numbers = number_classes(found.groups, context.classes)
+    unknown = sorted(set(found.groups) - set(numbers))
     if unknown:
         raise _bad(folder, f"{unknown[0]!r} is no class of the task", "rename the class folder")
-    pairs = [(file, classes.index(name)) for name, members in groups.items() for file in members]
+    pairs = [(file, numbers[name]) for name, files in found.groups.items() for file in files]
     return [file for file, _ in pairs], [label for _, label in pairs]
-
-
-def _images(folder: Path) -> list[Path]:
-    """PNG and JPEG files, sorted by name; hidden ones are left out."""
-    return [
-        path
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in SUFFIXES and path.name[0] != "." and path.is_file()
-    ]
 
 
 def _bad(path: Path, cause: str, fix: str) -> ConfigError:
