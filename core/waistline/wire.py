@@ -32,7 +32,9 @@ import enum
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
+
+import msgspec
 
 from waistline.errors import BadFrame, VersionMismatch, WireError
 from waistline.links.base import Buffer
@@ -49,7 +51,12 @@ MAX_CONTROL_BYTES = 1 << 14
 MAX_SEQ = 0xFFFF_FFFF
 
 _HEADER = struct.Struct("<2sBBHHIIIIIIII")
-_CRC_AT = 36
+_Fields = tuple[Any, ...]
+"""A header's, in the order of the table above."""
+_GUARDED = struct.Struct("<2sBBHHIIIIIII")
+"""What stands in front of the header's own CRC."""
+_CRC = struct.Struct("<I")
+_CRC_AT = _GUARDED.size
 
 
 class MessageType(enum.IntEnum):
@@ -74,8 +81,10 @@ class MessageType(enum.IntEnum):
     """Either side: I close on purpose."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+_TYPES = {kind.value: kind for kind in MessageType}
+
+
+class Message(msgspec.Struct, frozen=True):
     """One message. ``payload`` has passed its CRC; what it says is unchecked."""
 
     type: MessageType
@@ -113,18 +122,10 @@ def encode_message(
         size_bytes += memoryview(part).nbytes
     numbers = (session, seq, bundle, size_bytes, raw_len, budget_ms)
     try:
-        header = _HEADER.pack(MAGIC, MAJOR, kind, 0, HEADER_BYTES, *numbers, crc, 0)
+        guarded = _GUARDED.pack(MAGIC, MAJOR, kind, 0, HEADER_BYTES, *numbers, crc)
     except struct.error as error:
         raise ValueError(f"{kind.name} with {numbers} does not fit a header: {error}") from error
-    guarded = header[:_CRC_AT]
-    return [guarded + zlib.crc32(guarded).to_bytes(4, "little"), *payload]
-
-
-@dataclass(frozen=True, slots=True)
-class _Header:
-    message: Message
-    payload_len: int
-    payload_crc: int
+    return [guarded + _CRC.pack(zlib.crc32(guarded)), *payload]
 
 
 class Parser:
@@ -140,9 +141,11 @@ class Parser:
 
     def __init__(self, limits: Mapping[MessageType, int]) -> None:
         self._limits = dict(limits)
-        self._bytes = bytearray()
+        self._kept = bytearray()
+        """The beginning of a header or payload that has not come whole."""
         self._need = HEADER_BYTES
-        self._header: _Header | None = None
+        self._fields: _Fields | None = None
+        """Of the message whose payload is awaited."""
         self._error: WireError | None = None
 
     def allow(self, limits: Mapping[MessageType, int]) -> None:
@@ -161,33 +164,42 @@ class Parser:
         view = memoryview(data).cast("B")
         try:
             while True:
-                taken = min(len(view), self._need - len(self._bytes))
-                self._bytes += view[:taken]
-                view = view[taken:]
-                if self._header is None and not MAGIC.startswith(self._bytes[:2]):
-                    raise _bad("the stream does not start with a Waistline header", self._bytes)
-                if len(self._bytes) < self._need:
+                part: Buffer = view[: self._need - len(self._kept)]
+                view = view[len(part) :]
+                if self._kept or len(part) < self._need:
+                    self._kept += part
+                    part = self._kept
+                if self._fields is None and not MAGIC.startswith(part[:2]):
+                    raise _bad("the stream does not start with a Waistline header", part)
+                if len(part) < self._need:
                     return
-                if self._header is None:
-                    self._take_header()
-                else:
-                    yield self._take_payload(self._header)
+                if self._fields is not None:
+                    yield self._take_payload(self._fields, part)
+                elif not self._take_header(part):
+                    # Extension bytes follow.
+                    self._kept = bytearray(part)
+                    continue
+                if self._kept:
+                    self._kept = bytearray()
         except WireError as error:
             self._error = error
-            self._bytes = bytearray()
+            self._kept = bytearray()
             raise
 
-    def _take_header(self) -> None:
-        _, major, kind, flags, header_len, *numbers = _HEADER.unpack_from(self._bytes)
-        session, seq, bundle, payload_len, raw_len, budget_ms, payload_crc, header_crc = numbers
+    def _take_header(self, header: Buffer) -> bool:
+        """Whether it is whole; if so, it is sound and its payload is awaited."""
+        fields = _HEADER.unpack_from(header)
+        _, major, kind, flags, header_len, *_, header_crc = fields
         if not HEADER_BYTES <= header_len <= MAX_HEADER_BYTES:
-            raise _bad(f"a header of {header_len} bytes", self._bytes)
-        if len(self._bytes) < header_len:
+            raise _bad(f"a header of {header_len} bytes", header)
+        if len(header) < header_len:
             self._need = header_len
-            return
-        crc = zlib.crc32(self._bytes[HEADER_BYTES:], zlib.crc32(self._bytes[:_CRC_AT]))
+            return False
+        crc = zlib.crc32(header[:_CRC_AT])
+        if header_len > HEADER_BYTES:
+            crc = zlib.crc32(header[HEADER_BYTES:], crc)
         if crc != header_crc:
-            raise _bad("the header fails its CRC-32", self._bytes)
+            raise _bad("the header fails its CRC-32", header)
         if major != MAJOR:
             raise VersionMismatch(
                 "the other side speaks another version of the protocol",
@@ -195,35 +207,30 @@ class Parser:
                 fix="install the same release of waistline on both machines",
             )
         if flags:
-            raise _bad(f"undefined flags {flags:#06x}", self._bytes)
+            raise _bad(f"undefined flags {flags:#06x}", header)
         limit = self._limits.get(kind)
         if limit is None:
-            raise _bad(f"a message of type {_type_name(kind)} is out of place here", self._bytes)
+            raise _bad(f"a message of type {_type_name(kind)} is out of place here", header)
+        payload_len = fields[8]
         if payload_len > limit:
             raise _bad(
-                f"{_type_name(kind)} announces {payload_len} bytes, {limit} are allowed",
-                self._bytes,
+                f"{_type_name(kind)} announces {payload_len} bytes, {limit} are allowed", header
             )
-        message = Message(MessageType(kind), session, seq, bundle, b"", raw_len, budget_ms)
-        self._header = _Header(message, payload_len, payload_crc)
-        self._bytes = bytearray()
+        self._fields = fields
         self._need = payload_len
+        return True
 
-    def _take_payload(self, header: _Header) -> Message:
-        if zlib.crc32(self._bytes) != header.payload_crc:
-            raise _bad(f"the payload of a {header.message.type.name} fails its CRC-32", b"")
-        head = header.message
-        payload = bytes(self._bytes)
-        self._header = None
-        self._bytes = bytearray()
+    def _take_payload(self, fields: _Fields, payload: Buffer) -> Message:
+        _, _, kind, _, _, session, seq, bundle, _, raw_len, budget_ms, payload_crc, _ = fields
+        if zlib.crc32(payload) != payload_crc:
+            raise _bad(f"the payload of a {_type_name(kind)} fails its CRC-32", b"")
+        self._fields = None
         self._need = HEADER_BYTES
-        return Message(
-            head.type, head.session, head.seq, head.bundle, payload, head.raw_len, head.budget_ms
-        )
+        return Message(_TYPES[kind], session, seq, bundle, bytes(payload), raw_len, budget_ms)
 
 
 def _type_name(kind: int) -> str:
-    return MessageType(kind).name if kind in MessageType._value2member_map_ else str(kind)
+    return _TYPES[kind].name if kind in _TYPES else str(kind)
 
 
 def _bad(what: str, seen: Buffer) -> BadFrame:

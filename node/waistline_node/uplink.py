@@ -75,6 +75,8 @@ class Uplink(Generic[T]):
         self._dead = False
         """The link itself failed: nothing more can be sent over this connection."""
         self._outbox: list[Buffer] = []
+        self._crowded = False
+        """Somebody waits for room."""
         self._refusing = self._closing = False
         self._asked_timer = _NEVER
         self._thread = threading.Thread(target=self._run, name="link", daemon=True)
@@ -98,6 +100,7 @@ class Uplink(Generic[T]):
         """
         with self._lock:
             while wait and not self._session.can_submit and not self._refusing:
+                self._crowded = True
                 self._room.wait()
             if self._refusing:
                 return False
@@ -211,14 +214,19 @@ class Uplink(Generic[T]):
 
     def _offer(self) -> None:
         """Under the lock: take what is to be sent next out of the session, and say so."""
+        self._fill()
+        if self._outbox:
+            self._work.notify()
+
+    def _fill(self) -> None:
+        """Under the lock: take what is to be sent next out of the session."""
         if self._dead:
             # Frames that nobody can send now stay in the session, where newer ones replace them.
             self._outbox = []
         elif self._link is not None and not self._outbox:
             self._outbox = self._session.to_send(time.monotonic())
-        if self._outbox:
-            self._work.notify()
-        if self._session.can_submit:
+        if self._crowded and self._session.can_submit:
+            self._crowded = False
             self._room.notify()
 
     def _pump(self) -> None:
@@ -226,7 +234,7 @@ class Uplink(Generic[T]):
         with self._sending:
             while True:
                 with self._lock:
-                    self._offer()
+                    self._fill()
                     link, buffers, self._outbox = self._link, self._outbox, []
                 if link is None or not buffers:
                     return

@@ -7,7 +7,7 @@ import math
 import select
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from waistline.errors import LinkClosed, LinkError, LinkTimeout
 from waistline.links.base import Buffer, LinkProfile
@@ -34,7 +34,7 @@ class SocketLink:
     def send(self, buffers: Sequence[Buffer]) -> None:
         """See `waistline.links.base.Link`."""
         views = [view for part in buffers if (view := memoryview(part).cast("B")).nbytes]
-        with self._using():
+        with _Use(self):
             while views:
                 sent = self._sock.sendmsg(views[:_MAX_BUFFERS])
                 while sent:
@@ -46,7 +46,7 @@ class SocketLink:
 
     def recv_into(self, view: memoryview, timeout_s: float | None = None) -> int:
         """See `waistline.links.base.Link`."""
-        with self._using():
+        with _Use(self):
             if timeout_s is not None and not self._readable(timeout_s):
                 raise LinkTimeout("nothing came from the other side", cause=f"waited {timeout_s} s")
             count = self._sock.recv_into(view)
@@ -73,24 +73,30 @@ class SocketLink:
         poll.register(self._sock, select.POLLIN)
         return bool(poll.poll(math.ceil(timeout_s * 1e3)))
 
-    @contextlib.contextmanager
-    def _using(self) -> Iterator[None]:
+    def _enter(self) -> None:
         with self._lock:
             if self._aborted:
                 raise LinkClosed("the connection was closed here")
             self._users += 1
-        try:
-            yield
-        except LinkError:
-            # A LinkTimeout is an OSError as well.
-            raise
-        except OSError as error:
-            raise LinkClosed("the connection broke", cause=str(error)) from error
-        finally:
-            self._leave()
 
     def _leave(self) -> None:
         with self._lock:
             self._users -= 1
             if self._aborted and self._users == 0:
                 self._sock.close()
+
+
+class _Use:
+    """One thread's stay in the socket; an error of the socket leaves it as a `LinkClosed`."""
+
+    def __init__(self, link: SocketLink) -> None:
+        self._link = link
+
+    def __enter__(self) -> None:
+        self._link._enter()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._link._leave()
+        # A LinkTimeout is an OSError as well.
+        if isinstance(error, OSError) and not isinstance(error, LinkError):
+            raise LinkClosed("the connection broke", cause=str(error)) from error
