@@ -29,7 +29,8 @@ from waistline.errors import ConfigError, ModelError
 from waistline.frame import SensorFrame
 from waistline.model.frontiers import find_frontier
 from waistline.model.graph import Frontier, ModelGraph
-from waistline.stages import open_slice
+from waistline.stages import HeadStages, open_slice
+from waistline.task.data.base import DataSet
 from waistline.task.load import Task, load_task
 from waistline.task.spec import AnswerSpec, Preprocess
 from waistline.tensors import TensorSpec, WaistTensor
@@ -54,7 +55,8 @@ class _Plan:
     """What is to be written, decided and checked before anything is."""
 
     model: OnnxModel
-    task: Task | None
+    calibration: DataSet | None
+    golden: SensorFrame
     x: int
     frontier: Frontier
     tensors: tuple[TensorSpec, ...]
@@ -131,6 +133,7 @@ def _plan(
     at_frame = _means_frame(graph, cut)
     frontier = graph.frontiers[0] if at_frame else find_frontier(graph, cut)
     x = 0 if at_frame else frontier.x
+    calibration = _data(task, "calibration", graph)
     tensors: tuple[TensorSpec, ...] = ()
     chosen: list[CodecSpec] = []
     if at_frame:
@@ -138,15 +141,22 @@ def _plan(
         chosen = [_frame_codec(codec, by_tensor, say)]
     elif x < graph.last_x:
         tensors = frontier.tensors
-        has_data = task is not None and task.has_data("calibration")
-        if has_data and preprocess is None:
-            say("[data.calibration] is not used: its images need [preprocess] to become inputs")
-            has_data = False
-        chosen = codecs.choose_codecs(tensors, codec, by_tensor, calibrated=has_data, say=say)
-    elif codec or by_tensor:
-        say("the last partition point sends the answer, so no codec is used")
+        calibrated = calibration is not None
+        chosen = codecs.choose_codecs(tensors, codec, by_tensor, calibrated=calibrated, say=say)
+    else:
+        codecs.check_names(by_tensor, ())
+        if codec:
+            say("the last partition point sends the answer, so no codec is used")
+    data = _data(task, "selection", graph) if calibration is None else calibration
+    frame = golden.invented_frame(graph.inputs, preprocess) if data is None else next(iter(data))
     answer = answer_spec(graph, task)
-    return _Plan(model, task, x, frontier, tensors, tuple(chosen), preprocess, answer)
+    return _Plan(model, calibration, frame, x, frontier, tensors, tuple(chosen), preprocess, answer)
+
+
+def _data(task: Task | None, name: str, graph: ModelGraph) -> DataSet | None:
+    if task is None or not task.has_data(name):
+        return None
+    return task.data(name, graph.inputs)
 
 
 def _means_frame(graph: ModelGraph, cut: str | int) -> bool:
@@ -158,13 +168,7 @@ def _means_frame(graph: ModelGraph, cut: str | int) -> bool:
 def _frame_codec(
     codec: str | None, by_tensor: Mapping[str, str], say: Callable[[str], None]
 ) -> CodecSpec:
-    unknown = [name for name in by_tensor if name != FRAME]
-    if unknown:
-        raise ConfigError(
-            f"--codec names {unknown[0]!r}, which does not cross this cut",
-            cause=f"at partition point 0 the waist is {FRAME!r}",
-            fix=f"use --codec '{by_tensor[unknown[0]]}'",
-        )
+    codecs.check_names(by_tensor, [FRAME])
     text = by_tensor.get(FRAME, codec)
     if text is None:
         say(f"codec {codecs.FRAME_CODEC}, the default for the sensor frame")
@@ -196,8 +200,7 @@ def _build(folder: Path, plan: _Plan, backend: Backend) -> Manifest:
     replace = msgspec.structs.replace
     waist = _calibrated(Bundle(folder, manifest, _NO_ID), plan, backend)
     manifest = replace(manifest, cuts=(replace(manifest.cuts[0], tensors=waist),))
-    frame = _golden_frame(plan)
-    made = golden.write_golden(folder, Bundle(folder, manifest, _NO_ID), backend, frame)
+    made = golden.write_golden(folder, Bundle(folder, manifest, _NO_ID), backend, plan.golden)
     return replace(manifest, golden=made)
 
 
@@ -226,23 +229,14 @@ def _write_slices(folder: Path, plan: _Plan) -> tuple[Stage, ...]:
 
 
 def _calibrated(bundle: Bundle, plan: _Plan, backend: Backend) -> tuple[WaistTensor, ...]:
-    if not any(spec.needs_calibration for spec in plan.codecs):
-        return codecs.calibrated_waist(plan.tensors, plan.codecs, ())
-    if plan.task is None or plan.preprocess is None:  # choose_codecs refused this
-        raise ConfigError("calibration needs a task with preprocessing and calibration data")
-    frames = plan.task.data("calibration")
-    head = open_slice(backend, bundle, bundle.head)
-    try:
-        samples = codecs.waist_samples(frames, plan.preprocess, head)
-        return codecs.calibrated_waist(plan.tensors, plan.codecs, samples)
-    finally:
-        if head is not None:
-            head.close()
-
-
-def _golden_frame(plan: _Plan) -> SensorFrame:
-    if plan.task is not None and plan.preprocess is not None:
-        for name in ("calibration", "selection"):
-            if plan.task.has_data(name):
-                return next(iter(plan.task.data(name)))
-    return golden.invented_frame(plan.model.graph.inputs, plan.preprocess)
+    found = codecs.WaistCalibration(plan.tensors, plan.codecs)
+    if found.needs_samples:
+        head = open_slice(backend, bundle, bundle.head)
+        try:
+            stages = HeadStages(bundle, head)
+            for frame in plan.calibration or ():
+                found.add(stages.head(stages.preprocess(frame)))
+        finally:
+            if head is not None:
+                head.close()
+    return found.waist()

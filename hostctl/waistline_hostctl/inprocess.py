@@ -12,14 +12,14 @@ import numpy as np
 from waistline import plugins
 from waistline.backends.base import Backend, BackendOptions, Slice
 from waistline.bundle.check import FRAME
-from waistline.bundle.codecs import CALIBRATED, UNCALIBRATED, calibrated_waist
+from waistline.bundle.codecs import CALIBRATED, UNCALIBRATED, WaistCalibration
 from waistline.bundle.cuts import FRAME_CODECS
 from waistline.bundle.store import Bundle
 from waistline.codec.spec import CodecSpec, parse_spec
 from waistline.codec.waist import WaistCodec
 from waistline.errors import NonFinite
 from waistline.frame import SensorFrame
-from waistline.stages import HeadStages, TailStages, open_slice
+from waistline.stages import HeadStages, TailStages, open_ends
 from waistline.task.preprocess import apply
 from waistline.tensors import TensorSpec, WaistTensor
 from waistline_node.service import source_options
@@ -83,7 +83,7 @@ def describe_inputs(
 
 def study_bits(
     bundle: Bundle,
-    calibration: Iterable[SensorFrame],
+    calibration: Iterable[SensorFrame] | None,
     selection: Iterable[SensorFrame],
     *,
     backend: str,
@@ -93,9 +93,10 @@ def study_bits(
     """Answers at each code width for the first ``limit`` frames of ``selection``.
 
     Only float waists are coded otherwise than the bundle codes them; clip limits are found anew for
-    each width on ``calibration``, as `waistline.split` would.
+    each width on ``calibration``, as `waistline.split` would, in one pass over it; None: each frame
+    gives its own.
     """
-    with _ends(bundle, backend) as (head, tail):
+    with open_ends(_backend(backend), bundle) as (head, tail):
 
         def waist_of(frame: SensorFrame) -> list[np.ndarray]:
             return head.head(head.preprocess(frame))
@@ -103,8 +104,12 @@ def study_bits(
         def answer(tensors: list[np.ndarray]) -> bytes:
             return _packed(lambda: tail.postprocess(tail.tail(tail.preprocess(tensors))))
 
-        samples = [waist_of(frame) for frame in calibration]
-        codecs = {bits: _at_width(bundle, bits, samples) for bits in BITS}
+        widths = {bits: _at_width(bundle, bits, calibration is not None) for bits in BITS}
+        for frame in calibration or ():
+            sample = waist_of(frame)
+            for width in widths.values():
+                width.add(sample)
+        codecs = {bits: WaistCodec(width.waist()) for bits, width in widths.items()}
         for done, frame in enumerate(islice(selection, limit), 1):
             tensors = waist_of(frame)
             label = "" if frame.label is None else str(frame.label)
@@ -117,18 +122,17 @@ def study_bits(
             step(done)
 
 
-def _at_width(bundle: Bundle, bits: int, samples: list[list[np.ndarray]]) -> WaistCodec:
-    tensors = [item.tensor for item in bundle.cut.tensors]
-    specs = [_respec(item, bits, calibrated=bool(samples)) for item in bundle.cut.tensors]
-    found = calibrated_waist(tensors, specs, samples)
-    return WaistCodec(found)
+def _at_width(bundle: Bundle, bits: int, calibrated: bool) -> WaistCalibration:
+    waist = bundle.cut.tensors
+    specs = [_respec(item, bits, calibrated) for item in waist]
+    return WaistCalibration([item.tensor for item in waist], specs)
 
 
-def _respec(item: WaistTensor, bits: int, *, calibrated: bool) -> CodecSpec:
+def _respec(item: WaistTensor, bits: int, calibrated: bool) -> CodecSpec:
     spec = parse_spec(item.codec)
     if item.tensor.numpy_dtype.kind != "f":
         return spec
-    if spec.bits is None or spec.quantizer in {"q2", "q2m"}:
+    if spec.bits is None or spec.quantizer in {"q2", "q2m"} or (spec.clip and not calibrated):
         spec = parse_spec(CALIBRATED if calibrated else UNCALIBRATED)
     if item.tensor.channel_axis is None:
         spec = replace(spec, per="tensor")
@@ -147,23 +151,11 @@ def _backend(name: str) -> Backend:
 
 
 @contextmanager
-def _ends(bundle: Bundle, backend: str) -> Iterator[tuple[HeadStages, TailStages]]:
-    engine = _backend(backend)
-    head, tail = (open_slice(engine, bundle, stage) for stage in (bundle.head, bundle.tail))
-    try:
-        yield HeadStages(bundle, head), TailStages(bundle, tail)
-    finally:
-        for part in (head, tail):
-            if part is not None:
-                part.close()
-
-
-@contextmanager
 def _uncut(
     bundle: Bundle, backend: str, model: Path | None
 ) -> Iterator[Callable[[SensorFrame], bytes]]:
     if model is None:
-        with _ends(bundle, backend) as (head, tail):
+        with open_ends(_backend(backend), bundle) as (head, tail):
             yield lambda frame: _joined(bundle, head, tail, frame)
         return
     manifest, kind = bundle.manifest, bundle.answer_kind

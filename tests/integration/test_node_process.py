@@ -187,7 +187,7 @@ REFUSED = {
     "no bundle": (2, ["absent.bundle", "--source", "frames.npz"], "is not a bundle"),
     "no source": (2, ["BUNDLE", "--source", "absent.npz"], "absent.npz"),
     "empty folder": (2, ["BUNDLE", "--source", "empty"], "fix:"),
-    "wrong size": (2, ["BUNDLE", "--source", "wrong.npz"], "does not fit the bundle"),
+    "wrong size": (2, ["BUNDLE", "--source", "wrong.npz"], "does not fit the model"),
     "unknown backend": (2, ["BUNDLE", "--source", "frames.npz", "--backend", "nope"], "'nope'"),
     "unknown option": (
         2,

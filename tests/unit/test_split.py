@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from small_models import write_classifier, write_task, write_two_inputs
+from waistline.bundle.golden import read_frame
 from waistline.bundle.store import load_bundle
 from waistline.errors import CodecError, ConfigError, ModelError
 from waistline.evidence import Evidence
@@ -163,15 +164,70 @@ def test_clip_needs_calibration_data(small, folder, tmp_path, codec):
     assert codecs(bundle) == {"b": "affine:b=8|zstd:1"}
 
 
-def test_calibration_images_without_preprocessing_are_not_ignored_silently(small, folder, tmp_path):
+def test_calibration_images_without_preprocessing_are_refused(small, folder, tmp_path):
     whole = (folder / "task.toml").read_text()
     start, end = whole.index("[preprocess]"), whole.index("[answer]")
     path = folder / "no_preprocess.toml"
     path.write_text(whole[:start] + whole[end:])
-    said: list[str] = []
-    bundle = split(small, 3, tmp_path / "b.bundle", task=path, say=said.append)
-    assert codecs(bundle) == {"b": "affine:b=8|zstd:1"}
-    assert "[preprocess]" in said[0]
+    with pytest.raises(ConfigError, match="does not fit the model") as caught:
+        split(small, 3, tmp_path / "b.bundle", task=path)
+    assert "uint8 (12, 8, 8, 1)" in caught.value.cause
+    assert "[preprocess]" in caught.value.fix
+    path.write_text('kind = "tensors"\n[data.calibration]\nkind = "folder"\npath = "."\n')
+    with pytest.raises(ConfigError, match=r"\[data.calibration\] cannot be used") as caught:
+        split(small, 3, tmp_path / "b.bundle", task=path)
+    assert "[preprocess]" in caught.value.fix
+
+
+@pytest.fixture
+def sensors(tmp_path):
+    """A task without images for the model with two inputs, and the inputs it names."""
+    random = np.random.default_rng(7)
+    x = random.standard_normal((9, 6)).astype(np.float32)
+    mask = random.integers(0, 2, (9, 1, 6))
+    np.savez(tmp_path / "inputs.npz", mask=mask, x=x, labels=np.arange(9))
+    path = tmp_path / "task.toml"
+    path.write_text('kind = "tensors"\n[data.calibration]\nkind = "npz"\npath = "inputs.npz"\n')
+    return path, x, mask
+
+
+def test_a_model_that_takes_no_images_is_calibrated_on_its_inputs(folder, tmp_path, sensors):
+    path, x, mask = sensors
+    codec = "affine:b=8,clip=minmax|none"
+    bundle = split(folder / "two.onnx", 2, tmp_path / "b.bundle", task=path, codec=codec)
+    waist = {item.tensor.name: item for item in bundle.cut.tensors}
+    assert waist["mask"].ranges is None
+    assert waist["y"].ranges.lo == (0.0,)
+    assert waist["y"].ranges.hi == (float(x.max()),)
+    frame = read_frame(bundle)
+    np.testing.assert_array_equal(frame.arrays[0], x[:1])
+    np.testing.assert_array_equal(frame.arrays[1], mask[0])
+    at_the_input = split(folder / "two.onnx", 1, tmp_path / "1.bundle", task=path, codec=codec)
+    limits = {item.tensor.name: item.ranges for item in at_the_input.cut.tensors}
+    assert limits["x"].lo == (float(x.min()),)
+
+
+def test_inputs_that_do_not_fit_are_refused_by_name(folder, tmp_path, sensors):
+    path, x, mask = sensors
+    for arrays, words in (
+        ({"x": x}, "no array 'mask'"),
+        ({"x": x, "mask": mask.astype(np.int32)}, "array 'mask'"),
+        ({"x": x[:, :5], "mask": mask}, "array 'x'"),
+        ({"x": x[:8], "mask": mask}, "do not belong together"),
+        ({"x": x[:0], "mask": mask[:0]}, "no frame"),
+    ):
+        np.savez(tmp_path / "inputs.npz", **arrays)
+        with pytest.raises(ConfigError, match=words):
+            split(folder / "two.onnx", 2, tmp_path / "b.bundle", task=path)
+    assert not (tmp_path / "b.bundle").exists()
+
+
+@pytest.mark.parametrize("cut", [0, 3, 7])
+def test_a_codec_for_a_tensor_that_does_not_cross_is_refused(small, task, tmp_path, cut):
+    named = {"nothing": "raw|none"}
+    with pytest.raises(ConfigError, match="'nothing', which does not cross this cut") as caught:
+        split(small, cut, tmp_path / "b.bundle", task=task, codecs_by_tensor=named)
+    assert "--codec" in caught.value.fix
 
 
 def test_shapes_of_a_loaded_model_are_refused(small, tmp_path):

@@ -239,7 +239,7 @@ def test_idx_plain_and_compressed(tmp_path):
     options = {"images": "images.gz", "labels": "labels"}
     data = idx.open_data(options, context(tmp_path))
     assert [frame.label for frame in data] == LABELS.tolist()
-    np.testing.assert_array_equal(data.images, IMAGES)
+    np.testing.assert_array_equal(data.arrays[0], IMAGES)
     part = idx.open_data({**options, "skip": 1, "limit": 2}, context(tmp_path))
     assert [frame.label for frame in part] == [1, 2]
 

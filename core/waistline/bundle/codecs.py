@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from waistline.backends.base import Slice
 from waistline.codec.calibrate import Calibration
 from waistline.codec.spec import IMAGE_CODERS, CodecSpec, parse_spec
 from waistline.errors import ConfigError
-from waistline.frame import SensorFrame
-from waistline.task.preprocess import apply, check_frame
-from waistline.task.spec import Preprocess
 from waistline.tensors import TensorSpec, WaistTensor
 
 CALIBRATED = "affine:b=4,clip=mse,per=channel|zstd:1"
@@ -47,14 +43,7 @@ def choose_codecs(
         ConfigError: not a codec, an override of a tensor that the waist does not have, or
             ``clip=`` without calibration data.
     """
-    known = [tensor.name for tensor in tensors]
-    unknown = [name for name in by_tensor if name not in known]
-    if unknown:
-        raise ConfigError(
-            f"--codec names {unknown[0]!r}, which does not cross this cut",
-            cause=f"the waist is {', '.join(known)}",
-            fix=f"use --codec '{known[0]}={by_tensor[unknown[0]]}'",
-        )
+    check_names(by_tensor, [tensor.name for tensor in tensors])
     default = parse_spec(codec or (CALIBRATED if calibrated else UNCALIBRATED))
     if codec is None and any(_is_float(item) and item.name not in by_tensor for item in tensors):
         data = "calibration data" if calibrated else "no calibration data"
@@ -63,6 +52,22 @@ def choose_codecs(
         _codec_of(tensor, default, by_tensor.get(tensor.name), calibrated, say)
         for tensor in tensors
     ]
+
+
+def check_names(by_tensor: Mapping[str, str], waist: Sequence[str]) -> None:
+    """Refuse a codec for a tensor that is not in the waist, [] where the answer crosses.
+
+    Raises:
+        ConfigError: names the tensor and what crosses instead.
+    """
+    for name, spec in by_tensor.items():
+        if name not in waist:
+            answer = "the last partition point sends the answer, which no codec codes"
+            raise ConfigError(
+                f"--codec names {name!r}, which does not cross this cut",
+                cause=f"the waist is {', '.join(waist)}" if waist else answer,
+                fix=f"use --codec '{waist[0]}={spec}'" if waist else "leave --codec out",
+            )
 
 
 def _is_float(tensor: TensorSpec) -> bool:
@@ -92,7 +97,7 @@ def _codec_of(
         raise ConfigError(
             f"codec {spec} needs calibration data",
             cause=f"clip={spec.clip} takes its limits from it, and there is none that can be used",
-            fix="give --task FILE with [preprocess] and [data.calibration], or leave clip= out",
+            fix="give --task FILE with [data.calibration], or leave clip= out",
         )
     if spec.per == "channel" and tensor.channel_axis is None:
         say(f"{tensor.name}: no channel axis, so one range for the whole tensor")
@@ -100,44 +105,39 @@ def _codec_of(
     return spec
 
 
-def waist_samples(
-    frames: Iterable[SensorFrame], preprocess: Preprocess, head: Slice | None
-) -> Iterator[list[np.ndarray]]:
-    """The waist of each frame, one frame at a time.
-
-    Args:
-        frames: the calibration data.
-        preprocess: from frame to the model's input.
-        head: the opened head; None at x = 1, where the input itself is the waist.
-    """
-    for frame in frames:
-        image = check_frame(preprocess, frame.arrays[0], frame.name)
-        tensors = [apply(preprocess, image)]
-        yield tensors if head is None else head.run(tensors)
-
-
-def calibrated_waist(
-    tensors: Sequence[TensorSpec],
-    specs: Sequence[CodecSpec],
-    samples: Iterable[Sequence[np.ndarray]],
-) -> tuple[WaistTensor, ...]:
-    """The waist with clip limits where a codec needs them.
+class WaistCalibration:
+    """The waist with clip limits where a codec needs them, found sample by sample.
 
     Args:
         tensors: the waist.
         specs: codec of each.
-        samples: the waist on the calibration data; read once, and not at all without such a codec.
     """
-    static = {
-        place: Calibration(tensor, spec)
-        for place, (tensor, spec) in enumerate(zip(tensors, specs, strict=True))
-        if spec.needs_calibration
-    }
-    for waist in samples if static else ():
-        for place, calibration in static.items():
+
+    def __init__(self, tensors: Sequence[TensorSpec], specs: Sequence[CodecSpec]) -> None:
+        self._codecs = list(zip(tensors, specs, strict=True))
+        self._static = {
+            place: Calibration(tensor, spec)
+            for place, (tensor, spec) in enumerate(self._codecs)
+            if spec.needs_calibration
+        }
+
+    @property
+    def needs_samples(self) -> bool:
+        return bool(self._static)
+
+    def add(self, waist: Sequence[np.ndarray]) -> None:
+        """Take in the waist of one frame."""
+        for place, calibration in self._static.items():
             calibration.add(waist[place])
-    ranges = {place: calibration.ranges() for place, calibration in static.items()}
-    return tuple(
-        WaistTensor(tensor, str(spec), ranges.get(place))
-        for place, (tensor, spec) in enumerate(zip(tensors, specs, strict=True))
-    )
+
+    def waist(self) -> tuple[WaistTensor, ...]:
+        """Each tensor with its codec.
+
+        Raises:
+            ConfigError: samples are needed and none were added.
+        """
+        ranges = {place: calibration.ranges() for place, calibration in self._static.items()}
+        return tuple(
+            WaistTensor(tensor, str(spec), ranges.get(place))
+            for place, (tensor, spec) in enumerate(self._codecs)
+        )

@@ -21,7 +21,7 @@ which are plain data.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -38,6 +38,7 @@ from waistline.task.kinds.base import Kind, load_kind
 from waistline.task.metrics.base import Metric, load_metric
 from waistline.task.preprocess import check_preprocess
 from waistline.task.spec import AnswerSpec, Preprocess
+from waistline.tensors import TensorSpec
 
 DataName = Literal["calibration", "selection", "report", "test"]
 DATA_NAMES: tuple[str, ...] = get_args(DataName)
@@ -82,8 +83,12 @@ class Task:
     def has_data(self, name: str) -> bool:
         return name in DATA_NAMES and getattr(self._data, name) is not None
 
-    def data(self, name: str) -> DataSet:
+    def data(self, name: str, inputs: Sequence[TensorSpec] = ()) -> DataSet:
         """Open the data set called ``calibration``, ``selection``, ``report`` or ``test``.
+
+        Args:
+            name: of the data set.
+            inputs: of the model: what frames are in a task without preprocessing.
 
         Raises:
             ConfigError: the task names no such data, or the data cannot be used.
@@ -104,7 +109,13 @@ class Task:
             )
         shape = self.preprocess.frame_shape if self.preprocess else None
         classes = self.answer.options.get("classes", ())
-        context = DataContext(self.path.parent, f"[data.{name}]", shape, tuple(classes))
+        context = DataContext(
+            self.path.parent,
+            f"[data.{name}]",
+            shape,
+            tuple(classes),
+            () if shape else tuple(inputs),
+        )
         data_set: DataSet = plugins.load(data_package.__name__, kind).open_data(options, context)
         return data_set
 

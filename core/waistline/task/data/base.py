@@ -6,7 +6,7 @@ Files are hostile: sizes are checked before anything is allocated, and nothing i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -16,6 +16,7 @@ import numpy as np
 
 from waistline.errors import ConfigError
 from waistline.frame import SensorFrame
+from waistline.tensors import TensorSpec
 
 OptionsT = TypeVar("OptionsT", bound=msgspec.Struct)
 
@@ -29,12 +30,28 @@ class DataContext:
         where: how to call this data in a message, such as ``[data.test]``.
         frame_shape: (H, W, C) every frame must have; None: whatever the data holds.
         classes: names by class index, () when the task names none.
+        inputs: what frames must be instead of images: the model's inputs, for a task without
+            preprocessing.
     """
 
     folder: Path
     where: str = "the data"
     frame_shape: tuple[int, int, int] | None = None
     classes: tuple[str, ...] = ()
+    inputs: tuple[TensorSpec, ...] = ()
+
+    def needs_images(self) -> None:
+        """Refuse to be used where frames are the model's inputs.
+
+        Raises:
+            ConfigError: they are.
+        """
+        if self.inputs:
+            raise ConfigError(
+                f"{self.where} cannot be used",
+                cause="without [preprocess] frames are the model's inputs, and these are images",
+                fix='add [preprocess] to the task file, or give the inputs with kind = "npz"',
+            )
 
     def options(self, given: Mapping[str, Any], into: type[OptionsT]) -> OptionsT:
         """``given`` as the struct ``into``; unknown keys are errors that name the key."""
@@ -67,13 +84,15 @@ class ArrayData:
     """Frames held in memory.
 
     Args:
-        images: uint8 (N, H, W, C).
+        arrays: one for each array of a frame, (N, ...): one uint8 (N, H, W, C) for images.
         labels: N labels, or None.
         name: for messages and frame names.
     """
 
-    def __init__(self, images: np.ndarray, labels: list[object] | None, name: str) -> None:
-        self.images = images
+    def __init__(
+        self, arrays: Sequence[np.ndarray], labels: list[object] | None, name: str
+    ) -> None:
+        self.arrays = tuple(arrays)
         self.labels = labels
         self._name = name
 
@@ -82,12 +101,13 @@ class ArrayData:
         return self.labels is not None
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.arrays[0])
 
     def __iter__(self) -> Iterator[SensorFrame]:
-        for index, image in enumerate(self.images):
+        for index in range(len(self)):
             label = None if self.labels is None else self.labels[index]
-            yield SensorFrame(index, (image,), label, f"{self._name}[{index}]")
+            frame = tuple(array[index] for array in self.arrays)
+            yield SensorFrame(index, frame, label, f"{self._name}[{index}]")
 
 
 def as_frames(images: np.ndarray, path: Path, context: DataContext) -> np.ndarray:

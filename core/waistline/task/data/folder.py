@@ -121,4 +121,6 @@ def _bad(path: Path, cause: str, fix: str) -> ConfigError:
 
 
 def open_data(options: Mapping[str, Any], context: DataContext) -> FolderData:
-    return FolderData(context.path(context.options(options, Options).path), context)
+    chosen = context.options(options, Options)
+    context.needs_images()
+    return FolderData(context.path(chosen.path), context)

@@ -33,6 +33,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def open_data(options: Mapping[str, Any], context: DataContext) -> ArrayData:
     chosen = context.options(options, Options)
+    context.needs_images()
     if chosen.skip < 0 or (chosen.limit is not None and chosen.limit < 1):
         raise ConfigError(
             f"{context.where} cannot be used", cause="skip is below 0, or limit below 1"
@@ -45,7 +46,7 @@ def open_data(options: Mapping[str, Any], context: DataContext) -> ArrayData:
     if chosen.labels:
         label_path = context.path(chosen.labels)
         labels = as_labels(read_idx(label_path)[part], len(images), label_path)
-    return ArrayData(images, labels, path.name)
+    return ArrayData([images], labels, path.name)
 
 
 def read_idx(path: Path) -> np.ndarray:

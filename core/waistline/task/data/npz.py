@@ -2,7 +2,8 @@
 
 Keys: ``images`` uint8 (N, H, W[, C]); ``labels`` whole numbers (N,), optional. For detection
 instead of labels: ``boxes`` (M, 4) as x0, y0, x1, y1 in frame pixels, ``box_classes`` (M,) and
-``box_images`` (M,), the image each belongs to.
+``box_images`` (M,), the image each belongs to. For a task without ``[preprocess]`` the model's
+inputs, as `waistline.task.arrays` says.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from waistline.errors import ConfigError
 from waistline.task.archive import NpzReader
+from waistline.task.arrays import read_frames
 from waistline.task.boxes import truth
 from waistline.task.data.base import ArrayData, DataContext, as_frames, as_labels
 
@@ -22,7 +24,7 @@ _BOX_KEYS = ("boxes", "box_classes", "box_images")
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``path`` of the file; ``images`` and ``labels``: the keys to read."""
+    """``path`` of the file; ``images`` and ``labels``: the keys to read, of images."""
 
     path: str
     images: str = "images"
@@ -32,6 +34,11 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def open_data(options: Mapping[str, Any], context: DataContext) -> ArrayData:
     chosen = context.options(options, Options)
     path = context.path(chosen.path)
+    if context.inputs:
+        frames = read_frames(path, context.inputs, image=False)
+        given = frames.labels
+        classes = None if given is None else as_labels(given, len(frames), path)
+        return ArrayData(frames.arrays, classes, path.name)
     with NpzReader(path) as archive:
         images = as_frames(archive.read(chosen.images), path, context)
         labels: list[object] | None = None
@@ -39,7 +46,7 @@ def open_data(options: Mapping[str, Any], context: DataContext) -> ArrayData:
             labels = as_labels(archive.read(chosen.labels), len(images), path)
         elif set(_BOX_KEYS) <= set(archive.names):
             labels = _boxes(archive, len(images))
-    return ArrayData(images, labels, path.name)
+    return ArrayData([images], labels, path.name)
 
 
 def _boxes(archive: NpzReader, count: int) -> list[object]:
