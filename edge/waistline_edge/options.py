@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from waistline.arguments import ArgumentParser, pair, whole
 from waistline.errors import ConfigError
 
 DEFAULT_LISTEN = "tcp://127.0.0.1:7571"
@@ -84,16 +84,16 @@ class Arguments:
 
 
 def parse(arguments: Sequence[str]) -> Arguments:
-    """The command line as typed settings; ``--help`` and usage errors end the process.
+    """The command line as typed settings; ``--help`` ends the process.
 
     Raises:
         ConfigError: a value that cannot be used.
     """
-    found = _parser().parse_args(arguments)
+    found = _parser().read(arguments)
     options = EdgeOptions(
         listen=found.listen,
         backend=found.backend,
-        backend_options=dict(_pair(text) for text in found.backend_option),
+        backend_options=dict(found.backend_option),
         workers=default_workers() if found.workers is None else found.workers,
         threads=found.threads,
         queue_limit=found.queue,
@@ -120,41 +120,33 @@ def parse_address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise ConfigError(
-            f"--backend-option {text!r} is not KEY=VALUE", fix="for example delay_ms=5"
-        )
-    return key, value
-
-
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> ArgumentParser:
     default = EdgeOptions()
-    parser = argparse.ArgumentParser(
-        prog="python -m waistline_edge",
-        description="Run the tails of split models for the nodes that connect. Prints one JSON "
+    parser = ArgumentParser(
+        "waistline_edge",
+        "Run the tails of split models for the nodes that connect. Prints one JSON "
         "line when it listens and one when it has ended; the log goes to stderr.",
     )
     add = parser.add_argument
     add("bundles", metavar="BUNDLE", nargs="+", type=Path, help="folders made by waistline split")
     add("--listen", metavar="ENDPOINT", default=default.listen, help="default %(default)s")
     add("--backend", metavar="NAME", default=default.backend, help="default %(default)s")
-    add("--backend-option", metavar="KEY=VALUE", action="append", default=[], help="repeatable")
-    add("--workers", metavar="N", type=int, help="tails at once (default: cores, at most 4)")
+    add("--backend-option", metavar="KEY=VALUE", type=pair, action="append", default=[],
+        help="repeatable")  # fmt: skip
+    add("--workers", metavar="N", type=whole, help="tails at once (default: cores, at most 4)")
     add(
-        "--threads", metavar="N", type=int, default=default.threads,
+        "--threads", metavar="N", type=whole, default=default.threads,
         help="engine threads in one tail, 0: engine's choice (default %(default)s)",
     )  # fmt: skip
     add(
-        "--queue", metavar="N", type=int, default=default.queue_limit,
+        "--queue", metavar="N", type=whole, default=default.queue_limit,
         help="requests that may wait before nodes are told BUSY (default %(default)s)",
     )  # fmt: skip
     add(
-        "--max-in-flight", metavar="N", type=int, default=default.max_in_flight,
+        "--max-in-flight", metavar="N", type=whole, default=default.max_in_flight,
         help="frames of one node under way (default %(default)s)",
     )  # fmt: skip
-    add("--max-connections", metavar="N", type=int, default=default.max_connections,
+    add("--max-connections", metavar="N", type=whole, default=default.max_connections,
         help="default %(default)s")  # fmt: skip
     add("--metrics", metavar="HOST:PORT", help="serve Prometheus metrics (extra: edge)")
     add("--insecure", action="store_true", help="allow plaintext off loopback")

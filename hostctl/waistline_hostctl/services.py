@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from waistline import errors
+from waistline.arguments import PROGRAM
 from waistline.errors import WaistlineError
 
 NODE, EDGE = "waistline_node", "waistline_edge"
@@ -39,6 +40,7 @@ def become(module: str, arguments: Sequence[str]) -> NoReturn:
     """Replace this process by ``python -m module``: signals and exit code are then its own."""
     sys.stdout.flush()
     sys.stderr.flush()
+    os.environ[PROGRAM] = f"waistline {module.removeprefix('waistline_')}"
     os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
 
 

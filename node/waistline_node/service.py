@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from waistline import __version__, endpoints
+from waistline.arguments import ArgumentParser, count, pair, positive, whole
 from waistline.bundle.golden import read_frame
 from waistline.bundle.store import Bundle, load_bundle
 from waistline.errors import ConfigError, WaistlineError
@@ -37,44 +38,44 @@ from waistline_node.uplink import CONNECT_S
 INTERRUPTED = 130
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="python -m waistline_node",
-        description="Run the head of a bundle on frames of a source; send the waist to an edge.",
-        allow_abbrev=False,
+def parser() -> ArgumentParser:
+    made = ArgumentParser(
+        "waistline_node",
+        "Run the head of a bundle on frames of a source; send the waist to an edge.",
     )
     add = made.add_argument
     add("bundle", type=Path, metavar="BUNDLE", help="folder written by 'waistline split'")
     add("--source", required=True, metavar="DIR|FILE.npz", help="where frames come from")
     add("--edge", required=True, metavar="ENDPOINT", help="for example tcp://127.0.0.1:7571")
     add("--backend", default="onnxruntime", metavar="NAME", help="what runs the head")
-    add("--backend-option", type=_pair, action="append", default=[], metavar="KEY=VALUE",
+    add("--backend-option", type=pair, action="append", default=[], metavar="KEY=VALUE",
         help="the backend's own option; repeatable")  # fmt: skip
-    add("--threads", type=_count, metavar="N", help="inside one run of the head")
+    add("--threads", type=count, metavar="N", help="inside one run of the head")
     add("--records", type=Path, metavar="FILE.csv", help="write one line a frame to a new file")
-    add("--count", type=_count, metavar="N", help="end after N frames")
+    add("--count", type=count, metavar="N", help="end after N frames")
     add("--loop", action="store_true", help="begin the source again at its end")
-    add("--rate", type=_positive, metavar="HZ", help="frames a second; what is late is dropped")
-    add("--queue", type=_count, default=1, metavar="N", help="frames that may wait (default 1)")
-    add("--max-in-flight", type=_count, default=4, metavar="N", help="unanswered frames (4)")
-    add("--budget-s", type=_positive, default=5.0, metavar="S", help="age limit of a frame (5)")
+    add("--rate", type=positive, metavar="HZ", help="frames a second; what is late is dropped")
+    add("--queue", type=count, default=1, metavar="N", help="frames that may wait (default 1)")
+    add("--max-in-flight", type=count, default=4, metavar="N", help="unanswered frames (4)")
+    add("--budget-s", type=positive, default=5.0, metavar="S", help="age limit of a frame (5)")
     add("--sequential", action="store_true", help="one frame at a time, no overlap")
     add("--node-id", metavar="NAME", help="how the edge knows this node (default: random)")
-    add("--pin", type=int, metavar="CPU", help="run on this processor only")
+    add("--pin", type=whole, metavar="CPU", help="run on this processor only")
     add("--insecure", action="store_true", help="allow plain bytes over a network")
     add("-v", "--verbose", action="store_true", help="show where an error was raised")
-    add("--version", action="version", version=f"waistline {__version__}")
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
-    chosen = parser().parse_args(arguments)
+    verbose = False
     stopper = Stopper()
     try:
+        chosen = parser().read(arguments)
+        verbose = chosen.verbose
         code, clean = _run(chosen, stopper)
     except WaistlineError as error:
-        _show(error, verbose=chosen.verbose)
+        _show(error, verbose=verbose)
         return error.exit_code
     except BrokenPipeError:
         # Whoever started this node has stopped reading; Python would complain again at exit.
@@ -241,24 +242,3 @@ def _show(error: WaistlineError, *, verbose: bool) -> None:
     if verbose:
         traceback.print_exception(error)
     print("\n".join(error.lines()), file=sys.stderr)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE, such as delay_ms=5")
-    return key, value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0.0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
