@@ -54,6 +54,13 @@ class EdgeTimes:
         """From the last byte of the request to the first byte of the reply."""
         return self.queue_s + self.decode_s + self.preprocess_s + self.tail_s + self.postprocess_s
 
+    def with_residence(self, residence_s: float) -> EdgeTimes:
+        """These times, with what is left of the whole stay counted as queue."""
+        busy_s = self.residence_s - self.queue_s
+        return EdgeTimes(
+            residence_s - busy_s, self.decode_s, self.preprocess_s, self.tail_s, self.postprocess_s
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

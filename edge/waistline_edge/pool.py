@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Protocol
 
 import numpy as np
@@ -96,7 +97,9 @@ class TailPool:
         self._queue: FairQueue[Job] = FairQueue(queue_limit)
         self._estimate = ServiceEstimate(self.workers)
         self._deliver = deliver
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        """One ring for each request that was queued: a worker that wakes looks what there is."""
         self._running = 0
         self._stopping = False
         # Daemon: a tail that hangs in its engine must not keep a stopped service alive.
@@ -121,27 +124,27 @@ class TailPool:
 
     def submit(self, line: Hashable, job: Job, expires_at: float) -> Admission[Job]:
         """Queue ``job``; never blocks. The caller answers what was evicted or found expired."""
-        with self._changed:
+        with self._lock:
             admission = self._queue.put(line, job, now=time.monotonic(), expires_at=expires_at)
-            if admission.accepted:
-                self._changed.notify()
+        if admission.accepted:
+            self._bell.put(None)
         return admission
 
     def retry_after_s(self) -> float:
         """When a request refused now has a fair chance."""
-        with self._changed:
+        with self._lock:
             return self._estimate.retry_after_s(len(self._queue) + self._running)
 
     def cancel(self) -> list[Job]:
         """Empty the queue and return what was waiting; running tails go on."""
-        with self._changed:
+        with self._lock:
             return [entry.item for entry in self._queue.clear()]
 
     def stop(self, timeout_s: float) -> bool:
         """Let the workers end after the tail they are in; False when one did not in time."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
+        self._stopping = True
+        for _ in self._threads:
+            self._bell.put(None)
         deadline = time.monotonic() + timeout_s
         for thread in self._threads:
             if thread.ident is not None:
@@ -149,30 +152,29 @@ class TailPool:
         return not any(thread.is_alive() for thread in self._threads)
 
     def _work(self, stages: Mapping[str, Stages]) -> None:
-        while (taken := self._take()) is not None:
-            job, expired = taken
+        while True:
+            self._bell.get()
+            if self._stopping:
+                return
+            job, expired = self._take()
             for late in expired:
                 self._deliver(late, Expired())
             if job is None:
                 continue
             started = time.monotonic()
             result = run(stages[job.bundle_id], job, started)
-            with self._changed:
+            with self._lock:
                 self._running -= 1
                 self._estimate.observe(time.monotonic() - started)
             self._deliver(job, result)
 
-    def _take(self) -> tuple[Job | None, list[Job]] | None:
-        """Wait for work; None when the pool stops."""
-        with self._changed:
-            while not self._queue and not self._stopping:
-                self._changed.wait()
-            if self._stopping:
-                return None
+    def _take(self) -> tuple[Job | None, list[Job]]:
+        """The next request, None if it is gone, and the expired ones before it."""
+        with self._lock:
             entry, expired = self._queue.take(time.monotonic())
             if entry is not None:
                 self._running += 1
-            return (None if entry is None else entry.item), [each.item for each in expired]
+        return (None if entry is None else entry.item), [each.item for each in expired]
 
 
 def run(stages: Stages, job: Job, started: float) -> Result:

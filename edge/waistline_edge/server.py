@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import platform
+from collections import deque
 from collections.abc import Mapping, Sequence
 
 from waistline import endpoints, plugins
 from waistline.backends.base import Backend, BackendOptions
 from waistline.bundle.store import Bundle
 from waistline.errors import ConfigError
-from waistline.frame import EdgeTimes
 from waistline.links.base import Server
 from waistline.session.bodies import REPLY_TIMES_BYTES
 from waistline.session.events import Requested
@@ -115,6 +114,8 @@ class EdgeServer:
         self._connections: dict[Connection, None] = {}
         self._listener: Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._results: deque[tuple[Job, Result]] = deque()
+        """What the workers have done and the loop has not answered yet."""
         self._open_jobs = 0
         self._draining = False
         self._worked_off = asyncio.Event()
@@ -224,6 +225,7 @@ class EdgeServer:
         self._open_jobs += 1
         for entry in admission.expired:
             self._finish(entry.item, Expired())
+            self._now_send(_owner(entry.item))
         refused = [entry.item for entry in admission.evicted]
         if not admission.accepted:
             refused.append(job)
@@ -239,16 +241,28 @@ class EdgeServer:
 
     def _deliver(self, job: Job, result: Result) -> None:
         """On a worker's thread: have the loop answer."""
+        self._results.append((job, result))
         if self._loop is not None:
             # Only a loop that was closed under a hanging tail refuses; nobody waits then.
             with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._finish, job, result)
+                self._loop.call_soon_threadsafe(self._answer_all)
+
+    def _answer_all(self) -> None:
+        """Answer what the workers have done; one write for each connection."""
+        answered: dict[Connection, None] = {}
+        while self._results:
+            job, result = self._results.popleft()
+            self._finish(job, result)
+            answered[_owner(job)] = None
+        for connection in answered:
+            connection.flush()
 
     def _finish(self, job: Job, result: Result) -> None:
-        connection = _owner(job)
-        session = connection.session
+        """Have the session say how a frame ended; the caller flushes it."""
+        session = _owner(job).session
         if isinstance(result, Done):
-            times = self._whole_stay(job, result.times)
+            # Every wait counts as queue, the one for this loop included.
+            times = result.times.with_residence(self._now() - job.received_at)
             session.reply(job.seq, times, result.answer)
             self.stats.remote(times)
         elif isinstance(result, Failed):
@@ -257,15 +271,9 @@ class EdgeServer:
         else:
             session.error(job.seq, "expired", "its budget was over before a worker was free")
             self.stats.frames["expired"] += 1
-        self._now_send(connection)
         self._open_jobs -= 1
         if not self._open_jobs:
             self._worked_off.set()
-
-    def _whole_stay(self, job: Job, times: EdgeTimes) -> EdgeTimes:
-        """``times`` with every wait counted as queue, the one for this loop included."""
-        busy_s = times.residence_s - times.queue_s
-        return dataclasses.replace(times, queue_s=self._now() - job.received_at - busy_s)
 
     def _now_send(self, connection: Connection) -> None:
         """Flush after the events being handled, so that one write carries what they made."""
