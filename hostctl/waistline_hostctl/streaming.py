@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -100,11 +101,12 @@ def _run_node(
         arguments = [*_node_arguments(stream, endpoint, bench), "--records", str(file)]
         with Service(NODE, arguments, folder / NODE_LOG.format(stream.name)) as node:
             ready = node.ready()
+            records = _Counter(file)
             with console.progress(f"{stream.name}: frames", ready.get("frames")) as progress:
 
                 def waiting() -> None:
                     edge.check()  # nobody starts it again, so the node would wait in vain
-                    progress.update(_lines(file))
+                    progress.update(records.count())
 
                 summary = node.result(waiting)
             return Streamed(stream, records_of(file), summary, edge.pid, node.pid)
@@ -127,11 +129,20 @@ def _node_arguments(stream: Stream, endpoint: str, bench: Bench) -> Iterable[str
         yield from ("--rate", str(stream.rate_hz))
 
 
-def _lines(file: Path) -> int:
-    try:
-        return max(file.read_bytes().count(b"\n") - 1, 0)
-    except OSError:
-        return 0
+class _Counter:
+    """Records in a file that grows; each byte is read once."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._offset = self._lines = 0
+
+    def count(self) -> int:
+        with contextlib.suppress(OSError), self._file.open("rb") as stream:
+            stream.seek(self._offset)
+            data = stream.read()
+            self._offset += len(data)
+            self._lines += data.count(b"\n")
+        return max(self._lines - 1, 0)
 
 
 def check_answered(streamed: Iterable[Streamed]) -> None:

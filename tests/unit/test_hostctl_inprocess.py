@@ -1,0 +1,75 @@
+"""What is computed beside the stream: the uncut answers and other code widths."""
+
+import pytest
+from small_models import write_classifier, write_task
+from waistline.backends.base import BackendOptions
+from waistline.backends.onnxruntime import open_backend
+from waistline.bundle.store import Bundle
+from waistline.split import split
+from waistline.stages import open_ends
+from waistline.task.load import Task, load_task
+from waistline_hostctl.inprocess import BITS, describe_inputs, frames_of, study_bits
+from waistline_hostctl.raw import FLOAT_BITS, StudyRow
+
+ENGINE = "onnxruntime"
+
+
+@pytest.fixture
+def task(tmp_path) -> Task:
+    return load_task(write_task(tmp_path))
+
+
+@pytest.fixture
+def bundle(tmp_path, task) -> Bundle:
+    return split(write_classifier(tmp_path), "b", tmp_path / "b.bundle", task=task)
+
+
+def study(bundle: Bundle, calibration, frames) -> dict[tuple[int, int], StudyRow]:
+    rows = study_bits(bundle, calibration, frames, backend=ENGINE, limit=3)
+    return {(row.bits, row.index): row for row in rows}
+
+
+def test_the_width_of_the_bundle_codes_as_the_bundle_does(bundle, task) -> None:
+    found = study(bundle, task.data("calibration"), task.data("selection"))
+    assert set(found) == {(bits, index) for bits in (*BITS, FLOAT_BITS) for index in range(3)}
+    with open_ends(open_backend(BackendOptions()), bundle) as (head, tail):
+        for index, frame in zip(range(3), task.data("selection"), strict=False):
+            sent = head.encode(head.head(head.preprocess(frame)))
+            decoded = tail.decode(sent.payload, sent.raw_len)
+            row = found[4, index]
+            assert row.payload_bytes == len(sent.payload)
+            assert row.answer == tail.postprocess(tail.tail(tail.preprocess(decoded)))
+            assert row.label == str(frame.label)
+            assert found[FLOAT_BITS, index].payload_bytes == 4 * 8 * 8 * 4
+
+
+def test_each_width_has_limits_of_its_own(bundle, task) -> None:
+    """The limits of least squared error at 2 bits are not those at 8."""
+    found = study(bundle, task.data("calibration"), task.data("selection"))
+    sizes = [found[bits, 0].payload_bytes for bits in BITS]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[-1] < found[FLOAT_BITS, 0].payload_bytes
+
+
+def test_without_calibration_data_each_frame_gives_its_own_limits(bundle, task) -> None:
+    found = study(bundle, None, task.data("selection"))
+    assert {row.answer for row in found.values()} - {b""}
+    assert len(found) == 3 * (len(BITS) + 1)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 4, 7])
+def test_both_ends_joined_without_a_codec_answer_as_the_uncut_model(tmp_path, task, cut) -> None:
+    model = write_classifier(tmp_path)
+    bundle = split(model, cut, tmp_path / "x.bundle", task=task)
+
+    def rows(model):
+        frames = frames_of(bundle, str(tmp_path / "selection.npz"), 4)
+        return list(describe_inputs(bundle, frames, backend=ENGINE, model=model))
+
+    joined, whole = rows(None), rows(model)
+    kind = bundle.answer_kind
+    assert [row.index for row in joined] == [0, 1, 2, 3]
+    for one, other in zip(joined, whole, strict=True):
+        assert kind.agrees(kind.unpack(one.answer), kind.unpack(other.answer)) == 1.0
+        assert one.sizes == other.sizes
+        assert one.sizes["raw"] >= 64
