@@ -129,6 +129,14 @@ def resolve(
     return ResolvedBench(_checked(sections, None, origins), origins, str(path or ""))
 
 
+def with_link(resolved: ResolvedBench, profile: str, origin: str) -> ResolvedBench:
+    """The same settings over another link; ``origin`` says who chose it."""
+    replace = msgspec.structs.replace
+    bench = replace(resolved.bench, link=replace(resolved.bench.link, profile=profile))
+    origins = {**resolved.origins, "link.profile": origin}
+    return replace(resolved, bench=bench, origins=origins)
+
+
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     try:
         table = tomllib.loads(read_limited(path, _MAX_BENCH_BYTES).decode())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -73,6 +73,19 @@ class Figure(msgspec.Struct, frozen=True, omit_defaults=True):
             standard_uncertainty=None if spread is None else spread * abs(factor),
             n=self.n,
         )
+
+
+def mean(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean of independent observations and its standard uncertainty, s / sqrt(n).
+
+    The uncertainty of a single one is not known: None.
+    """
+    count = len(values)
+    middle = math.fsum(values) / count
+    if count < 2:
+        return middle, None
+    variance = math.fsum((value - middle) ** 2 for value in values) / (count - 1)
+    return middle, math.sqrt(variance / count)
 
 
 def total(figures: Iterable[Figure]) -> Figure:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from waistline.bench import ResolvedBench, resolve
+from waistline.bench import FLAG, ResolvedBench, resolve, with_link
 from waistline.bundle.golden import read_frame
 from waistline.bundle.schema import MANIFEST
 from waistline.bundle.store import Bundle, load_bundle
@@ -102,7 +102,9 @@ def run_pair(
         WaistlineError: anything that keeps the run from being whole.
     """
     console = console or Console(json=True)
-    bench = bench or resolve(environment=os.environ, flags={"link.profile": link})
+    bench = bench or resolve(environment=os.environ)
+    if link is not None:
+        bench = with_link(bench, link, FLAG)
     link = bench.bench.link.profile
     for known in (*radios, *([link] if link else [])):
         profile(known)

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-from waistline.bench import ResolvedBench
+from waistline.bench import DEFAULT, ResolvedBench, with_link
 from waistline.bundle.cuts import CutRow, list_cuts, pick_default_cut
 from waistline.bundle.store import Bundle
 from waistline.model.onnx_graph import load_model
@@ -193,9 +192,5 @@ def _cuts_remark(cuts: Sequence[CutRow], chosen: CutRow) -> list[str]:
 
 def with_default_link(bench: ResolvedBench) -> ResolvedBench:
     """``bench`` with the demo's link where nobody chose one."""
-    if bench.origins["link.profile"] != "default":
-        return bench
-    replace = msgspec.structs.replace
-    link = replace(bench.bench.link, profile=LINK)
-    origins = {**bench.origins, "link.profile": "demo"}
-    return replace(bench, bench=replace(bench.bench, link=link), origins=origins)
+    chosen = bench.origins["link.profile"] != DEFAULT
+    return bench if chosen else with_link(bench, LINK, "demo")

@@ -5,7 +5,6 @@ Percentiles carry a bootstrap uncertainty (frames resampled, fixed seed); means 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from waistline.errors import CodecError
-from waistline.evidence import Evidence, Figure, weakest
+from waistline.evidence import Evidence, Figure, mean, weakest
 from waistline.links._energy import radio_energy_j
 from waistline.links._profiles import profile
 from waistline.run import Column, Table, table
@@ -23,15 +22,13 @@ from waistline.task.kinds.base import Kind, load_kind
 from waistline.task.metrics.base import load_metric
 from waistline.task.spec import AnswerSpec
 from waistline.wire import HEADER_BYTES
+from waistline_node.summary import STAGES as STAGE_COLUMNS
 
 from waistline_hostctl import raw
 
 SEED = 20_260_101
 RESAMPLES = 200
-STAGES = (
-    "source", "preprocess", "head", "encode", "node_queue", "transit", "queue", "decode",
-    "edge_preprocess", "tail", "postprocess",
-)  # fmt: skip
+STAGES = tuple(column.removesuffix("_s") for column in STAGE_COLUMNS)
 LATENCY, BYTES, QUALITY, RADIO, BITS, OUTCOMES = (
     "latency", "bytes", "quality", "radio", "bits", "outcomes",
 )  # fmt: skip
@@ -211,8 +208,8 @@ def _bytes(frames: list[dict[str, Any]], inputs: list[dict[str, Any]], settings:
     rows = []
     for what, values in sizes.items():
         if values:
-            mean, spread, count = _mean(values)
-            rows.append((what, mean, spread, min(values), max(values), count))
+            average, spread, count = _mean(values)
+            rows.append((what, average, spread, min(values), max(values), count))
     return table(BYTES, columns, rows)
 
 
@@ -365,16 +362,15 @@ def _throughput(frames: list[dict[str, Any]], settings: Settings) -> dict[str, F
     )
     if len(ends) < 3 or ends[-1] <= ends[0]:
         return {}
-    gaps = np.diff(ends)
-    mean = float(gaps.mean())
-    spread = float(gaps.std(ddof=1)) / math.sqrt(len(gaps))
+    gaps = np.diff(ends).tolist()
+    gap_s, spread_s = mean(gaps)
+    spread = None if spread_s is None else spread_s / gap_s**2
     grade = Evidence.EMULATED if settings.link else Evidence.MEASURED
     return {
         "throughput_overlap_hz": Figure(
-            1 / mean, "Hz", grade, "outcomes a second, stages overlapping", spread / mean**2,
-            len(gaps),
+            1 / gap_s, "Hz", grade, "outcomes a second, stages overlapping", spread, len(gaps)
         )
-    }  # fmt: skip
+    }
 
 
 def _unpacked(kind: Kind, cell: str) -> Any:
@@ -388,9 +384,4 @@ def _unpacked(kind: Kind, cell: str) -> Any:
 
 
 def _mean(values: Sequence[float]) -> tuple[float, float | None, int]:
-    count = len(values)
-    mean = math.fsum(values) / count
-    if count < 2:
-        return mean, None, count
-    variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
-    return mean, math.sqrt(variance / count), count
+    return *mean(values), len(values)

@@ -8,33 +8,36 @@ from pathlib import Path
 from waistline import plugins, provenance
 from waistline.errors import MissingExtra, WaistlineError
 
-from waistline_hostctl.doctor import BACKENDS
 from waistline_hostctl.results import Device
 
+BACKENDS = "waistline.backends"
+FAKE = "fake"
 UNTRIED = "untried on hardware"
-_TRIED = {"onnxruntime", "fake"}
+USABLE, NOT_INSTALLED, BROKEN = "usable", "not installed", "broken"
+_TRIED = {"onnxruntime", FAKE}
 """Engines that this project's tests run on the hardware they are for."""
 _SERIAL = Path("/dev/serial/by-id")
 
 
 def devices(serial_folder: Path = _SERIAL) -> tuple[Device, ...]:
     """Engines of this machine, then its serial ports by their lasting names."""
-    return (*_engines(), *_ports(serial_folder))
+    return (*engines(), *_ports(serial_folder))
 
 
-def _engines() -> Iterator[Device]:
+def engines() -> Iterator[Device]:
+    """Every backend; the detail of one that is not installed is what installs it."""
     for name in plugins.names(BACKENDS):
         tried = "yes" if name in _TRIED else UNTRIED
         try:
             plugins.load(BACKENDS, name)
         except MissingExtra as error:
-            yield Device(name, "engine", "not installed", tried, error.fix)
+            yield Device(name, "engine", NOT_INSTALLED, tried, error.fix)
         except (WaistlineError, ImportError, OSError) as error:
-            yield Device(name, "engine", "broken", tried, str(error))
+            yield Device(name, "engine", BROKEN, tried, str(error))
         else:
             version = "".join(row.version for row in provenance.libraries([name]))
-            detail = "stand-in for tests and demos" if name == "fake" else f"{version} CPU".strip()
-            yield Device(name, "engine", "usable", tried, detail)
+            detail = "stand-in for tests and demos" if name == FAKE else f"{version} CPU".strip()
+            yield Device(name, "engine", USABLE, tried, detail)
 
 
 def _ports(folder: Path) -> Iterator[Device]:

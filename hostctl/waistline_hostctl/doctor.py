@@ -9,13 +9,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from waistline import __version__, plugins, provenance
+from waistline import __version__, provenance
 from waistline.codec import native
-from waistline.errors import MissingExtra, WaistlineError
+from waistline.errors import WaistlineError
 
+from waistline_hostctl import devices
 from waistline_hostctl.results import DoctorResult, Finding
 
-BACKENDS = "waistline.backends"
 LIBRARIES = (
     "waistline", "numpy", "msgspec", "zstandard", "pillow", "click", "onnx", "onnxruntime",
     "prometheus-client",
@@ -69,21 +69,16 @@ def _codec() -> Finding:
 
 
 def _engines() -> Iterator[Finding]:
-    usable = 0
-    for name in plugins.names(BACKENDS):
-        if name == "fake":
-            continue
-        try:
-            plugins.load(BACKENDS, name)
-        except MissingExtra as error:
-            yield Finding(f"engine {name}", "info", "not installed", error.fix)
-        except (WaistlineError, ImportError, OSError) as error:
-            yield Finding(f"engine {name}", "fail", str(error), f"pip install 'waistline[{name}]'")
+    found = [row for row in devices.engines() if row.id != devices.FAKE]
+    for row in found:
+        name = f"engine {row.id}"
+        if row.state == devices.USABLE:
+            yield Finding(name, "ok", row.detail)
+        elif row.state == devices.NOT_INSTALLED:
+            yield Finding(name, "info", row.state, row.detail)
         else:
-            usable += 1
-            version = "".join(row.version for row in provenance.libraries([name]))
-            yield Finding(f"engine {name}", "ok", f"{version} CPU".strip())
-    if not usable:
+            yield Finding(name, "fail", row.detail, f"pip install 'waistline[{row.id}]'")
+    if not any(row.state == devices.USABLE for row in found):
         yield Finding(
             "engines", "fail", "no inference engine", "pip install 'waistline[onnxruntime]'"
         )

@@ -58,7 +58,7 @@ class Device(msgspec.Struct, frozen=True):
     Attributes:
         id: pasteable.
         kind: ``engine`` or ``serial``.
-        state: ``usable`` or ``not installed`` for an engine, ``present`` for a port.
+        state: ``usable``, ``not installed`` or ``broken`` for an engine, ``present`` for a port.
         tried: whether this project has run it on hardware: ``yes`` or ``untried on hardware``.
     """
 

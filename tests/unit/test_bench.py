@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from waistline.bench import DEFAULT, ENVIRONMENT, FILE, FLAG, Bench, resolve
+from waistline.bench import DEFAULT, ENVIRONMENT, FILE, FLAG, Bench, resolve, with_link
 from waistline.errors import ConfigError
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "bench.example.toml"
@@ -101,3 +101,13 @@ def test_a_bad_number_in_the_environment_names_the_variable() -> None:
 def test_a_missing_file_is_a_config_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.toml"):
         resolve(tmp_path / "nowhere.toml")
+
+
+def test_another_link_is_chosen_by_whoever_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "bench.toml"
+    file.write_text('[link]\nprofile = "lte-cat1"\n[node]\nthreads = 2\n')
+    before = resolve(file)
+    after = with_link(before, "wifi-n-esp32", FLAG)
+    assert after.bench.link.profile == "wifi-n-esp32"
+    assert after.origins == {**before.origins, "link.profile": FLAG}
+    assert (after.bench.node, after.file) == (before.bench.node, before.file)

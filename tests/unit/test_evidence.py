@@ -3,7 +3,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from waistline.evidence import Evidence, Figure, total, weakest
+from waistline.evidence import Evidence, Figure, mean, total, weakest
 
 figures = st.builds(
     Figure,
@@ -54,3 +54,9 @@ def test_a_sum_needs_one_unit(rows):
 def test_scaling_keeps_grade_and_scales_the_uncertainty():
     figure = Figure(2.0, "J", Evidence.MODELLED, "formula", 0.5, n=3).scaled(-1e3, "mJ")
     assert figure == Figure(-2000.0, "mJ", Evidence.MODELLED, "formula", 500.0, n=3)
+
+
+def test_a_mean_knows_its_uncertainty_from_two_observations_on():
+    assert mean([3]) == (3.0, None)
+    assert mean([1.0, 3.0]) == (2.0, pytest.approx(1.0))
+    assert mean([7.0] * 5) == (7.0, 0.0)

@@ -12,7 +12,7 @@ import numpy as np
 from waistline.bundle.check import FRAME
 from waistline.codec.waist import WaistCodec
 from waistline.errors import ConfigError
-from waistline.evidence import Evidence, Figure
+from waistline.evidence import Evidence, Figure, mean
 from waistline.model.graph import Frontier, ModelGraph
 from waistline.task.kinds.base import load_kind
 from waistline.task.load import Task
@@ -180,6 +180,6 @@ def _coded_sizes(tensor: TensorSpec, frames: Iterable[np.ndarray]) -> dict[str, 
 
 
 def _mean_bytes(spec: str, values: Sequence[int]) -> Figure:
-    spread = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+    size_bytes, spread = mean(values)
     source = f"mean payload of {len(values)} calibration frames as {spec}"
-    return Figure(float(np.mean(values)), "byte", Evidence.MEASURED, source, spread, len(values))
+    return Figure(size_bytes, "byte", Evidence.MEASURED, source, spread, len(values))

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from waistline import plugins
 from waistline.errors import ConfigError
-from waistline.evidence import Evidence, Figure
+from waistline.evidence import Evidence, Figure, mean
 from waistline.task.kinds.base import Kind
 
 PACKAGE = "waistline.task.metrics"
@@ -67,13 +67,9 @@ class MeanMetric:
                 cause="the mean over all frames would be none either",
                 fix="have it give a number for every answer",
             )
-        mean = math.fsum(values) / count
-        spread = None
-        if count > 1:
-            variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
-            spread = math.sqrt(variance / count)
+        score, spread = mean(values)
         return Figure(
-            mean, "1", Evidence.MEASURED, f"{self._name} over {count} frames", spread, count
+            score, "1", Evidence.MEASURED, f"{self._name} over {count} frames", spread, count
         )
 
 
