@@ -27,6 +27,17 @@ def connect(endpoint: str, deadline_s: float, *, insecure: bool = False) -> Link
     return cast(Link, module.connect(parsed, deadline_s))
 
 
+def check(endpoint: str, *, insecure: bool = False) -> None:
+    """Whether `connect` may ever succeed with ``endpoint``; nobody is contacted.
+
+    Raises:
+        ConfigError: not an endpoint, one that cannot be connected to, or plaintext over a network.
+    """
+    module, parsed = _open(endpoint, insecure=insecure, verb="connect")
+    if hasattr(module, "check"):
+        module.check(parsed)
+
+
 async def serve(endpoint: str, on_client: OnClient, *, insecure: bool = False) -> Server:
     """Listen in the running event loop; ``on_client`` gets each connection's streams.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import errno
 import io
 import os
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from waistline.errors import ConfigError
+from waistline.files import DISK_FULL
 
 COLUMNS = {
     "index": ("frame", "position in the source"),
@@ -148,10 +150,15 @@ class RecordWriter:
 
     def _unwritable(self, error: OSError) -> ConfigError:
         lost = f"; {self.written} records are in it, {self._waiting} are lost"
+        remedy = "choose another file for --records"
+        if error.errno == errno.ENOENT:
+            remedy = f"mkdir -p {self.path.parent}, or {remedy}"
+        elif error.errno in DISK_FULL:
+            remedy = f"free space, or {remedy}"
         return ConfigError(
             f"records cannot be written to {self.path}",
             cause=f"{error.strerror or error}{lost if self._waiting else ''}",
-            fix="free space or choose another file for --records, then run again",
+            fix=f"{remedy}, then run again",
         )
 
 

@@ -112,6 +112,7 @@ def _run(chosen: argparse.Namespace, stopper: Stopper) -> tuple[int, bool]:
     """Exit code, and whether every thread came to its end."""
     if chosen.pin is not None:
         _pin(chosen.pin)
+    endpoints.check(chosen.edge, insecure=chosen.insecure)
     chosen.node_id = chosen.node_id or f"node-{secrets.token_hex(6)}"
     bundle = load_bundle(chosen.bundle)
     session = make_session(bundle, chosen)

@@ -50,7 +50,40 @@ def test_endpoints_that_parse(text, parts):
 def test_endpoints_that_do_not(text):
     with pytest.raises(ConfigError) as caught:
         parse_endpoint(text)
-    assert "tcp://127.0.0.1:7571" in caught.value.fix
+    assert "tcp://" in caught.value.fix
+
+
+def test_an_address_alone_gets_its_scheme_offered():
+    for text in ("localhost:7571", "127.0.0.1:7571", "[::1]:7571"):
+        with pytest.raises(ConfigError) as caught:
+            parse_endpoint(text)
+        assert caught.value.fix == f"write tcp://{text}"
+
+
+UNUSABLE = [
+    "localhost:7571", "tcp://127.0.0.1", "tcp://127.0.0.1:1/x", "tcp://localhost:1?a=b",
+    "tcp://192.0.2.1:7571", "tls://127.0.0.1:7571", "quic://127.0.0.1:1",
+    "paced:tcp://192.0.2.1:7571?profile=lte-cat1", "paced:tcp://127.0.0.1:1?profile=lte-cat9",
+    "paced:tcp://127.0.0.1?profile=lte-cat1", "paced:quic://127.0.0.1:1?profile=lte-cat1",
+    "paced:tcp://127.0.0.1:1?rate=3", "paced:", "",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", UNUSABLE)
+def test_what_connect_refuses_is_refused_without_connecting(text):
+    with pytest.raises(ConfigError) as early:
+        endpoints.check(text)
+    with pytest.raises(ConfigError) as late:
+        endpoints.connect(text, 1.0)
+    assert early.value.lines() == late.value.lines()
+
+
+@pytest.mark.parametrize(
+    "text", ["tcp://127.0.0.1:1", "memory://nobody", "paced:tcp://localhost:1?profile=lte-cat1"]
+)
+def test_an_endpoint_at_which_nobody_listens_yet_is_none_to_refuse(text):
+    endpoints.check(text)
+    endpoints.check("tcp://192.0.2.1:7571", insecure=True)
 
 
 def serve(text, **flags):

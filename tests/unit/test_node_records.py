@@ -69,6 +69,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ConfigError) as caught:
         RecordWriter(tmp_path / "absent" / "r.csv")
     assert "absent" in caught.value.what
+    assert caught.value.fix.startswith(f"mkdir -p {tmp_path / 'absent'}")
 
 
 class FullDisk:
@@ -100,6 +101,7 @@ def test_a_full_disk_is_an_error_that_counts_and_leaves_whole_lines(tmp_path):
     with pytest.raises(ConfigError) as caught:
         writer.flush()
     assert "No space left" in caught.value.cause
+    assert caught.value.fix.startswith("free space")
     assert "3 records are in it, 5 are lost" in caught.value.cause
     assert [row.index for row in read_records(path)] == [0, 1, 2]
     assert path.read_bytes().endswith(b"\n")

@@ -4,7 +4,8 @@ A link module exports ``connect(endpoint: Endpoint, deadline_s) -> Link`` (block
 node's threads) and ``async serve(endpoint: Endpoint, on_client) -> Server`` (used by the edge's
 event loop). A module that can only do one of them leaves the other out, and says so in its
 docstring. ``exposed(endpoint) -> bool`` says whether strangers could read along: such an endpoint
-is refused unless the user insists. `waistline.endpoints` is the door to all of them.
+is refused unless the user insists. ``check(endpoint)``, where there is one, raises what ``connect``
+would for an endpoint that can never be connected to. `waistline.endpoints` is the door to all.
 """
 
 from __future__ import annotations
@@ -166,6 +167,11 @@ def _host_and_port(text: str, authority: str) -> tuple[str, int]:
 
 
 def _bad_endpoint(text: str, cause: str) -> ConfigError:
+    bare = text.removeprefix("//")
+    address = _AUTHORITY.match(bare)
+    named = f"tcp://{bare}" if address and address["port"] else ""
     return ConfigError(
-        f"{text!r} is not an endpoint", cause=cause, fix="for example tcp://127.0.0.1:7571"
+        f"{text!r} is not an endpoint",
+        cause=cause,
+        fix=f"write {named}" if named else "for example tcp://127.0.0.1:7571",
     )

@@ -42,6 +42,19 @@ def exposed(endpoint: Endpoint) -> bool:
     return bool(plugins.load("waistline.links", inner.scheme).exposed(inner))
 
 
+def check(endpoint: Endpoint) -> None:
+    """Whether `connect` can make something of it and of the link inside.
+
+    Raises:
+        ConfigError: unknown profile or option, a value out of range, or what the link inside says.
+    """
+    _read_options(endpoint)
+    inner = parse_endpoint(endpoint.inner)
+    module = plugins.load("waistline.links", inner.scheme)
+    if hasattr(module, "check"):
+        module.check(inner)
+
+
 def connect(endpoint: Endpoint, deadline_s: float) -> PacedLink:
     """Connect the inner link, then wait the round trip its handshake would take.
 

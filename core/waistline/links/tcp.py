@@ -37,21 +37,30 @@ def exposed(endpoint: Endpoint) -> bool:
         return True
 
 
-def connect(endpoint: Endpoint, deadline_s: float) -> SocketLink:
-    """Connect within ``deadline_s``.
+def check(endpoint: Endpoint) -> None:
+    """Whether `connect` can make something of it.
 
     Raises:
-        ConfigError: no host or no port.
-        LinkTimeout: nothing answered in time.
-        LinkError: refused, unreachable, unknown host.
+        ConfigError: no host or no port, or more than these.
     """
-    _check(endpoint)
+    _check_parts(endpoint)
     if not endpoint.host or not endpoint.port:
         raise ConfigError(
             f"{endpoint.text!r} does not say where to connect",
             cause="host or port is missing",
             fix="for example tcp://127.0.0.1:7571",
         )
+
+
+def connect(endpoint: Endpoint, deadline_s: float) -> SocketLink:
+    """Connect within ``deadline_s``.
+
+    Raises:
+        ConfigError: see `check`.
+        LinkTimeout: nothing answered in time.
+        LinkError: refused, unreachable, unknown host.
+    """
+    check(endpoint)
     start = time.monotonic()
     failure: OSError | None = None
     for family, kind, proto, _, address in _resolve(endpoint, passive=False):
@@ -82,7 +91,7 @@ async def serve(endpoint: Endpoint, on_client: OnClient) -> Server:
     """
     import asyncio
 
-    _check(endpoint)
+    _check_parts(endpoint)
     family, kind, proto, _, address = _resolve(endpoint, passive=True)[0]
     sock = socket.socket(family, kind, proto)
     try:
@@ -118,7 +127,7 @@ class _TcpServer:
         self._server.close()
 
 
-def _check(endpoint: Endpoint) -> None:
+def _check_parts(endpoint: Endpoint) -> None:
     if endpoint.options or endpoint.path.strip("/"):
         raise ConfigError(
             f"{endpoint.text!r} has parts that tcp does not know",
