@@ -36,7 +36,8 @@ class OutcomeKind(enum.StrEnum):
     DROPPED = "dropped"
     """Given up on purpose; the reason says why (queue, busy, shutdown)."""
     ERROR = "error"
-    """Failed; the reason says how (link, nonfinite, codec, backend, edge)."""
+    """Failed; the reason says where (source, node, link, edge), in what (codec, backend), on what
+    (nonfinite), or that it came too late (deadline, expired) or again (replay)."""
 
 
 @dataclass(frozen=True, slots=True)

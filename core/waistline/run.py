@@ -201,7 +201,7 @@ def new_run(root: str | Path, name: str, *, now: datetime | None = None) -> RunF
         except FileExistsError:
             path = Path(root) / f"{base}-{attempt}"
         except OSError as error:
-            raise _unwritable(path, "the run folder", error) from error
+            raise unwritable(path, error, elsewhere="choose another --runs folder") from error
     raise ConfigError(f"{Path(root) / base} exists many times over", fix="choose another --name")
 
 

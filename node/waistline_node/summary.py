@@ -68,12 +68,7 @@ class Summary:
         if self.error is not None or answered or not self.frames:
             return self.error
         worst, count = self.reasons.most_common(1)[0]
-        kind = {
-            "error(backend)": BackendError,
-            "error(link)": LinkError,
-            "dropped(busy)": LinkError,
-        }
-        return kind.get(worst, CodecError)(
+        return _KINDS.get(worst, CodecError)(
             f"none of {self.frames} frames was answered",
             cause=f"{count} ended as {worst}",
             fix="see the lines above, or the column 'detail' of --records FILE",
