@@ -21,12 +21,10 @@ class Console:
 
     Args:
         json: one object on stdout at the end, everything else on stderr.
-        verbose: show what is otherwise left out.
     """
 
-    def __init__(self, *, json: bool = False, verbose: bool = False) -> None:
+    def __init__(self, *, json: bool = False) -> None:
         self.json = json
-        self.verbose = verbose
 
     def say(self, text: str = "") -> None:
         """Part of the result, for people."""

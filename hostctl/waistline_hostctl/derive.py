@@ -28,6 +28,8 @@ from waistline_hostctl import raw
 
 SEED = 20_260_101
 RESAMPLES = 200
+_DRAWN = 1 << 20
+"""Values resampled at a time; a run may have millions."""
 STAGES = tuple(column.removesuffix("_s") for column in STAGE_COLUMNS)
 LATENCY, BYTES, QUALITY, RADIO, BITS, OUTCOMES = (
     "latency", "bytes", "quality", "radio", "bits", "outcomes",
@@ -183,8 +185,13 @@ def _percentile_errors(values: np.ndarray) -> tuple[float | None, float | None]:
     if len(values) < 2:
         return None, None
     rng = np.random.default_rng(SEED)
-    drawn = values[rng.integers(len(values), size=(RESAMPLES, len(values)))]
-    p50, p99 = np.percentile(drawn, (50, 99), axis=1)
+    count = len(values)
+    at_once = max(1, _DRAWN // count)
+    found = []
+    for done in range(0, RESAMPLES, at_once):
+        drawn = values[rng.integers(count, size=(min(at_once, RESAMPLES - done), count))]
+        found.append(np.percentile(drawn, (50, 99), axis=1))
+    p50, p99 = np.concatenate(found, axis=1)
     return float(p50.std(ddof=1)), float(p99.std(ddof=1))
 
 

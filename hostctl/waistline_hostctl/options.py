@@ -44,12 +44,12 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
         envvar="WAISTLINE_BENCH",
         help=f"What is on the desk (default: ./{FILE_NAME} if there is one).",
     )
-    @click.option("-v", "--verbose", is_flag=True, help="More detail; tracebacks of errors.")
+    @click.option("-v", "--verbose", is_flag=True, help="Tracebacks of errors.")
     @functools.wraps(function)
     def with_app(
         *args: Any, as_json: bool, bench_path: str | None, verbose: bool, **rest: Any
     ) -> Any:
-        console = Console(json=as_json, verbose=verbose)
-        return function(App(console, bench_file(bench_path)), *args, **rest)
+        del verbose  # whoever shows errors looks for it, also when no command was reached
+        return function(App(Console(json=as_json), bench_file(bench_path)), *args, **rest)
 
     return with_app

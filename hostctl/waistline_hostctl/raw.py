@@ -15,7 +15,7 @@ from typing import Any, Literal
 from waistline.bundle.cuts import CutRow
 from waistline.evidence import Evidence
 from waistline.run import Cell, Column, Table, table
-from waistline_node.records import COLUMNS, FrameRecord
+from waistline_node.records import COLUMNS, FrameRecord, read_records
 
 FRAMES, INPUTS, CUTS, STUDY = "frames", "inputs", "cuts", "study"
 FLOAT_BITS = 32
@@ -163,6 +163,4 @@ def _cell(value: Any) -> Cell:
 
 def records_of(path: Path) -> list[FrameRecord]:
     """Records of a node's file in the order of the source."""
-    from waistline_node.records import read_records
-
     return sorted(read_records(path), key=lambda record: record.index)

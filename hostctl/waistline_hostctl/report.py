@@ -121,7 +121,7 @@ def _latency(rows: Dicts, record: RunRecord, streams: Mapping[str, str]) -> str:
     table = _table(
         ("stream", "stage", "median", "±", "p99", "±", "n", ""),
         [
-            (_word(streams, row["stream"]), _word(_WORDS, row["stage"]),
+            (escape(_word(streams, row["stream"])), escape(_word(_WORDS, row["stage"])),
              si(row["p50_s"], "s"), _maybe(row["p50_u_s"]), si(row["p99_s"], "s"),
              _maybe(row["p99_u_s"]), str(row["n"]), _grade(row["evidence"]))
             for row in rows

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from waistline.bench import Bench
 from waistline.bundle.store import Bundle
@@ -54,13 +53,11 @@ class Streamed:
 
     Attributes:
         records: in the order of the source.
-        summary: the node's own last line.
         edge_pid, node_pid: of the two processes.
     """
 
     stream: Stream
     records: list[FrameRecord]
-    summary: dict[str, Any]
     edge_pid: int
     node_pid: int
 
@@ -108,8 +105,8 @@ def _run_node(
                     edge.check()  # nobody starts it again, so the node would wait in vain
                     progress.update(records.count())
 
-                summary = node.result(waiting)
-            return Streamed(stream, records_of(file), summary, edge.pid, node.pid)
+                node.result(waiting)
+            return Streamed(stream, records_of(file), edge.pid, node.pid)
 
 
 def _node_arguments(stream: Stream, endpoint: str, bench: Bench) -> Iterable[str]:

@@ -99,6 +99,14 @@ def test_frames_without_an_answer_do_not_count_as_latency(four: dict[str, Table]
     assert {(row["outcome"], row["frames"]) for row in outcomes} == {("remote", 4), ("dropped", 1)}
 
 
+def test_resampling_in_parts_gives_the_same_as_all_at_once(
+    four: dict[str, Table], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = derive.derive(four, settings())
+    monkeypatch.setattr(derive, "_DRAWN", 30)
+    assert derive.derive(four, settings()) == whole
+
+
 def test_grades_are_per_stage_and_follow_the_link(four: dict[str, Table]) -> None:
     def grades(link: str) -> dict[str, str]:
         found = derive.derive(four, settings(link=link)).tables
