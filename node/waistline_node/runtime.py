@@ -158,11 +158,11 @@ class NodeRuntime:
         self._say(f"connected to edge {edge!r}")
         self._mailbox.put(None)
 
-    def disconnected(self, error: WaistlineError, retry_s: float) -> None:
+    def disconnected(self, error: WaistlineError) -> None:
         """Say so, once for a row of failed attempts."""
         if "waiting" not in self._said:
             self._said.add("waiting")
-            self._say(f"{error}; waiting for the edge, trying again in {retry_s:.1f} s and on")
+            self._say(f"{error}; waiting for the edge, trying again until it answers")
         self._mailbox.put(None)
 
     def failed(self, error: BaseException) -> None:

@@ -19,10 +19,8 @@ from waistline.links.base import Buffer, Link
 from waistline.session.events import Broken, Event, Finished, Left, Refused, Welcomed
 from waistline.session.node import NodeSession
 
-FIRST_DELAY_S = 0.2
-MAX_DELAY_S = 30.0
-HEALTHY_S = 10.0
-"""A connection that lasted so long starts the next series of delays anew."""
+from waistline_node.backoff import Backoff
+
 CONNECT_S = 5.0
 RECEIVE_BYTES = 1 << 16
 _NEVER = float("inf")
@@ -38,7 +36,9 @@ class Owner(Protocol[T_contra]):
 
     def connected(self, edge: str) -> None: ...
 
-    def disconnected(self, error: WaistlineError, retry_s: float) -> None: ...
+    def disconnected(self, error: WaistlineError) -> None:
+        """A connection or an attempt at one failed; more will be made."""
+        ...
 
     def failed(self, error: BaseException) -> None:
         """No connection will be of use: refused by the edge, or an endpoint that cannot be used."""
@@ -74,6 +74,10 @@ class Uplink(Generic[T]):
         self._lost: WaistlineError | None = None
         self._dead = False
         """The link itself failed: nothing more can be sent over this connection."""
+        self._welcomed_at: float | None = None
+        """When this connection's edge said WELCOME."""
+        self._linger_until = 0.0
+        """While closing: how long the edge may take to close after our BYE."""
         self._outbox: list[Buffer] = []
         self._crowded = False
         """Somebody waits for room."""
@@ -142,11 +146,16 @@ class Uplink(Generic[T]):
             self._room.notify_all()
 
     def close(self, grace_s: float) -> None:
-        """End what is left as ``dropped(shutdown)``, say BYE if that takes no longer, and close."""
+        """End what is left as ``dropped(shutdown)``, say BYE, and close when the edge has.
+
+        A slow link still holds the BYE when it was sent, and aborting the link would lose it; so
+        the edge gets ``grace_s`` to close first.
+        """
         self.refuse_frames()
         with self._lock:
-            events = self._session.finish(time.monotonic())
-            self._closing = True
+            now = time.monotonic()
+            events = self._session.finish(now)
+            self._closing, self._linger_until = True, now + grace_s
             self._work.notify_all()
         self._tell(events)
         self._thread.join(grace_s)
@@ -157,21 +166,19 @@ class Uplink(Generic[T]):
             self._thread.join(grace_s)
 
     def _run(self) -> None:
-        delay_s = FIRST_DELAY_S
+        backoff = Backoff(time.monotonic())
         try:
             while not self._closing:
-                began = time.monotonic()
+                self._welcomed_at = None
                 try:
                     error = self._serve(self._connect())
                 except LinkError as refused:
                     error = refused
-                if time.monotonic() - began > HEALTHY_S:
-                    delay_s = FIRST_DELAY_S
                 if not self._closing:
-                    retry_s = random.uniform(0.0, delay_s)
-                    self._owner.disconnected(error, retry_s)
-                    self._pause(retry_s)
-                    delay_s = min(2 * delay_s, MAX_DELAY_S)
+                    now = time.monotonic()
+                    backoff.lost(self._welcomed_at, now)
+                    self._owner.disconnected(error)
+                    self._pause(random.uniform(0.0, backoff.limit_s(now)))
         except BaseException as error:
             self._owner.failed(error)
 
@@ -208,9 +215,14 @@ class Uplink(Generic[T]):
                 self._offer()
                 if self._outbox:
                     return self._link is not None
-                if self._lost is not None or self._closing:
+                if self._lost is not None:
                     return False
-                self._work.wait()
+                left_s: float | None = None
+                if self._closing:
+                    left_s = self._linger_until - time.monotonic()
+                    if left_s <= 0 or self._welcomed_at is None:
+                        return False
+                self._work.wait(left_s)
 
     def _offer(self) -> None:
         """Under the lock: take what is to be sent next out of the session, and say so."""
@@ -274,6 +286,7 @@ class Uplink(Generic[T]):
                     ticket = self._tickets.pop(event.outcome.seq)
                 self._owner.finished(ticket, event.outcome)
             elif isinstance(event, Welcomed):
+                self._welcomed_at = time.monotonic()
                 self._owner.connected(event.edge)
             elif isinstance(event, Refused):
                 self._give_up()

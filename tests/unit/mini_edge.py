@@ -57,6 +57,10 @@ class MiniEdge:
     def reply(self, session, request, **times):
         session.reply(request.seq, EdgeTimes(**times), bytes(request.payload[:4]))
 
+    def leave(self, session):
+        """Whether to close once the session is over."""
+        return session.over
+
     def hang_up(self):
         """As a killed process: every connection is gone at once, and all that was remembered."""
         self.store = self._new_store()
@@ -88,7 +92,7 @@ class MiniEdge:
                     out = session.to_send()
                 if out:
                     sock.sendall(b"".join(bytes(part) for part in out))
-                if session.over:
+                if self.leave(session):
                     break
         except OSError:
             return

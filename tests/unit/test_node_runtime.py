@@ -10,8 +10,11 @@ from mini_edge import BUNDLE_ID, MAX_PAYLOAD_BYTES, MiniEdge
 from waistline.codec.waist import EncodedWaist
 from waistline.errors import BackendError, CodecError, ConfigError, NonFinite, VersionMismatch
 from waistline.frame import EdgeTimes, SensorFrame
+from waistline.links.base import LinkProfile
+from waistline.links.paced import PacedLink
 from waistline.session.node import NodeSession
-from waistline_node import uplink
+from waistline_node import backoff, uplink
+from waistline_node import runtime as runtime_module
 from waistline_node.heads.base import StageTimes
 from waistline_node.runtime import NodeRuntime, Pace
 from waistline_node.sources.base import IndexedSource, SourceOptions
@@ -236,7 +239,7 @@ def test_what_nobody_answers_ends_when_its_budget_is_spent(node, edge):
     assert summary.verdict().exit_code == 4
 
 
-def test_delays_double_up_to_half_a_minute_with_full_jitter(node, edge, monkeypatch):
+def test_pauses_between_attempts_have_full_jitter(node, edge, monkeypatch):
     asked = []
 
     def no_delay(low, high):
@@ -249,9 +252,30 @@ def test_delays_double_up_to_half_a_minute_with_full_jitter(node, edge, monkeypa
     runtime = node(source(1))
     assert runtime.run().outcomes == {"remote": 1}
     assert [low for low, _ in asked] == [0.0] * 11
-    assert [high for _, high in asked] == pytest.approx(
-        [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0, 30.0]
-    )
+    highs = [high for _, high in asked]
+    assert highs[0] == pytest.approx(0.2)
+    assert highs == sorted(highs)
+    assert [line for line in runtime.said if "waiting" in line] == [
+        "nothing listens here; the edge is down; waiting for the edge, trying again until it "
+        "answers"
+    ]
+
+
+def test_goodbye_survives_a_slow_link(node, edge):
+    """The link still holds the BYE when it was sent; it is not aborted before that arrived."""
+    slow = LinkProfile("custom", "slow", 4e6, 4e6, rtt_s=0.2)
+    runtime = node(source(3), connect=lambda: PacedLink(edge.connect(), slow))
+    assert runtime.run().outcomes == {"remote": 3}
+    assert edge.said_bye.wait(WAIT_S)
+
+
+def test_an_edge_that_does_not_close_is_waited_for_only_briefly(node, edge, monkeypatch):
+    monkeypatch.setattr(runtime_module, "DRAIN_S", 0.05)
+    monkeypatch.setattr(MiniEdge, "leave", lambda self, session: False)
+    runtime = node(source(3))
+    runtime.start()
+    until(lambda: hasattr(runtime, "result"))
+    assert edge.said_bye.wait(WAIT_S)
 
 
 def test_another_bundle_is_refused_for_good(node, edge):
@@ -384,7 +408,7 @@ def test_no_thread_is_left_behind(node):
 @pytest.mark.parametrize("pace", [Pace(), Pace(sequential=True), Pace(rate_hz=3000.0)], ids=str)
 def test_whatever_the_edge_does_each_frame_ends_once(node, edge, monkeypatch, seed, pace):
     """An edge that answers, refuses, is busy, stays silent or dies, as the dice fall."""
-    monkeypatch.setattr(uplink, "MAX_DELAY_S", 0.05)
+    monkeypatch.setattr(backoff, "MAX_DELAY_S", 0.05)
     dice = random.Random(seed)
 
     def answer(edge, session, request):
