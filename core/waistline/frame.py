@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 
@@ -40,8 +41,7 @@ class OutcomeKind(enum.StrEnum):
     (nonfinite), or that it came too late (deadline, expired) or again (replay)."""
 
 
-@dataclass(frozen=True, slots=True)
-class EdgeTimes:
+class EdgeTimes(msgspec.Struct, frozen=True):
     """Stage times the edge reports in a REPLY, seconds."""
 
     queue_s: float = 0.0
@@ -63,8 +63,7 @@ class EdgeTimes:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """How one submitted frame ended.
 
     Attributes:

@@ -227,11 +227,15 @@ def _same_ends(role: str, stage: Stage | None, slice_: Slice | None) -> None:
 
 
 def _check_arrays(specs: Sequence[TensorSpec], arrays: Sequence[np.ndarray], what: str) -> None:
-    wanted = [(spec.dtype, spec.shape) for spec in specs]
-    got = [(array.dtype.name, array.shape) for array in arrays]
+    wanted = [(spec.numpy_dtype, spec.shape) for spec in specs]
+    got = [(array.dtype, array.shape) for array in arrays]
     if wanted != got:
         raise CodecError(
             f"{what} does not fit the model's inputs",
-            cause=f"it is {got}, the model takes {wanted}",
+            cause=f"it is {_shown(got)}, the model takes {_shown(wanted)}",
             fix="give arrays of exactly these types and shapes",
         )
+
+
+def _shown(tensors: Sequence[tuple[np.dtype[np.generic], tuple[int, ...]]]) -> str:
+    return ", ".join(f"{dtype} {shape}" for dtype, shape in tensors) or "nothing"

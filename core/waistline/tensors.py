@@ -24,6 +24,8 @@ DTYPES = {
 }
 """Element types that may cross a cut, by the name stored in a bundle."""
 
+_NUMPY = {name: np.dtype(kind) for name, kind in DTYPES.items()}
+
 MAX_TENSOR_BYTES = 1 << 28
 """Larger tensors are refused before anything is allocated (256 MiB: 20 times VGG16's widest)."""
 
@@ -55,7 +57,7 @@ class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
 
     @property
     def numpy_dtype(self) -> np.dtype[np.generic]:
-        return np.dtype(DTYPES[self.dtype])
+        return _NUMPY[self.dtype]
 
     @property
     def size_bytes(self) -> int:

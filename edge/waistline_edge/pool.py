@@ -11,10 +11,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Protocol
 
+import msgspec
 import numpy as np
 from waistline.errors import BackendError, CodecError, NonFinite
 from waistline.frame import EdgeTimes
@@ -36,8 +37,7 @@ class Stages(Protocol):
     def postprocess(self, outputs: Sequence[np.ndarray]) -> bytes: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(msgspec.Struct, frozen=True, eq=False):
     """A request on its way through the pool.
 
     Attributes:
@@ -53,11 +53,10 @@ class Job:
     payload: bytes
     raw_len: int
     received_at: float
-    owner: Hashable = field(compare=False)
+    owner: Hashable
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(msgspec.Struct, frozen=True):
     """The tail ran. ``times.queue_s`` ends where the worker took the job."""
 
     answer: bytes
@@ -163,10 +162,11 @@ class TailPool:
                 continue
             started = time.monotonic()
             result = run(stages[job.bundle_id], job, started)
+            # First of all: everything after it is time in which the loop waits for this thread.
+            self._deliver(job, result)
             with self._lock:
                 self._running -= 1
                 self._estimate.observe(time.monotonic() - started)
-            self._deliver(job, result)
 
     def _take(self) -> tuple[Job | None, list[Job]]:
         """The next request, None if it is gone, and the expired ones before it."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+import msgspec
 
 ItemT = TypeVar("ItemT")
 
@@ -22,8 +23,7 @@ MIN_RETRY_AFTER_S = 0.005
 MAX_RETRY_AFTER_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Entry(Generic[ItemT]):
+class Entry(msgspec.Struct, Generic[ItemT], frozen=True):
     """One waiting request; it expires on the owner's monotonic clock, seconds."""
 
     line: Hashable
@@ -31,8 +31,7 @@ class Entry(Generic[ItemT]):
     expires_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Admission(Generic[ItemT]):
+class Admission(msgspec.Struct, Generic[ItemT], frozen=True):
     """What became of a `FairQueue.put`.
 
     Attributes:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import random
 import tracemalloc
 import zlib
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -302,4 +302,4 @@ def test_stage_times_survive_to_the_microsecond(stages_s, answer):
     times, got = bodies.load_reply(b"".join(bodies.dump_reply(EdgeTimes(*stages_s), answer)))
     assert got == answer
     wanted = [min(max(stage_s, 0), (2**32 - 1) * 1e-6) for stage_s in stages_s]
-    assert dataclasses.astuple(times) == pytest.approx(tuple(wanted), abs=0.6e-6)
+    assert msgspec.structs.astuple(times) == pytest.approx(tuple(wanted), abs=0.6e-6)

@@ -101,7 +101,7 @@ def dump_reply(times: EdgeTimes, answer: Buffer) -> list[Buffer]:
     stages_s = (
         times.queue_s, times.decode_s, times.preprocess_s, times.tail_s, times.postprocess_s
     )  # fmt: skip
-    times_us = (min(max(round(stage_s * 1e6), 0), _U32_MAX) for stage_s in stages_s)
+    times_us = [min(max(round(stage_s * 1e6), 0), _U32_MAX) for stage_s in stages_s]
     return [_TIMES.pack(*times_us), answer]
 
 
@@ -115,7 +115,7 @@ def load_reply(payload: bytes) -> tuple[EdgeTimes, bytes]:
         raise BadFrame(
             f"a REPLY of {len(payload)} bytes", cause=f"{REPLY_TIMES_BYTES} are stage times"
         )
-    times = EdgeTimes(*(time_us * 1e-6 for time_us in _TIMES.unpack_from(payload)))
+    times = EdgeTimes(*[time_us * 1e-6 for time_us in _TIMES.unpack_from(payload)])
     return times, payload[REPLY_TIMES_BYTES:]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from waistline.errors import WaistlineError
 from waistline.frame import Outcome
 
@@ -16,8 +18,7 @@ class Welcomed:
     max_in_flight: int
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(msgspec.Struct, frozen=True):
     """Node: a submitted frame ended."""
 
     outcome: Outcome
@@ -46,8 +47,7 @@ class Joined:
     bundle_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Requested:
+class Requested(msgspec.Struct, frozen=True):
     """Edge: run this. Emitted at most once per (session, seq).
 
     Attributes:

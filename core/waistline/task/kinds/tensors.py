@@ -5,6 +5,7 @@ Packed: each output's elements in the model's order, C order, little-endian, not
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ class Tensors:
         self.specs = tuple(check_spec(spec) for spec in options.outputs)
         if not self.specs:
             raise ConfigError("the options of tensors cannot be used", cause="no output is named")
+        self._wanted = [(spec.numpy_dtype, spec.shape) for spec in self.specs]
 
     @property
     def max_bytes(self) -> int:
@@ -39,20 +41,19 @@ class Tensors:
     def postprocess(
         self, outputs: Sequence[np.ndarray], preprocess: Preprocess | None
     ) -> tuple[np.ndarray, ...]:
-        got = [(array.dtype.name, array.shape) for array in outputs]
-        wanted = [(spec.dtype, spec.shape) for spec in self.specs]
-        if got != wanted:
+        got = [(array.dtype, array.shape) for array in outputs]
+        if got != self._wanted:
             raise ConfigError(
                 "the model's outputs are not those of the answer",
-                cause=f"expected {wanted}, got {got}",
+                cause=f"expected {_shown(self._wanted)}, got {_shown(got)}",
                 fix="write the bundle again with 'waistline split'",
             )
         return tuple(outputs)
 
     def pack(self, answer: Sequence[np.ndarray]) -> bytes:
-        return b"".join(
-            array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes() for array in answer
-        )
+        if sys.byteorder == "big":
+            answer = [array.byteswap() for array in answer]
+        return b"".join([array.tobytes() for array in answer])
 
     def unpack(self, data: bytes | memoryview) -> tuple[np.ndarray, ...]:
         """Views into ``data``, read-only."""
@@ -75,6 +76,10 @@ class Tensors:
             f"{spec.name} {spec.dtype}{list(spec.shape)} {_range(array)}"
             for spec, array in zip(self.specs, answer, strict=True)
         )
+
+
+def _shown(tensors: Sequence[tuple[np.dtype[Any], tuple[int, ...]]]) -> str:
+    return ", ".join(f"{dtype} {shape}" for dtype, shape in tensors) or "nothing"
 
 
 def _same(answer: np.ndarray, reference: np.ndarray) -> bool:
