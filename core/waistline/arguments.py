@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -31,6 +32,7 @@ class ArgumentParser(argparse.ArgumentParser):
             exit_on_error=False,
         )
         self.add_argument("--version", action="version", version=f"waistline {__version__}")
+        self.add_argument("--json", action="store_true", help="JSON lines on a terminal as well")
 
     def read(self, arguments: Sequence[str] | None) -> argparse.Namespace:
         """The parsed ``arguments``; None: those of this process.
@@ -83,6 +85,11 @@ class ArgumentParser(argparse.ArgumentParser):
             cause=f"the nearest is {listed}" if near else f"its options are {listed}",
             fix=f"use {near[0]}" if near else f"see {self.prog} --help",
         )
+
+
+def wants_json(chosen: bool) -> bool:
+    """Whether standard output gets JSON lines: ``--json`` was given, or no person reads it."""
+    return chosen or not sys.stdout.isatty()
 
 
 def whole(text: str) -> int:

@@ -81,6 +81,7 @@ class Arguments:
     bundles: tuple[Path, ...]
     options: EdgeOptions
     verbose: bool
+    json: bool = False
 
 
 def parse(arguments: Sequence[str]) -> Arguments:
@@ -102,7 +103,7 @@ def parse(arguments: Sequence[str]) -> Arguments:
         metrics=None if found.metrics is None else parse_address(found.metrics),
         insecure=found.insecure,
     )
-    return Arguments(tuple(found.bundles), options, found.verbose)
+    return Arguments(tuple(found.bundles), options, found.verbose, found.json)
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -125,7 +126,8 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         "waistline_edge",
         "Run the tails of split models for the nodes that connect. Prints one JSON "
-        "line when it listens and one when it has ended; the log goes to stderr.",
+        "line when it listens and one when it has ended, for people on a terminal; the log goes to "
+        "stderr.",
     )
     add = parser.add_argument
     add("bundles", metavar="BUNDLE", nargs="+", type=Path, help="folders made by waistline split")

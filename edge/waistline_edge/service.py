@@ -13,12 +13,14 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from waistline.arguments import wants_json
 from waistline.bundle.store import load_bundle
 from waistline.errors import WaistlineError
 from waistline.plugins import missing_extra
 
 from waistline_edge.options import Arguments, EdgeOptions, parse
 from waistline_edge.server import EdgeServer
+from waistline_edge.text import ready_text, summary_text
 
 if TYPE_CHECKING:
     from waistline_edge.metrics import MetricsServer
@@ -63,14 +65,17 @@ async def _serve(chosen: Arguments) -> tuple[int, bool]:
         await server.start()
         # Slices and modules stay for good: the collector need not walk them again.
         gc.freeze()
-        _print_line(_ready(server, [bundle.id for bundle in bundles], metrics))
+        as_json = wants_json(chosen.json)
+        ready = _ready(server, [bundle.id for bundle in bundles], metrics)
+        _print(json.dumps(ready) + "\n" if as_json else ready_text(ready, chosen.bundles))
         signal_number = await stop
         log.info("stopping: %s", signal.Signals(signal_number).name)
         clean = await server.drain()
     finally:
         if metrics is not None:
             await metrics.close()
-    _print_line({"summary": "waistline-edge", **server.stats.summary()})
+    summary = {"summary": "waistline-edge", **server.stats.summary()}
+    _print(json.dumps(summary) + "\n" if as_json else summary_text(summary))
     return (INTERRUPTED if signal_number == signal.SIGINT else 0), clean
 
 
@@ -117,10 +122,10 @@ def _ready(
     }
 
 
-def _print_line(record: dict[str, Any]) -> None:
-    """One JSON line on stdout; whoever started us may have stopped reading."""
+def _print(text: str) -> None:
+    """On stdout; whoever started us may have stopped reading."""
     with contextlib.suppress(BrokenPipeError):
-        print(json.dumps(record), flush=True)
+        print(text, end="", flush=True)
 
 
 def _log_to_stderr(verbose: bool) -> None:

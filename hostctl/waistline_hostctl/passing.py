@@ -47,10 +47,9 @@ def pass_on(module: str, help_text: str) -> click.Command:
     @click.option("--bench", "bench_path", envvar="WAISTLINE_BENCH")
     @click.option("--json", "as_json", is_flag=True)
     def command(arguments: tuple[str, ...], bench_path: str | None, as_json: bool) -> None:
-        # The services print one JSON line when ready and one at the end, asked for or not.
-        del as_json
         bench = resolve(bench_file(bench_path), environment=os.environ)
-        services.become(module, with_settings(module, arguments, bench))
+        given = ["--json", *arguments] if as_json else arguments
+        services.become(module, with_settings(module, given, bench))
 
     return command
 

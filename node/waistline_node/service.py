@@ -1,7 +1,8 @@
 """``python -m waistline_node``: the node as a program, for people and for a service manager.
 
-Standard output carries two JSON lines: one when the node is ready, one when it is done. Everything
-for people goes to standard error. SIGTERM and SIGINT end the run with an outcome for every frame.
+Standard output carries two JSON lines: one when the node is ready, one when it is done; on a
+terminal they are a few lines for people. All else for people goes to standard error. SIGTERM and
+SIGINT end the run with an outcome for every frame.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from waistline import __version__, endpoints
-from waistline.arguments import ArgumentParser, count, pair, positive, whole
+from waistline.arguments import ArgumentParser, count, pair, positive, wants_json, whole
 from waistline.bundle.golden import read_frame
 from waistline.bundle.store import Bundle, load_bundle
 from waistline.errors import ConfigError, WaistlineError
@@ -33,6 +34,7 @@ from waistline_node.records import FrameRecord, RecordWriter
 from waistline_node.runtime import NodeRuntime, Pace
 from waistline_node.sources.base import Source, SourceOptions, open_source
 from waistline_node.summary import Summary
+from waistline_node.text import ready_text, summary_text
 from waistline_node.uplink import CONNECT_S
 
 INTERRUPTED = 130
@@ -142,7 +144,9 @@ def _run(chosen: argparse.Namespace, stopper: Stopper) -> tuple[int, bool]:
         on_idle=writer.flush if writer else lambda: None,
         say=console.say,
     )
-    _say_json(_ready(chosen, bundle, session, head, source))
+    ready = _ready(chosen, bundle, session, head, source)
+    as_json = wants_json(chosen.json)
+    _print(json.dumps(ready) + "\n" if as_json else ready_text(ready, chosen.bundle))
     notify("READY=1")
     stopper.stops(runtime.stop)
     # What is loaded by now stays for good: the collector need not walk it again.
@@ -156,12 +160,14 @@ def _run(chosen: argparse.Namespace, stopper: Stopper) -> tuple[int, bool]:
     if writer:
         writer.close()
         summary.unrecorded = summary.frames - writer.written
-    return _end(summary, stopper.caught, verbose=chosen.verbose), summary.clean
+    code = _end(summary, stopper.caught, as_json=as_json, verbose=chosen.verbose)
+    return code, summary.clean
 
 
-def _end(summary: Summary, caught: Sequence[int], *, verbose: bool) -> int:
+def _end(summary: Summary, caught: Sequence[int], *, as_json: bool, verbose: bool) -> int:
     stopped = [signal.Signals(number).name for number in caught]
-    _say_json({"summary": "waistline-node", **summary.as_json(), "signals": stopped})
+    found = {"summary": "waistline-node", **summary.as_json(), "signals": stopped}
+    _print(json.dumps(found) + "\n" if as_json else summary_text(found))
     error = summary.error if caught else summary.verdict()
     if error is not None:
         _show(error, verbose=verbose)
@@ -234,8 +240,8 @@ def _pin(cpu: int) -> None:
         ) from error
 
 
-def _say_json(what: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(what) + "\n")
+def _print(text: str) -> None:
+    sys.stdout.write(text)
     sys.stdout.flush()
 
 
