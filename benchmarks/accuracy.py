@@ -30,6 +30,7 @@ import msgspec
 import numpy as np
 import onnx
 import onnxruntime
+
 from waistline.codec.calibrate import calibrate
 from waistline.codec.spec import parse_spec
 from waistline.codec.waist import WaistCodec

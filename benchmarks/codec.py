@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
 from waistline import plugins
 from waistline.codec import native
 from waistline.codec.coders.base import CodeShape

@@ -32,6 +32,7 @@ import graphs_net
 import numpy as np
 import onnx
 import onnxruntime as ort
+
 from waistline.model import onnx_cut, onnx_graph
 from waistline.model.frontiers import list_frontiers
 from waistline.model.graph import Frontier

@@ -28,6 +28,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 sys.path.insert(0, str(Path(__file__).parent))
 
 from edge_attack import Attack
+
 from waistline import plugins
 from waistline.backends.base import Backend, BackendOptions
 from waistline.bundle.cuts import list_cuts, pick_default_cut

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import edge_mutations as mutations
+
 from waistline.bundle.store import Bundle
 from waistline.errors import WireError
 from waistline.session import bodies

@@ -29,6 +29,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+
 from waistline import endpoints, plugins
 from waistline.backends.base import BackendOptions, Slice
 from waistline.backends.fake import FakeModel, write_fake

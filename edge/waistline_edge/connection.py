@@ -17,7 +17,6 @@ from waistline.errors import BadFrame, LinkClosed, LinkTimeout, VersionMismatch,
 from waistline.session.edge import EdgeSession
 from waistline.session.events import Broken, Declined, Event, Joined, Left, Requested
 from waistline.session.store import SessionStore
-
 from waistline_edge.stats import EdgeStats
 
 log = logging.getLogger("waistline_edge")

@@ -19,8 +19,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
-from waistline.errors import LinkError
 
+from waistline.errors import LinkError
 from waistline_edge.stats import BUCKETS_S, EdgeStats, Histogram
 
 MAX_REQUEST_BYTES = 8192

@@ -17,9 +17,9 @@ from typing import Protocol
 
 import msgspec
 import numpy as np
+
 from waistline.errors import BackendError, CodecError, NonFinite
 from waistline.frame import EdgeTimes
-
 from waistline_edge.queue import Admission, FairQueue, ServiceEstimate
 
 log = logging.getLogger("waistline_edge")

@@ -23,7 +23,6 @@ from waistline.session.events import Requested
 from waistline.session.store import MAX_SESSIONS, BundleLimits, SessionStore
 from waistline.stages import TailStages, open_slice
 from waistline.wire import HEADER_BYTES
-
 from waistline_edge.connection import Connection, Limits
 from waistline_edge.options import EdgeOptions
 from waistline_edge.pool import Done, Expired, Failed, Job, Result, Stages, TailPool

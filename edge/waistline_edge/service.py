@@ -17,7 +17,6 @@ from waistline.arguments import wants_json
 from waistline.bundle.store import load_bundle
 from waistline.errors import WaistlineError
 from waistline.plugins import missing_extra
-
 from waistline_edge.options import Arguments, EdgeOptions, parse
 from waistline_edge.server import EdgeServer
 from waistline_edge.text import ready_text, summary_text

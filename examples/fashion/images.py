@@ -14,6 +14,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+
 from waistline.task.data.idx import read_idx
 
 HERE = Path(__file__).resolve().parent

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from waistline.bench import FLAG, ResolvedBench, resolve, with_link
 from waistline.bundle.golden import read_frame
 from waistline.bundle.schema import MANIFEST
@@ -21,7 +22,6 @@ from waistline.evidence import Figure
 from waistline.files import unwritable
 from waistline.links._profiles import profile
 from waistline.run import RunFolder, Table, new_run
-
 from waistline_hostctl import inprocess, raw, recording
 from waistline_hostctl.console import Console
 from waistline_hostctl.derive import MAIN, Derived, Settings, cheaper, derive, pick_metric

@@ -12,7 +12,6 @@ from waistline.bundle.store import Bundle
 from waistline.model.onnx_graph import load_model
 from waistline.run import RunFolder, Table, new_run
 from waistline.split import split
-
 from waistline_hostctl import api, derive, inprocess, raw, recording
 from waistline_hostctl.console import Console, grid, indented, size
 from waistline_hostctl.example import Example, find_example

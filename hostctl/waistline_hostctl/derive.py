@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+
 from waistline.errors import CodecError
 from waistline.evidence import Evidence, Figure, mean, weakest
 from waistline.links._energy import radio_energy_j
@@ -22,9 +23,8 @@ from waistline.task.kinds.base import Kind, load_kind
 from waistline.task.metrics.base import load_metric
 from waistline.task.spec import AnswerSpec
 from waistline.wire import HEADER_BYTES
-from waistline_node.summary import STAGES as STAGE_COLUMNS
-
 from waistline_hostctl import raw
+from waistline_node.summary import STAGES as STAGE_COLUMNS
 
 SEED = 20_260_101
 RESAMPLES = 200

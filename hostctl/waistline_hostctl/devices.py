@@ -7,7 +7,6 @@ from pathlib import Path
 
 from waistline import plugins, provenance
 from waistline.errors import MissingExtra, WaistlineError
-
 from waistline_hostctl.results import Device
 
 BACKENDS = "waistline.backends"

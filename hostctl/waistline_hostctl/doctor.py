@@ -12,7 +12,6 @@ from pathlib import Path
 from waistline import __version__, provenance
 from waistline.codec import native
 from waistline.errors import WaistlineError
-
 from waistline_hostctl import devices
 from waistline_hostctl.results import DoctorResult, Finding
 

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+
 from waistline import plugins
 from waistline.backends.base import Backend, BackendOptions, Slice
 from waistline.bundle.check import FRAME
@@ -22,10 +23,9 @@ from waistline.frame import SensorFrame
 from waistline.stages import HeadStages, TailStages, open_ends
 from waistline.task.preprocess import apply
 from waistline.tensors import TensorSpec, WaistTensor
+from waistline_hostctl.raw import FLOAT_BITS, PICTURES, InputRow, StudyRow
 from waistline_node.service import source_options
 from waistline_node.sources.base import UnreadableFrame, open_source
-
-from waistline_hostctl.raw import FLOAT_BITS, PICTURES, InputRow, StudyRow
 
 Step = Callable[[int], None]
 BITS = tuple(range(1, 9))

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from waistline.bench import FILE_NAME, ResolvedBench, resolve
 
+from waistline.bench import FILE_NAME, ResolvedBench, resolve
 from waistline_hostctl.console import Console
 
 

@@ -10,8 +10,8 @@ import os
 from collections.abc import Mapping, Sequence
 
 import click
-from waistline.bench import DEFAULT, ResolvedBench, resolve
 
+from waistline.bench import DEFAULT, ResolvedBench, resolve
 from waistline_hostctl import services
 from waistline_hostctl.options import bench_file
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+
 from waistline import __version__, provenance
 from waistline.bench import ResolvedBench
 from waistline.codec import native
@@ -18,7 +19,6 @@ from waistline.evidence import Figure
 from waistline.files import sha256_file, unwritable, write_atomically
 from waistline.provenance import Library
 from waistline.run import RunFolder, RunRecord, StoredTable, Table, load_run, read_table
-
 from waistline_hostctl.derive import SEED, Derived, Settings, derive
 from waistline_hostctl.doctor import LIBRARIES
 from waistline_hostctl.passing import JITTER_SEED

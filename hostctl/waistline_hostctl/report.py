@@ -9,7 +9,6 @@ from typing import Any
 
 from waistline.evidence import Evidence, Figure
 from waistline.run import RunRecord, Table
-
 from waistline_hostctl import derive, raw, svg
 from waistline_hostctl.console import si, size
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+
 from waistline.bundle.cuts import CutRow
 from waistline.evidence import Figure
 from waistline.provenance import Library, Machine

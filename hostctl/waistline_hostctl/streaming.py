@@ -11,12 +11,11 @@ from pathlib import Path
 from waistline.bench import Bench
 from waistline.bundle.store import Bundle
 from waistline.errors import ConfigError
-from waistline_node.records import FrameRecord
-
 from waistline_hostctl.console import Console
 from waistline_hostctl.passing import paced
 from waistline_hostctl.raw import records_of
 from waistline_hostctl.services import EDGE, NODE, Service, ending_on_sigterm
+from waistline_node.records import FrameRecord
 
 LISTEN = "tcp://127.0.0.1:0"
 NODE_LOG, EDGE_LOG = "node-{}.log", "edge.log"

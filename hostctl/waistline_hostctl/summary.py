@@ -7,7 +7,6 @@ from typing import Any
 
 from waistline.evidence import Evidence, Figure
 from waistline.run import Table
-
 from waistline_hostctl import derive, raw
 from waistline_hostctl.console import grid, indented, plus_minus, si, size
 

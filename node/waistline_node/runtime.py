@@ -22,7 +22,6 @@ from waistline.errors import BackendError, CodecError, ConfigError, NonFinite, W
 from waistline.frame import Outcome, OutcomeKind, SensorFrame
 from waistline.links.base import Link
 from waistline.session.node import NodeSession
-
 from waistline_node.heads.base import Head
 from waistline_node.pipe import Pipe
 from waistline_node.records import FrameRecord

@@ -27,7 +27,6 @@ from waistline.bundle.golden import read_frame
 from waistline.bundle.store import Bundle, load_bundle
 from waistline.errors import ConfigError, WaistlineError
 from waistline.session.node import NodeSession
-
 from waistline_node.console import Console
 from waistline_node.heads.base import Head, HeadChoice, open_head
 from waistline_node.records import FrameRecord, RecordWriter

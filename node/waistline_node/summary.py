@@ -10,7 +10,6 @@ from typing import Any
 
 from waistline.errors import BackendError, CodecError, LinkError, WaistlineError
 from waistline.frame import OutcomeKind
-
 from waistline_node.records import FrameRecord
 
 RECENT = 10_000

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from waistline.codec.waist import EncodedWaist
 from waistline.frame import Outcome
-
 from waistline_node.records import FrameRecord
 
 _NS = 1e-9

@@ -18,7 +18,6 @@ from waistline.frame import Outcome
 from waistline.links.base import Buffer, Link
 from waistline.session.events import Broken, Event, Finished, Left, Refused, Welcomed
 from waistline.session.node import NodeSession
-
 from waistline_node.backoff import Backoff
 
 CONNECT_S = 5.0

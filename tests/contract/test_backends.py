@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from waistline import plugins
 from waistline.backends.base import BackendOptions
 from waistline.errors import BackendError, ConfigError, MissingExtra, WaistlineError

@@ -8,6 +8,7 @@ import random
 import threading
 
 import pytest
+
 from waistline import endpoints, plugins
 from waistline.errors import LinkClosed, LinkError, LinkTimeout, MissingExtra
 

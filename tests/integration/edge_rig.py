@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+
 from waistline import endpoints
 from waistline.backends.base import BackendOptions
 from waistline.backends.fake import FakeModel, open_backend, write_fake

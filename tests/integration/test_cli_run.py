@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from cli_rig import cli, interrupt, result, start, tiny_frames, tiny_model, working_in
 from click.testing import CliRunner
+
 from waistline.errors import ConfigError
 from waistline.run import load_run, read_table
 from waistline_hostctl import recording

@@ -26,6 +26,7 @@ from edge_rig import (
     raw_socket,
     read_to_end,
 )
+
 from waistline.frame import OutcomeKind
 from waistline.wire import HEADER_BYTES, MessageType, bundle_tag, encode_message
 

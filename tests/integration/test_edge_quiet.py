@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from edge_rig import Client, EdgeProcess, frame_payload
+
 from waistline.frame import OutcomeKind
 
 WATCHED_S = 30.0

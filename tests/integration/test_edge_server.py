@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 from edge_rig import WAIT_S, Client, LocalTail, fake_bundle, frame_payload
+
 from waistline.errors import ConfigError, LinkError
 from waistline.frame import OutcomeKind
 from waistline.links.base import parse_endpoint

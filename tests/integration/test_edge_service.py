@@ -14,6 +14,7 @@ import urllib.request
 import pytest
 from edge_rig import WAIT_S, Client, EdgeProcess, LocalTail, fake_bundle, frame_payload
 from prometheus_client.parser import text_string_to_metric_families
+
 from waistline.errors import VersionMismatch
 from waistline.frame import OutcomeKind
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cli_rig import TIMEOUT_S, cli, start, tiny_model, working_in
+
 from waistline.errors import BundleError, ConfigError, WaistlineError
 from waistline_hostctl.services import CHILD, EDGE, NODE, Service
 

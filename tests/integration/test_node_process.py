@@ -8,6 +8,7 @@ import pytest
 from edge_rig import INPUT, EdgeProcess, LocalTail, fake_bundle
 from node_rig import WAIT_S, NodeProcess
 from PIL import Image
+
 from waistline.backends.base import BackendOptions
 from waistline.backends.fake import open_backend
 from waistline.frame import SensorFrame

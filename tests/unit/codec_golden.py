@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+
 from waistline.codec.spec import parse_spec
 from waistline.tensors import StaticRanges, TensorSpec, WaistTensor
 

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx import numpy_helper
+
 from waistline.model import onnx_cut, onnx_graph
 
 HEADER = '<ir_version: 8, opset_import: ["" : 17, "local" : 1]>\n'

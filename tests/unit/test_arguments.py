@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+
 from waistline.arguments import PROGRAM
 from waistline.errors import ConfigError
 from waistline_edge.options import parse

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from waistline.bench import DEFAULT, ENVIRONMENT, FILE, FLAG, Bench, resolve, with_link
 from waistline.errors import ConfigError
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from small_models import write_classifier, write_task
+
 from waistline.bundle import store, write
 from waistline.bundle.schema import EVIDENCE, MANIFEST, MAX_MANIFEST_BYTES
 from waistline.errors import BundleError, ConfigError, WaistlineError

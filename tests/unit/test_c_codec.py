@@ -10,6 +10,7 @@ from pathlib import Path
 
 import codec_golden
 import pytest
+
 from waistline.codec.spec import parse_spec
 
 ROOT = Path(__file__).parents[2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from waistline.codec.calibrate import calibrate
 from waistline.codec.spec import parse_spec
 from waistline.codec.waist import WaistCodec

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from waistline.codec import native
 from waistline.codec.pack import packed_size
 from waistline.codec.quantizers import NumpyKernels

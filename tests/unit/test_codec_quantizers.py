@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from waistline.codec.pack import pack, packed_size, padding_is_zero, unpack
 from waistline.codec.quantizers import pinned_sum
 from waistline.codec.spec import parse_spec

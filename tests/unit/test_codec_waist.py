@@ -13,6 +13,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+
 from waistline import plugins
 from waistline.codec import native
 from waistline.codec.coders.base import CodeShape

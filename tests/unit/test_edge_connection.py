@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 from waistline.session.store import SessionStore
 from waistline_edge.connection import Connection, Limits
 from waistline_edge.stats import EdgeStats

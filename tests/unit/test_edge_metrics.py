@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+
 from waistline.errors import LinkError
 from waistline.frame import EdgeTimes
 from waistline_edge.metrics import MAX_REQUEST_BYTES, MetricsServer

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from waistline.errors import ConfigError
 from waistline_edge.options import EdgeOptions, parse, parse_address
 

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+
 from waistline.errors import BackendError, CodecError, NonFinite
 from waistline_edge.pool import Done, Expired, Failed, Job, TailPool, run
 

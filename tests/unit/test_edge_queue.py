@@ -4,6 +4,7 @@ from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from waistline_edge.queue import FairQueue, ServiceEstimate
 
 LATER = 1e9

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from waistline.backends import _ort_errors, _ort_profile
 from waistline.backends.base import BackendOptions
 from waistline.backends.fake import FakeModel, open_backend, write_fake

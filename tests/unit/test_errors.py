@@ -1,6 +1,7 @@
 import inspect
 
 import pytest
+
 from waistline import errors
 from waistline.errors import LinkTimeout, MissingExtra, NoFeasibleCut, WaistlineError
 

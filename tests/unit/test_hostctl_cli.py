@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
+
 from waistline import plugins
 from waistline.errors import LinkError
 from waistline_hostctl import doctor

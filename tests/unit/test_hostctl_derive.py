@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+
 from waistline import provenance
 from waistline.bench import resolve
 from waistline.bundle.cuts import CutRow

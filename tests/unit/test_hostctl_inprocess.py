@@ -2,6 +2,7 @@
 
 import pytest
 from small_models import write_classifier, write_task
+
 from waistline.backends.base import BackendOptions
 from waistline.backends.onnxruntime import open_backend
 from waistline.bundle.store import Bundle

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from waistline.bench import resolve
 from waistline.errors import ConfigError
 from waistline_hostctl.console import WIDTH, grid, plus_minus, si, size

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 from waistline import endpoints
 from waistline.errors import ConfigError, LinkError
 from waistline.links.base import parse_endpoint

@@ -9,6 +9,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from waistline.errors import ConfigError, LinkClosed, LinkTimeout
 from waistline.links._pacer import Pacer
 from waistline.links._profiles import profile

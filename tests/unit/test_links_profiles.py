@@ -6,6 +6,7 @@ import csv
 from importlib import resources
 
 import pytest
+
 from waistline.errors import ConfigError
 from waistline.evidence import Evidence
 from waistline.links._energy import radio_energy_j

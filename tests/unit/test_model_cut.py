@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from model_help import assert_cuts_equal, model, parse, run, stored
 from onnx import helper
+
 from waistline.errors import ModelError
 from waistline.model import onnx_cut
 from waistline.model.frontiers import find_frontier

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from model_help import assert_cuts_equal, run
+
 from waistline.model.onnx_graph import from_proto
 
 sys.path.append(str(Path(__file__).parents[2] / "examples"))

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from model_help import model
+
 from waistline.errors import ModelError
 from waistline.model.frontiers import find_frontier, list_frontiers
 from waistline.model.graph import Layer

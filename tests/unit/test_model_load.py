@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from model_help import model, parse, run, stored
+
 from waistline.errors import MissingExtra, ModelError
 from waistline.model.onnx_graph import from_proto, load_model
 

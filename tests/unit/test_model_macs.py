@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from model_help import model
+
 from waistline.model.onnx_graph import from_proto
 
 sys.path.append(str(Path(__file__).parents[2] / "examples"))

@@ -5,6 +5,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from waistline_node.backoff import FIRST_DELAY_S, HEALTHY_S, MAX_DELAY_S, Backoff
 
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from waistline.errors import ConfigError
 from waistline_node.heads import tensor
 from waistline_node.heads.base import HeadChoice

@@ -4,6 +4,7 @@ import os
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from waistline.errors import ConfigError
 from waistline_node import records as module
 from waistline_node.records import COLUMNS, FrameRecord, RecordWriter, read_records

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from mini_edge import BUNDLE_ID, MAX_PAYLOAD_BYTES, MiniEdge
+
 from waistline.codec.waist import EncodedWaist
 from waistline.errors import BackendError, CodecError, ConfigError, NonFinite, VersionMismatch
 from waistline.frame import EdgeTimes, SensorFrame

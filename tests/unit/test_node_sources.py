@@ -3,6 +3,7 @@ import zipfile
 import numpy as np
 import pytest
 from PIL import Image
+
 from waistline.errors import ConfigError
 from waistline.task.data.base import DataContext
 from waistline.task.data.folder import open_data

@@ -1,6 +1,7 @@
 import sys
 
 import pytest
+
 from waistline import plugins
 from waistline.errors import ConfigError, MissingExtra
 

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from waistline import provenance
 from waistline.bench import resolve
 from waistline.errors import ConfigError

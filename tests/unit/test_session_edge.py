@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from session_help import BUNDLE, MAX_PAYLOAD, OTHER, RAW_LEN, Pair, make_store
+
 from waistline.errors import BadFrame, LinkClosed, LinkError, LinkTimeout, VersionMismatch
 from waistline.frame import EdgeTimes, OutcomeKind
 from waistline.session import bodies

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from session_help import BUNDLE, MAX_PAYLOAD, OTHER, RAW_LEN, Pair, make_node, make_store
+
 from waistline.errors import BadFrame, ConfigError, LinkTimeout, VersionMismatch
 from waistline.frame import OutcomeKind
 from waistline.session import bodies

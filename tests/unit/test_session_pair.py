@@ -7,6 +7,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from session_help import MAX_ANSWER, MAX_PAYLOAD, Pair, make_store
+
 from waistline.errors import LinkError
 from waistline.frame import EdgeTimes, OutcomeKind
 from waistline.session.events import Broken, Refused, Requested

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from small_models import write_classifier, write_task, write_two_inputs
+
 from waistline.bundle.golden import read_frame
 from waistline.bundle.store import load_bundle
 from waistline.errors import CodecError, ConfigError, ModelError

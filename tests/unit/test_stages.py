@@ -6,6 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from small_models import CLASSES, FRAME_SHAPE, write_classifier, write_task, write_two_inputs
+
 from waistline.backends.base import BackendOptions
 from waistline.backends.onnxruntime import open_backend
 from waistline.errors import BackendError, CodecError, ConfigError, NonFinite

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from waistline.errors import ConfigError
 from waistline.task.data import folder, idx, npz
 from waistline.task.data.base import DataContext

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from waistline import plugins
 from waistline.errors import CodecError, ConfigError, NonFinite
 from waistline.task.boxes import Boxes, overlap, suppress

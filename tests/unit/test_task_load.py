@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from small_models import write_task
+
 from waistline.errors import ConfigError
 from waistline.task.kinds.classify import Ranking
 from waistline.task.load import load_task

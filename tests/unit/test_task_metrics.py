@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 import pytest
+
 from waistline import plugins
 from waistline.errors import ConfigError
 from waistline.evidence import Evidence

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+
 from waistline.errors import CodecError, ConfigError
 from waistline.task.preprocess import Geometry, apply, check_preprocess, input_shape
 from waistline.task.spec import Preprocess

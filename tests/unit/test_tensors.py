@@ -1,4 +1,5 @@
 import pytest
+
 from waistline.errors import BundleError
 from waistline.tensors import TensorSpec, check_spec
 

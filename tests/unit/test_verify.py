@@ -8,6 +8,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 from small_models import write_classifier, write_task
+
 from waistline.bundle import store, write
 from waistline.codec.waist import WaistCodec
 from waistline.errors import BundleError, ConfigError, VerificationFailed

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from waistline.errors import BadFrame, VersionMismatch, WireError
 from waistline.frame import EdgeTimes
 from waistline.session import bodies

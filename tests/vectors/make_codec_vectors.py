@@ -22,6 +22,7 @@ from pathlib import Path
 os.environ["WAISTLINE_CODEC"] = "numpy"
 
 import numpy as np
+
 from waistline.codec.spec import parse_spec
 from waistline.codec.tables import i8_tables
 from waistline.codec.waist import WaistCodec

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 
+_BLOCK = 256
+"""Boxes whose overlaps are found at once: few steps in Python, and a bounded matrix."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Boxes:
     """Objects found on one frame, or known to be there.
@@ -62,16 +66,23 @@ def suppress(boxes: Boxes, limit_iou: float, max_boxes: int) -> Boxes:
     """
     order = np.argsort(-boxes.scores, kind="stable")
     corners, classes = boxes.corners[order], boxes.classes[order]
-    alive = np.ones(len(order), bool)
     kept: list[int] = []
-    for index in range(len(order)):
-        if not alive[index]:
-            continue
-        kept.append(index)
+    for start in range(0, len(order), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        # Those kept so far and the block itself, in one matrix: a row for each that may suppress.
+        over = np.concatenate([kept, np.arange(start, min(start + _BLOCK, len(order)))]).astype(int)
+        rivals = overlap(corners[over], corners[block]) > limit_iou
+        rivals &= classes[over, np.newaxis] == classes[block]
+        before = len(kept)
+        alive = ~rivals[:before].any(axis=0)
+        for index in range(len(alive)):
+            if not alive[index]:
+                continue
+            kept.append(start + index)
+            if len(kept) == max_boxes:
+                break
+            alive[index + 1 :] &= ~rivals[before + index, index + 1 :]
         if len(kept) == max_boxes:
             break
-        rest = slice(index + 1, None)
-        rivals = overlap(corners[index : index + 1], corners[rest])[0] > limit_iou
-        alive[rest] &= ~(rivals & (classes[rest] == classes[index]))
     chosen = order[kept]
     return Boxes(boxes.corners[chosen], boxes.classes[chosen], boxes.scores[chosen])

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+
 from waistline.bundle.cuts import CutRow
 from waistline.errors import ConfigError
 from waistline.task.load import Task
-
 from waistline_hostctl import models
 from waistline_hostctl.console import grid, indented, size
 from waistline_hostctl.options import App, common

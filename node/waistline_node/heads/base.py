@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+
 from waistline import plugins
 from waistline.frame import SensorFrame
 

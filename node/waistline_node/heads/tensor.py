@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+
 from waistline import plugins
 from waistline.backends.base import BackendOptions, Slice
 from waistline.bundle.store import Bundle
@@ -13,7 +14,6 @@ from waistline.codec.waist import EncodedWaist
 from waistline.errors import ConfigError
 from waistline.frame import SensorFrame
 from waistline.stages import HeadStages, open_slice
-
 from waistline_node.heads.base import HeadChoice, StageTimes, Waist
 
 BACKENDS = "waistline.backends"

@@ -14,7 +14,6 @@ from waistline.errors import ConfigError
 from waistline.frame import SensorFrame
 from waistline.task.data.folder import read_image
 from waistline.task.folders import list_images, number_classes
-
 from waistline_node.sources.base import IndexedSource, SourceOptions
 
 

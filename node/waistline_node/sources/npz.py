@@ -6,7 +6,6 @@ from pathlib import Path
 
 from waistline.frame import SensorFrame
 from waistline.task.arrays import read_frames
-
 from waistline_node.sources.base import IndexedSource, SourceOptions
 
 

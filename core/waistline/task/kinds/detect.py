@@ -96,17 +96,25 @@ class Detect:
                 fix="mend classes and heads in [answer] of the task file",
             )
         finite(outputs[head.output], "the model's output")
-        raw = outputs[head.output].astype(np.float64).reshape(anchors, 5 + count, *shape[2:])
-        scores = _sigmoid(raw[:, 4:5]) * _sigmoid(raw[:, 5:])
-        anchor, label, row, column = np.nonzero(scores >= self.options.score)
-        x, y, w, h = raw[anchor, :4, row, column].T
+        raw = outputs[head.output].reshape(anchors, 5 + count, *shape[2:])
+        # No class scores above its cell's objectness, so most cells need no look at their classes.
+        objectness = _sigmoid(raw[:, 4].astype(np.float64))
+        cells = np.nonzero(objectness >= self.options.score)
+        logits = raw[cells[0], 5:, cells[1], cells[2]].astype(np.float64)
+        scores = objectness[cells][:, np.newaxis] * _sigmoid(logits)
+        cell, label = np.nonzero(scores >= self.options.score)
+        # The order in which equal scores are kept: by anchor, class, row and column.
+        order = np.lexsort((cell, label, cells[0][cell]))
+        cell, label = cell[order], label[order]
+        anchor, row, column = (place[cell] for place in cells)
+        x, y, w, h = raw[anchor, :4, row, column].astype(np.float64).T
         sizes = np.asarray(head.anchors, np.float64)[anchor]
         centre_x = (_sigmoid(x) + column) * head.stride
         centre_y = (_sigmoid(y) + row) * head.stride
         half_w = sizes[:, 0] * np.exp(np.minimum(w, _MAX_EXPONENT)) / 2
         half_h = sizes[:, 1] * np.exp(np.minimum(h, _MAX_EXPONENT)) / 2
         sides = (centre_x - half_w, centre_y - half_h, centre_x + half_w, centre_y + half_h)
-        return Boxes(np.stack(sides, axis=1), label, scores[anchor, label, row, column])
+        return Boxes(np.stack(sides, axis=1), label, scores[cell, label])
 
     def pack(self, answer: Boxes) -> bytes:
         rows = np.empty(len(answer), _ROW)
