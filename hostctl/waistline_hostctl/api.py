@@ -7,6 +7,7 @@ print(run.figures["latency_p50_waist_s"].value)
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def run_pair(
     Raises:
         WaistlineError: anything that keeps the run from being whole.
     """
-    console = console or Console(json=True)
+    console = console or Console(json=True, beside=io.StringIO())
     bench = bench or resolve(environment=os.environ)
     if link is not None:
         bench = with_link(bench, link, FLAG)

@@ -20,11 +20,13 @@ class Console:
     """Output of one command.
 
     Args:
-        json: one object on stdout at the end, everything else on stderr.
+        json: one object on stdout at the end, everything else beside it.
+        beside: where notes and progress go; None: standard error.
     """
 
-    def __init__(self, *, json: bool = False) -> None:
+    def __init__(self, *, json: bool = False, beside: TextIO | None = None) -> None:
         self.json = json
+        self._beside = beside or sys.stderr
 
     def say(self, text: str = "") -> None:
         """Part of the result, for people."""
@@ -33,7 +35,7 @@ class Console:
 
     def note(self, text: str) -> None:
         """What is worth knowing but not the result."""
-        print(f"note: {text}", file=sys.stderr, flush=True)
+        print(f"note: {text}", file=self._beside, flush=True)
 
     def emit(self, result: Result) -> None:
         """The result, for programs."""
@@ -42,7 +44,7 @@ class Console:
             sys.stdout.flush()
 
     def progress(self, what: str, total: int | None = None) -> Progress:
-        return Progress(what, total, sys.stderr)
+        return Progress(what, total, self._beside)
 
 
 class Progress:

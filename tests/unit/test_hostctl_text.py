@@ -1,11 +1,13 @@
 """What people read and type: tables, prefixes, shapes, codecs, pass-through options."""
 
+import io
 from pathlib import Path
 
 import pytest
 
 from waistline.bench import resolve
 from waistline.errors import ConfigError
+from waistline_hostctl import console
 from waistline_hostctl.console import WIDTH, grid, plus_minus, si, size
 from waistline_hostctl.devices import UNTRIED, devices
 from waistline_hostctl.example import find_example
@@ -38,6 +40,33 @@ def test_grid_aligns_numbers_right_and_fits_the_width() -> None:
     assert max(map(len, lines)) <= WIDTH
     assert lines[1].endswith("..")
     assert grid(("x",), []) == ""
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_one_line_on_a_terminal_and_nothing_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(console, "_PROGRESS_AFTER_S", 0.0)
+    monkeypatch.setattr(console, "_PROGRESS_EVERY_S", 0.0)
+    for beside in (Terminal(), io.StringIO()):
+        with console.Console(beside=beside).progress("frames", 9) as progress:
+            progress.update(4)
+            progress.update(5)
+        shown = beside.getvalue()
+        assert shown == ("\r\x1b[Kframes 4/9\r\x1b[Kframes 5/9\r\x1b[K" if beside.isatty() else "")
+
+
+def test_notes_go_beside_the_result(capsys: pytest.CaptureFixture[str]) -> None:
+    said = io.StringIO()
+    quiet = console.Console(json=True, beside=said)
+    quiet.note("worth knowing")
+    quiet.say("a table")
+    assert said.getvalue() == "note: worth knowing\n"
+    assert capsys.readouterr() == ("", "")
 
 
 def test_shapes_take_names_with_equals_and_both_separators() -> None:
