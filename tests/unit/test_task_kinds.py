@@ -188,6 +188,22 @@ def test_detect_equals_decoding_and_suppressing_one_box_at_a_time(seed):
     np.testing.assert_allclose(answer.corners, [box for _, _, box in kept], rtol=1e-5, atol=1e-4)
 
 
+def test_detect_keeps_equal_scores_by_anchor_class_row_and_column():
+    output = np.full((1, 14, 2, 2), -20.0, np.float32)
+    places = [(1, 0, 1, 0), (0, 1, 0, 1), (0, 0, 1, 1), (0, 1, 0, 0), (1, 1, 1, 0), (0, 0, 0, 0)]
+    for anchor, label, row, column in places:
+        output[0, 7 * anchor : 7 * anchor + 4, row, column] = 0.0
+        output[0, 7 * anchor + 4, row, column] = output[0, 7 * anchor + 5 + label, row, column] = 3
+    heads = [{"output": 0, "stride": 100, "anchors": [[8.0, 9.0], [5.0, 6.0]]}]
+    answer = detect.open_kind({"classes": ["a", "b"], "heads": heads}).postprocess([output], None)
+    wide = answer.corners[:, 2] - answer.corners[:, 0]
+    found = [
+        (0 if side > 7 else 1, label, int(y // 100), int(x // 100))
+        for side, label, (x, y, *_) in zip(wide, answer.classes, answer.corners, strict=True)
+    ]
+    assert found == sorted(places)
+
+
 def test_detect_maps_letterboxed_boxes_back_to_the_frame():
     """A 200 x 100 frame in a 64 x 64 input lies 32 high, 16 from the top; scale 0.32."""
     options = {
@@ -280,6 +296,33 @@ def test_suppression_keeps_the_earlier_of_equal_scores():
     kept = suppress(boxes, 0.45, 10)
     np.testing.assert_array_equal(kept.corners, corners[[0, 2]])
     assert len(suppress(boxes, 0.45, 1)) == 1
+
+
+def suppress_one_by_one(boxes: Boxes, limit: float, max_boxes: int) -> list[int]:
+    kept: list[int] = []
+    for index in sorted(range(len(boxes)), key=lambda index: -boxes.scores[index]):
+        rivals = [other for other in kept if boxes.classes[other] == boxes.classes[index]]
+        row = overlap(boxes.corners[[index]], boxes.corners[rivals])
+        if not (row > limit).any() and len(kept) < max_boxes:
+            kept.append(index)
+    return kept
+
+
+@pytest.mark.parametrize("count", [0, 1, 31, 32, 33, 150])
+@pytest.mark.parametrize(("classes", "max_boxes"), [(1, 1000), (3, 20), (40, 1000)])
+def test_suppression_in_blocks_equals_that_of_one_box_at_a_time(count, classes, max_boxes):
+    random = np.random.default_rng([count, classes])
+    near = random.random((count, 2)) * 100
+    corners = np.concatenate([near, near + random.random((count, 2)) * 50], axis=1)
+    scores = random.integers(1, 12, count) / 12  # many are equal
+    boxes = Boxes(
+        corners.astype(np.float32), random.integers(0, classes, count), scores.astype(np.float32)
+    )
+    expected = suppress_one_by_one(boxes, 0.3, max_boxes)
+    kept = suppress(boxes, 0.3, max_boxes)
+    np.testing.assert_array_equal(kept.corners, boxes.corners[expected])
+    np.testing.assert_array_equal(kept.classes, boxes.classes[expected])
+    np.testing.assert_array_equal(kept.scores, boxes.scores[expected])
 
 
 def test_overlap_of_empty_boxes_is_zero():

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-
-_BLOCK = 256
-"""Boxes whose overlaps are found at once: few steps in Python, and a bounded matrix."""
+_BLOCK = 32
+"""Boxes whose overlaps are found at once: few steps in Python, and arrays that fit the cache."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +73,7 @@ def suppress(boxes: Boxes, limit_iou: float, max_boxes: int) -> Boxes:
         rivals = overlap(corners[over], corners[block]) > limit_iou
         rivals &= classes[over, np.newaxis] == classes[block]
         before = len(kept)
-        alive = ~rivals[:before].any(axis=0)
+        alive = np.logical_not(np.logical_or.reduce(rivals[:before], axis=0))
         for index in range(len(alive)):
             if not alive[index]:
                 continue
