@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 
 from waistline.codec.waist import EncodedWaist
 from waistline.frame import Outcome
@@ -29,7 +29,7 @@ class Ticket:
     raw_len: int = 0
     payload: bytes = b""
     """Kept at x = N only, where it is the answer."""
-    _done: threading.Event | None = None
+    _done: SimpleQueue[None] | None = None
 
     def read(self, index: int, name: str, label: object = None) -> None:
         """The source gave the frame, just now."""
@@ -45,16 +45,16 @@ class Ticket:
 
     def wait_on(self) -> None:
         """Somebody is going to `wait`."""
-        self._done = threading.Event()
+        self._done = SimpleQueue()
 
     def wait(self) -> None:
         """Until the frame has ended."""
         if self._done is not None:
-            self._done.wait()
+            self._done.get()
 
     def ended(self) -> None:
         if self._done is not None:
-            self._done.set()
+            self._done.put(None)
 
     def record(self, outcome: Outcome, answer: bytes) -> FrameRecord:
         """The frame's record, ended just now.

@@ -160,16 +160,17 @@ class EdgeSession:
             self._store.leave(self._hello.node_id, self._record, self)
 
     def _take(self, message: Message, now: float) -> None:
-        if message.type is MessageType.HELLO:
+        kind = message.type
+        if kind is MessageType.HELLO:
             self._greet(message, now)
             return
         if message.session != self._session_id or message.bundle != self._tag:
-            raise BadFrame(f"a {message.type.name} of another session or bundle")
-        if message.type is MessageType.DATA:
+            raise BadFrame(f"a {kind.name} of another session or bundle")
+        if kind is MessageType.DATA:
             self._request(message, now)
-        elif message.type is MessageType.PING:
+        elif kind is MessageType.PING:
             self._say(self._message(MessageType.PONG, seq=message.seq))
-        elif message.type is MessageType.BYE:
+        elif kind is MessageType.BYE:
             self._over = True
             self._events.append(Left())
 

@@ -48,6 +48,11 @@ class _State(enum.Enum):
     """Finished or refused: no connection will be of use."""
 
 
+# Python 3.11 looks up each member of an enum in Python, and these are asked for all the time.
+_READY = _State.READY
+_OPEN = (_State.GREETING, _State.READY)
+
+
 class NodeSession:
     """One process's conversation with the edge, kept over reconnects.
 
@@ -134,10 +139,10 @@ class NodeSession:
     @property
     def ready(self) -> bool:
         """The edge has welcomed this connection."""
-        return self._state is _State.READY
+        return self._state is _READY
 
     def _is_open(self) -> bool:
-        return self._state in (_State.GREETING, _State.READY)
+        return self._state in _OPEN
 
     @property
     def pending(self) -> int:
@@ -302,6 +307,8 @@ class NodeSession:
         kind = message.type
         if message.session != self.session_id or message.bundle != self._tag:
             raise BadFrame(f"a {kind.name} of another session or bundle")
+        if kind is MessageType.REPLY:
+            return self._answer(message, now)
         if kind is MessageType.WELCOME:
             return self._welcome(bodies.load(message.payload, bodies.Welcome))
         if kind is MessageType.BYE:
