@@ -25,7 +25,8 @@ import numpy as np
 from waistline import plugins
 from waistline.codec import native
 from waistline.codec.coders.base import CodeShape
-from waistline.codec.quantizers import Kernels, NumpyKernels
+from waistline.codec.kernels import Kernels
+from waistline.codec.quantizers import NumpyKernels
 from waistline.codec.tensor_codec import TensorCodec, open_tensor_codec
 from waistline.codec.waist import WaistCodec
 from waistline.tensors import StaticRanges, TensorSpec, WaistTensor

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from waistline.codec.clip import least_squares_limits
-from waistline.codec.quantizers import Floats
+from waistline.codec.kernels import Floats
 from waistline.codec.spec import CodecSpec
 from waistline.errors import CodecError, ConfigError, NonFinite
 from waistline.tensors import StaticRanges, TensorSpec

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from waistline.codec.quantizers import Floats
+from waistline.codec.kernels import Floats
 
 Doubles = NDArray[np.float64]
 _Error = Callable[[Doubles, Doubles], Doubles]

@@ -15,8 +15,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from waistline.codec.kernels import Buffer, Floats, Kernels, Rule
 from waistline.codec.pack import Codes
-from waistline.codec.quantizers import Buffer, Floats, Kernels, NumpyKernels, Rule
+from waistline.codec.quantizers import NumpyKernels
 from waistline.errors import ConfigError
 
 LIBRARY = Path(__file__).with_name("_waist.so")

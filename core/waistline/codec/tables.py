@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from waistline.codec.kernels import Floats
 from waistline.codec.pack import Codes, pack, packed_size, unpack
-from waistline.codec.quantizers import Floats, NumpyKernels
+from waistline.codec.quantizers import NumpyKernels
 from waistline.tensors import DTYPES
 
 

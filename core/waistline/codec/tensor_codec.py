@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from waistline.codec.kernels import Buffer, Floats, Kernels, Rule
 from waistline.codec.pack import packed_size, padding_is_zero
-from waistline.codec.quantizers import Buffer, Floats, Kernels, Rule, ranges_are_sound
+from waistline.codec.quantizers import ranges_are_sound
 from waistline.codec.spec import IMAGE_CODERS, CodecSpec, parse_spec
 from waistline.codec.tables import i8_tables
 from waistline.errors import CodecError, ConfigError, NonFinite
