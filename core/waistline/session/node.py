@@ -7,8 +7,6 @@ each call it drains `to_send` (until that returns nothing) and wakes again at `n
 
 from __future__ import annotations
 
-import enum
-
 from waistline.errors import (
     BadFrame,
     ConfigError,
@@ -22,6 +20,7 @@ from waistline.links.base import Buffer
 from waistline.session import bodies
 from waistline.session._frames import Frame, FrameBook
 from waistline.session._refusals import refusal
+from waistline.session._state import OPEN, READY, State
 from waistline.session.events import Broken, Event, Left, Refused, Welcomed
 from waistline.wire import (
     MAX_CONTROL_BYTES,
@@ -35,22 +34,6 @@ from waistline.wire import (
 
 MAX_RETRY_AFTER_S = 10.0
 """A BUSY may not silence a node for longer."""
-
-
-class _State(enum.Enum):
-    DOWN = enum.auto()
-    GREETING = enum.auto()
-    """HELLO said, WELCOME awaited."""
-    READY = enum.auto()
-    BROKEN = enum.auto()
-    """This connection is of no more use; the owner has been told to close it."""
-    OVER = enum.auto()
-    """Finished or refused: no connection will be of use."""
-
-
-# Python 3.11 looks up each member of an enum in Python, and these are asked for all the time.
-_READY = _State.READY
-_OPEN = (_State.GREETING, _State.READY)
 
 
 class NodeSession:
@@ -123,7 +106,7 @@ class NodeSession:
             MessageType.PONG: 0,
             MessageType.BYE: 0,
         }
-        self._state = _State.DOWN
+        self._state = State.DOWN
         self._parser = Parser(self._first_limits)
         self._seq = 0
         self._in_flight_limit = max_in_flight
@@ -139,10 +122,10 @@ class NodeSession:
     @property
     def ready(self) -> bool:
         """The edge has welcomed this connection."""
-        return self._state is _READY
+        return self._state is READY
 
     def _is_open(self) -> bool:
-        return self._state in _OPEN
+        return self._state in OPEN
 
     @property
     def pending(self) -> int:
@@ -166,7 +149,7 @@ class NodeSession:
             raise ValueError("this session has used up its sequence numbers")
         self._seq += 1
         frame = Frame(self._seq, payload, raw_len, now, now + self._budget_s)
-        if self._state is _State.OVER:
+        if self._state is State.OVER:
             return frame.seq, [frame.ended(*self._end_of_all, now)]
         queue = self._frames.queue
         queue.append(frame)
@@ -178,10 +161,10 @@ class NodeSession:
 
     def connected(self, now: float) -> None:
         """A fresh link is up: greet, and once welcomed send again what is unanswered."""
-        if self._state is _State.OVER:
+        if self._state is State.OVER:
             return
         self._frames.set_aside()
-        self._state = _State.GREETING
+        self._state = State.GREETING
         self._parser = Parser(self._first_limits)
         self._heard_at = now
         self._waiting_since = now
@@ -192,8 +175,8 @@ class NodeSession:
     def disconnected(self, now: float) -> list[Event]:
         """The link is gone; frames under way wait for the next one while their budget lasts."""
         self._frames.set_aside()
-        if self._state is not _State.OVER:
-            self._state = _State.DOWN
+        if self._state is not State.OVER:
+            self._state = State.DOWN
         self._control = []
         self._waiting_since = None
         return self._expire(now)
@@ -224,7 +207,7 @@ class NodeSession:
         in the link. Write the buffers in order, then ask again.
         """
         out, self._control = self._control, []
-        if self._state is _State.GREETING and not self._greeted:
+        if self._state is State.GREETING and not self._greeted:
             self._greeted, self._waiting_since = True, now
         if self._pinging and self._waiting_since is None:
             self._waiting_since = now
@@ -240,7 +223,7 @@ class NodeSession:
         times = [] if deadline is None else [deadline]
         if self._waiting_since is not None:
             times.append(self._waiting_since + self._patience_s)
-        elif self._state is _State.READY and not self._pinging:
+        elif self._state is State.READY and not self._pinging:
             times.append(self._heard_at + self._ping_interval_s)
         if self._hold_until and (self._frames.queue or self._frames.again):
             times.append(self._hold_until)
@@ -258,7 +241,7 @@ class NodeSession:
                 waited = f"nothing was heard for {self._patience_s:g} s"
                 error = LinkTimeout("the edge does not answer", cause=waited)
                 return [*events, *self._fail(error, now)]
-        elif self._state is _State.READY and now >= self._heard_at + self._ping_interval_s:
+        elif self._state is State.READY and now >= self._heard_at + self._ping_interval_s:
             self._pinging = True
         return events
 
@@ -312,7 +295,7 @@ class NodeSession:
         if kind is MessageType.WELCOME:
             return self._welcome(bodies.load(message.payload, bodies.Welcome))
         if kind is MessageType.BYE:
-            self._state = _State.BROKEN
+            self._state = State.BROKEN
             return [Left()]
         if kind is MessageType.PING:
             self._control += self._message(MessageType.PONG, seq=message.seq)
@@ -332,7 +315,7 @@ class NodeSession:
                 cause=f"this node speaks {self._hello.minor_min} to {self._hello.minor_max}",
                 fix="install the same release of waistline on both machines",
             )
-        self._state = _State.READY
+        self._state = State.READY
         self._waiting_since = None
         self._parser.allow(self._ready_limits)
         self._in_flight_limit = min(welcome.max_in_flight, self._hello.max_in_flight)
@@ -340,7 +323,7 @@ class NodeSession:
 
     def _answer(self, message: Message, now: float) -> list[Event]:
         """REPLY, BUSY or ERROR about one frame; about one that has ended already: nothing."""
-        if self._state is not _State.READY or not 0 < message.seq <= self._seq:
+        if self._state is not State.READY or not 0 < message.seq <= self._seq:
             raise BadFrame(f"a {message.type.name} about a frame that was never sent")
         outcome = (OutcomeKind.REMOTE, "")
         edge, answer, detail = EdgeTimes(), b"", ""
@@ -372,7 +355,7 @@ class NodeSession:
 
     def _fail(self, error: WaistlineError, now: float) -> list[Event]:
         """This connection is spoilt; the next one may be fine."""
-        self._state = _State.BROKEN
+        self._state = State.BROKEN
         self._waiting_since = None
         self._frames.set_aside()
         return [Broken(error), *self._expire(now)]
@@ -382,7 +365,7 @@ class NodeSession:
         return [Refused(error), *self._close(error.what, now)]
 
     def _close(self, detail: str, now: float) -> list[Event]:
-        self._state = _State.OVER
+        self._state = State.OVER
         self._waiting_since = None
         left = self._frames.clear()
         return [frame.ended(*self._end_of_all, now, detail=detail) for frame in left]
