@@ -110,9 +110,8 @@ def run_pair(
     for known in (*radios, *([link] if link else [])):
         profile(known)
     opened = load_bundle(bundle)
-    if source is not None:
-        # Refused here, before a folder is made and two processes are started.
-        next(inprocess.frames_of(opened, source, 1), None)
+    # Refused here, before a folder is made and two processes are started.
+    remarks = () if source is None else inprocess.look_at(opened, source)
     folder = new_run(runs, name)
     loop = source is None
     if source is None:
@@ -135,7 +134,7 @@ def run_pair(
         seeds=recording.seeds(link),
         inputs={str(opened.path / MANIFEST): opened.id, **recording.hashes([Path(source)])},
         settings=settings,
-        remarks=cheaper(derived.tables),
+        remarks=(*cheaper(derived.tables), *remarks),
         more={"link": describe_link(link), "source": source, "sequential": sequential},
     )
     return finish(folder, tables, derived, about)

@@ -31,6 +31,17 @@ Step = Callable[[int], None]
 BITS = tuple(range(1, 9))
 
 
+def look_at(bundle: Bundle, source: str) -> tuple[str, ...]:
+    """What a person should know about the frames of ``source``.
+
+    Raises:
+        ConfigError: it cannot be used for ``bundle``.
+    """
+    opened = open_source(source, source_options(bundle, 1))
+    opened.close()
+    return tuple(getattr(opened, "remarks", ()))
+
+
 def frames_of(
     bundle: Bundle, source: str, count: int | None, *, loop: bool = False
 ) -> Iterator[SensorFrame]:

@@ -1,15 +1,18 @@
 """What is computed beside the stream: the uncut answers and other code widths."""
 
 import pytest
+from PIL import Image
 from small_models import write_classifier, write_task
 
 from waistline.backends.base import BackendOptions
 from waistline.backends.onnxruntime import open_backend
 from waistline.bundle.store import Bundle
+from waistline.errors import ConfigError
 from waistline.split import split
 from waistline.stages import open_ends
 from waistline.task.load import Task, load_task
-from waistline_hostctl.inprocess import BITS, describe_inputs, frames_of, study_bits
+from waistline_hostctl.api import settings_of
+from waistline_hostctl.inprocess import BITS, describe_inputs, frames_of, look_at, study_bits
 from waistline_hostctl.raw import FLOAT_BITS, StudyRow
 
 ENGINE = "onnxruntime"
@@ -23,6 +26,26 @@ def task(tmp_path) -> Task:
 @pytest.fixture
 def bundle(tmp_path, task) -> Bundle:
     return split(write_classifier(tmp_path), "b", tmp_path / "b.bundle", task=task)
+
+
+def test_class_folders_get_their_numbers_and_a_remark(tmp_path) -> None:
+    path = write_task(tmp_path)
+    lines = [line for line in path.read_text().splitlines() if "classes" not in line]
+    path.write_text("\n".join(lines))
+    bundle = split(write_classifier(tmp_path), "b", tmp_path / "b.bundle", task=path)
+    for name in ("cat", "ant"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+    for name in ("cat/1.png", "ant/1.png", "ant/2.png"):
+        Image.new("L", (8, 8)).save(tmp_path / "pictures" / name)
+    source = str(tmp_path / "pictures")
+    (remark,) = look_at(bundle, source)
+    assert "ant = 0, cat = 1" in remark
+    rows = list(describe_inputs(bundle, frames_of(bundle, source, None), backend=ENGINE))
+    assert [row.label for row in rows] == ["0", "0", "1"]
+    settings = settings_of(bundle, rows, "", [])
+    assert settings.metric == "top1"
+    with pytest.raises(ConfigError):
+        look_at(bundle, str(tmp_path / "nowhere"))
 
 
 def study(bundle: Bundle, calibration, frames) -> dict[tuple[int, int], StudyRow]:

@@ -55,5 +55,5 @@ def _labelled(
         remarks.append(f"the task names no classes; class folders count by name: {order}")
     strange = [name for name in found.groups if classes is not None and name not in numbers]
     if strange:
-        remarks.append(f"folder {strange[0]!r} is no class of the task; its images have no label")
+        remarks.append(f"folder {strange[0]!r} is no class of the task, so its images have none")
     return files, tuple(remarks)
