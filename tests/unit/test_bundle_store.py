@@ -86,6 +86,11 @@ def test_a_file_changed_after_loading_is_noticed_when_read(path):
         bundle.read(golden)
 
 
+def test_what_a_killed_writer_of_evidence_left_does_not_spoil_the_bundle(path):
+    (path / f".{EVIDENCE}.k3j2").write_text("{")
+    assert store.load_bundle(path).read_evidence() == {}
+
+
 @pytest.mark.parametrize("name", ["weights.bin", ".hidden", "folder"])
 def test_a_file_that_the_id_does_not_cover_is_refused(path, name):
     """A slice made by hand could name it as the home of its weights."""

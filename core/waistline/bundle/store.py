@@ -210,9 +210,14 @@ def _check_file(folder: Path, file: StoredFile) -> None:
 
 
 def _check_nothing_else(folder: Path, listed: set[str]) -> None:
-    """A slice may name a file with its weights, and an engine would load it unchecked."""
+    """A slice may name a file with its weights, and an engine would load it unchecked.
+
+    What a killed writer of evidence left behind is let be: the bundle itself is whole.
+    """
+    leftover = f".{EVIDENCE}."
     with os.scandir(folder) as entries:
-        stranger = next((entry.name for entry in entries if entry.name not in listed), None)
+        names = [entry.name for entry in entries if not entry.name.startswith(leftover)]
+    stranger = next((name for name in names if name not in listed), None)
     if stranger is not None:
         raise BundleError(
             f"{folder / stranger} does not belong to the bundle",
