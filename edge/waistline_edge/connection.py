@@ -44,6 +44,32 @@ class Limits:
     unsent_bytes: int
 
 
+class _Intake(asyncio.Protocol):
+    """Takes the bytes of a connection at once; all else stays with the streams' own protocol.
+
+    A `StreamReader` would hand them on a turn of the loop later, copied twice.
+    """
+
+    def __init__(self, streams: asyncio.StreamReaderProtocol, take: Callable[[bytes], None]):
+        self._streams = streams
+        self._take = take
+
+    def data_received(self, data: bytes) -> None:
+        self._take(data)
+
+    def eof_received(self) -> bool | None:
+        return self._streams.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._streams.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._streams.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._streams.resume_writing()
+
+
 class Connection:
     """Owns one socket and its session until `run` returns.
 
@@ -73,7 +99,9 @@ class Connection:
         self._timer: asyncio.TimerHandle | None = None
         self._linger: asyncio.TimerHandle | None = None
         self._closing = False
-        self._said_bytes = 0
+        self._waiting: asyncio.Task[None] | None = None
+        """For the peer to read; as long, nothing is read from it."""
+        self._said_bytes = self._ignored_bytes = 0
         self.peer = _name(writer)
         self.session = EdgeSession(
             store,
@@ -84,25 +112,35 @@ class Connection:
 
     async def run(self) -> None:
         """Serve until either side ends it; never raises for what the peer does."""
-        ignored_bytes = 0
+        transport = self._writer.transport
         try:
             self._arm()
+            streams = transport.get_protocol()
+            assert isinstance(streams, asyncio.StreamReaderProtocol)
+            transport.set_protocol(_Intake(streams, self._received))
+            # Only what had come before is read here, and then the end.
             while data := await self._reader.read(READ_BYTES):
-                self._stats.bytes_in += len(data)
-                if self._closing:
-                    ignored_bytes += len(data)
-                    if ignored_bytes > LINGER_BYTES:
-                        break
-                    continue
-                self._handle(self.session.receive(data, self._loop.time()))
-                self.flush()
-                await self._wait_for_reader()
-        except TimeoutError:
-            self._reject("unread", f"read nothing for {self._limits.unread_s:g} s")
+                self._received(data)
         except OSError as error:
             log.debug("%s: %s", self.peer, error)
         finally:
             self._end()
+
+    def _received(self, data: bytes) -> None:
+        """Bytes from the peer. From one that is behind with reading no more are taken."""
+        self._stats.bytes_in += len(data)
+        if self._closing:
+            self._ignored_bytes += len(data)
+            if self._ignored_bytes > LINGER_BYTES:
+                self._reader.feed_eof()
+            return
+        self._handle(self.session.receive(data, self._loop.time()))
+        self.flush()
+        transport = self._writer.transport
+        if self._is_behind() and self._waiting is None and not self._closing:
+            assert isinstance(transport, asyncio.Transport)
+            transport.pause_reading()
+            self._waiting = self._loop.create_task(self._resume(transport))
 
     @property
     def can_be_evicted(self) -> bool:
@@ -136,10 +174,27 @@ class Connection:
         else:
             self._arm()
 
-    async def _wait_for_reader(self) -> None:
-        """Read no more from a peer that is behind; TimeoutError when it reads nothing at all."""
+    def _is_behind(self) -> bool:
         transport = self._writer.transport
-        while transport.get_write_buffer_size() > transport.get_write_buffer_limits()[1]:
+        waiting_bytes: int = transport.get_write_buffer_size()
+        return waiting_bytes > transport.get_write_buffer_limits()[1]
+
+    async def _resume(self, transport: asyncio.Transport) -> None:
+        """Wait for the peer, then read from it again; cut it off when it reads nothing at all."""
+        try:
+            await self._wait_for_reader()
+        except TimeoutError:
+            self._reject("unread", f"read nothing for {self._limits.unread_s:g} s")
+            self._reader.feed_eof()
+        except OSError as error:
+            log.debug("%s: %s", self.peer, error)
+        else:
+            transport.resume_reading()
+        self._waiting = None
+
+    async def _wait_for_reader(self) -> None:
+        """Until the peer is no longer behind; TimeoutError when it reads nothing at all."""
+        while self._is_behind():
             taken_bytes = self._taken_bytes()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._limits.unread_s):
@@ -217,7 +272,7 @@ class Connection:
 
     def _end(self) -> None:
         self._closing = True
-        for handle in (self._timer, self._linger):
+        for handle in (self._timer, self._linger, self._waiting):
             if handle is not None:
                 handle.cancel()
         if self.session.joined:
