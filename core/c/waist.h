@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The waist codec's arithmetic: ranges, quantizers, bit packing.
+ * The waist codec's arithmetic: ranges, quantizers, bit packing, the context coder.
  *
  * C99, freestanding: no allocation, no I/O, no library function, no static data that is written,
  * about 4 kB of stack (set WAIST_BLOCK to 64 for 0.7 kB). The same files go into the Python package and into firmware.
@@ -24,7 +24,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WAIST_VERSION 2u
+#define WAIST_VERSION 3u
 
 #ifdef __cplusplus
 extern "C" {
@@ -34,7 +34,9 @@ enum waist_status {
     WAIST_OK = 0,
     WAIST_NONFINITE = 1, /* NaN or infinity in what was to be quantized */
     WAIST_BAD_RANGE = 2, /* a limit is not finite, or lo > hi */
-    WAIST_BAD_BITS = 3   /* bits outside 1..8 */
+    WAIST_BAD_BITS = 3,  /* bits outside 1..8 */
+    WAIST_TOO_LONG = 4,  /* the coded stream does not fit its buffer */
+    WAIST_CORRUPT = 5    /* not a coded stream of these codes */
 };
 
 enum waist_rule {
@@ -165,6 +167,47 @@ int waist_table_encode(const uint8_t *q, size_t count, const uint8_t *table, uin
 /* q = table[code], table[2^bits]. */
 int waist_table_decode(const uint8_t *packed, size_t count, const uint8_t *table, uint32_t bits,
                        uint8_t *q);
+
+/* What is known of one decision: the chance of a 1 in 2^-16, and how many were seen, up to 31. */
+typedef struct {
+    uint16_t one, seen;
+} waist_ctx_node;
+
+/*
+ * Packed codes as planes of rows of columns, for the coder below, which goes plane by plane, row
+ * by row. Code (plane, row, column) is code (plane * rows + row) * columns + column of the stream,
+ * or, interleaved != 0 (channels last), (row * columns + column) * planes + plane. Vectors are one
+ * plane of one row.
+ *
+ * Working memory is the caller's; nothing in it is kept between calls.
+ */
+typedef struct {
+    size_t planes, rows, columns;
+    int interleaved;
+    uint32_t bits;
+    waist_ctx_node *nodes; /* [waist_ctx_nodes(bits)] */
+    uint8_t *above;        /* [columns] */
+} waist_ctx;
+
+/*
+ * Nodes of 4 bytes for codes of `bits` bits; 0 if bits is outside 1..8. For 1 to 8 bits they take
+ * 256, 1024, 1920, 3968, 3072, 4096, 6144 and 10240 bytes.
+ */
+size_t waist_ctx_nodes(uint32_t bits);
+
+/*
+ * Entropy code the packed codes into at most `capacity` bytes; *size says how many. WAIST_TOO_LONG
+ * if they do not fit, out is then meaningless. *size may be 0.
+ */
+int waist_ctx_encode(const waist_ctx *ctx, const uint8_t *packed, uint8_t *out, size_t capacity,
+                     size_t *size);
+
+/*
+ * The reverse, into waist_packed_size(planes * rows * columns, bits) bytes. Any data is safe.
+ * WAIST_CORRUPT unless data is exactly, to its last byte, what waist_ctx_encode makes of the codes
+ * decoded; packed is then meaningless.
+ */
+int waist_ctx_decode(const waist_ctx *ctx, const uint8_t *data, size_t size, uint8_t *packed);
 
 #ifdef __cplusplus
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -16,16 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from waistline.codec.kernels import Buffer, Floats, Kernels, Rule
-from waistline.codec.pack import Codes
+from waistline.codec.pack import Codes, packed_size
 from waistline.codec.quantizers import NumpyKernels
 from waistline.errors import ConfigError
 
 LIBRARY = Path(__file__).with_name("_waist.so")
-VERSION = 2
+VERSION = 3
 """WAIST_VERSION of the sources this binding was written for."""
 _CHOICE = "WAISTLINE_CODEC"
 _MAP_FLOATS = 7
 _FRAME_FLOATS = 9
+_CTX_NODE_BYTES = 4
 _RULES: dict[Rule, int] = {"affine": 0, "q1": 1, "q1h": 2}
 
 
@@ -64,6 +66,18 @@ class _Frame(ctypes.Structure):
     )
 
 
+class _Context(ctypes.Structure):
+    _fields_ = (
+        ("planes", ctypes.c_size_t),
+        ("rows", ctypes.c_size_t),
+        ("columns", ctypes.c_size_t),
+        ("interleaved", ctypes.c_int),
+        ("bits", ctypes.c_uint32),
+        ("nodes", ctypes.c_void_p),
+        ("above", ctypes.c_void_p),
+    )
+
+
 _POINTER, _SIZE, _BITS = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint32
 _BYTES, _BYTE = ctypes.c_char_p, ctypes.c_char
 _PROTOTYPES: dict[str, tuple[Any, ...]] = {
@@ -77,6 +91,9 @@ _PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "waist_q2_decode": (_POINTER, _SIZE, _POINTER, _POINTER),
     "waist_table_encode": (_POINTER, _SIZE, _POINTER, _BITS, _POINTER),
     "waist_table_decode": (_POINTER, _SIZE, _POINTER, _BITS, _POINTER),
+    "waist_ctx_nodes": (_BITS,),
+    "waist_ctx_encode": (_POINTER, _POINTER, _POINTER, _SIZE, _POINTER),
+    "waist_ctx_decode": (_POINTER, _BYTES, _SIZE, _POINTER),
 }
 
 
@@ -110,6 +127,16 @@ def kernels() -> Kernels:
     Raises:
         ConfigError: ``WAISTLINE_CODEC=c`` asks for compiled kernels and there are none.
     """
+    found = library()
+    return NumpyKernels() if found is None else CKernels(found)
+
+
+def library() -> ctypes.CDLL | None:
+    """The compiled codec, or None where Python does its work.
+
+    Raises:
+        ConfigError: as `kernels`.
+    """
     why_not = reason()
     if why_not and os.environ.get(_CHOICE) == "c":
         raise ConfigError(
@@ -117,8 +144,8 @@ def kernels() -> Kernels:
             cause=why_not,
             fix="install a C compiler, then: pip install --force-reinstall --no-deps waistline",
         )
-    library = _load()
-    return NumpyKernels() if why_not or isinstance(library, str) else CKernels(library)
+    found = _load()
+    return None if why_not or isinstance(found, str) else found
 
 
 @functools.cache
@@ -136,6 +163,7 @@ def _load() -> ctypes.CDLL | str:
             function = getattr(library, name)
             function.argtypes = arguments
             function.restype = ctypes.c_int
+        library.waist_ctx_nodes.restype = ctypes.c_size_t
         library.waist_decode.restype = library.waist_q2_decode.restype = None
     except (OSError, AttributeError) as error:
         return f"{LIBRARY.name} does not load: {error}"
@@ -237,6 +265,45 @@ class CKernels:
 
     def decode_table(self, packed: Codes, table: Codes, bits: int, out: Codes) -> None:
         self._c.waist_table_decode(_at(packed), out.size, _at(table), bits, _at(out))
+
+
+class CContext:
+    """The context coder in C for codes of one shape; keeps its working memory.
+
+    Args:
+        library: the compiled codec.
+        shape: planes, rows, columns.
+        interleaved: planes are the last axis in memory.
+        bits: width of a code, 1..8.
+    """
+
+    def __init__(
+        self, library: ctypes.CDLL, shape: tuple[int, int, int], interleaved: bool, bits: int
+    ) -> None:
+        self._encode, self._decode = library.waist_ctx_encode, library.waist_ctx_decode
+        self._size_bytes = packed_size(math.prod(shape), bits)
+        nodes = np.empty(library.waist_ctx_nodes(bits) * _CTX_NODE_BYTES, np.uint8)
+        above = np.empty(shape[2], np.uint8)
+        self._coded = np.empty(self._size_bytes, np.uint8)
+        fields = _Context(*shape, interleaved, bits, _at(nodes), _at(above))
+        self._at = ctypes.addressof(fields)
+        self._alive = nodes, above, fields
+
+    def encode(self, packed: memoryview) -> memoryview | None:
+        """The stream, valid until the next call; None if it is not shorter than ``packed``."""
+        size = ctypes.c_size_t()
+        capacity = self._size_bytes - 1
+        source = np.frombuffer(packed, np.uint8, self._size_bytes)
+        status = self._encode(
+            self._at, _at(source), _at(self._coded), capacity, ctypes.addressof(size)
+        )
+        return None if status else self._coded.data[: size.value]
+
+    def decode(self, data: memoryview) -> memoryview | None:
+        """The packed codes; None if ``data`` is not exactly a stream of such codes."""
+        packed = np.empty(self._size_bytes, np.uint8)
+        status = self._decode(self._at, bytes(data), len(data), _at(packed))
+        return None if status else packed.data
 
 
 def _at(array: NDArray[Any]) -> int:

@@ -24,6 +24,7 @@ from waistline.tensors import StaticRanges, TensorSpec, WaistTensor, check_spec
 
 _FLOATS = frozenset({"float16", "float32", "float64"})
 _BYTES = frozenset({"int8", "uint8"})
+_CTX_BITS = 8
 _FLOAT = np.dtype(np.float32)
 _WIRE_FLOAT = np.dtype("<f4")
 
@@ -264,6 +265,13 @@ def static_ranges(
     return lo, hi
 
 
+def _width(tensor: TensorSpec, spec: CodecSpec) -> int:
+    """Bits of one element in the packed bytes."""
+    if spec.bits is not None:
+        return spec.bits
+    return {"f32": 32, "f16": 16}.get(spec.quantizer, 8 * tensor.numpy_dtype.itemsize)
+
+
 def open_tensor_codec(waist: WaistTensor, kernels: Kernels) -> TensorCodec:
     """The codec of one waist tensor.
 
@@ -282,6 +290,8 @@ def open_tensor_codec(waist: WaistTensor, kernels: Kernels) -> TensorCodec:
             problem = "i8 codes tensors that are 8-bit already"
     elif spec.quantizer != "raw" and tensor.dtype not in _FLOATS:
         problem = f"{spec.quantizer} codes float tensors"
+    if spec.coder == "ctx" and not problem and _width(tensor, spec) > _CTX_BITS:
+        problem = f"ctx codes widths up to {_CTX_BITS} bits, not {_width(tensor, spec)}"
     if problem:
         raise ConfigError(
             f"codec {spec} does not fit waist tensor {tensor.name!r}",
