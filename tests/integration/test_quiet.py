@@ -21,10 +21,7 @@ WATCH_S = 30.0
 EVERY_S = 0.05
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "fashion"
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux's /proc"),
-]
+pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux's /proc")
 
 
 class Watch:
