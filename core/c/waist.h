@@ -168,7 +168,7 @@ int waist_table_encode(const uint8_t *q, size_t count, const uint8_t *table, uin
 int waist_table_decode(const uint8_t *packed, size_t count, const uint8_t *table, uint32_t bits,
                        uint8_t *q);
 
-/* What is known of one decision: the chance of a 1 in 2^-16, and how many were seen, up to 31. */
+/* What is known of one decision: the chance of a 1 in 2^-16, and how many were seen, up to 60. */
 typedef struct {
     uint16_t one, seen;
 } waist_ctx_node;
@@ -191,7 +191,7 @@ typedef struct {
 
 /*
  * Nodes of 4 bytes for codes of `bits` bits; 0 if bits is outside 1..8. For 1 to 8 bits they take
- * 256, 1024, 1920, 3968, 3072, 4096, 6144 and 10240 bytes.
+ * 320, 1088, 1984, 4032, 3136, 4160, 6208 and 10304 bytes.
  */
 size_t waist_ctx_nodes(uint32_t bits);
 

@@ -6,9 +6,13 @@
 #include "waist_internal.h"
 
 #define HALF 32768u
-#define SETTLED 31u           /* bits seen after which a node adapts at its slowest */
-#define TOP (1u << 24)        /* range stays at least this */
-#define BIG_NODES (32u * 16u) /* bits > 4: nodes of the first four bits; the others follow */
+#define SETTLED 60u    /* bits seen after which a node adapts at its slowest */
+#define YOUNG 4u       /* bits up to which a node teaches the common one */
+#define TOP (1u << 24) /* range stays at least this */
+/* Nodes of no context, by prefix; the first is for all bits behind a code's first four. */
+#define COMMON 16u
+/* bits > 4: where the nodes of the bits behind begin. */
+#define BIG_NODES (COMMON + 32u * 16u)
 
 /* State of the arithmetic. low is that of the interval, modulo 2^32. */
 typedef struct {
@@ -37,17 +41,22 @@ typedef struct {
 
 size_t waist_ctx_nodes(uint32_t bits)
 {
-    static const uint16_t nodes[9] = {0, 64, 256, 480, 992, 768, 1024, 1536, 2560};
+    static const uint16_t nodes[9] = {0, 80, 272, 496, 1008, 784, 1040, 1552, 2576};
 
     return bits <= 8 ? nodes[bits] : 0;
 }
 
-/* floor(log2(seen + 1)) + 1: a node follows the mean of what it saw, then the last 64 or so. */
-static inline uint32_t rate(uint32_t seen)
+/* 2^16 / (seen + 2.5): a node follows the mean of what it saw, in the end of the last 60 or so. */
+static inline uint32_t step_of(uint32_t seen)
 {
-    static const uint8_t rates[SETTLED + 1] = {1, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 4, 4, 4, 4, 5,
-                                               5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 6};
-    return rates[seen];
+    static const uint16_t steps[SETTLED + 1] = {
+        26214, 18724, 14563, 11915, 10082, 8738, 7710, 6898, 6241, 5698, 5242, 4854,
+        4519, 4228, 3971, 3744, 3542, 3360, 3196, 3048, 2912, 2788, 2674, 2570,
+        2473, 2383, 2299, 2221, 2148, 2080, 2016, 1956, 1899, 1846, 1795, 1747,
+        1702, 1659, 1618, 1579, 1542, 1506, 1472, 1440, 1409, 1379, 1351, 1323,
+        1297, 1272, 1248, 1224, 1202, 1180, 1159, 1139, 1120, 1101, 1083, 1065,
+        1048};
+    return steps[seen];
 }
 
 /* Width of the part of the range that stands for 1; neither part is ever empty. */
@@ -58,10 +67,19 @@ static inline uint32_t split_range(uint32_t range, const waist_ctx_node *node)
 
 static inline void learn(waist_ctx_node *node, uint32_t bit)
 {
-    const uint32_t one = node->one, seen = node->seen, by = rate(seen);
+    const uint32_t one = node->one, seen = node->seen, step = step_of(seen);
 
-    node->one = (uint16_t)(bit ? one + ((65536u - one) >> by) : one - (one >> by));
+    node->one = (uint16_t)(bit ? one + ((65536u - one) * step >> 16) : one - (one * step >> 16));
     node->seen = (uint16_t)(seen + (seen < SETTLED));
+}
+
+/* A node that saw nothing begins with what its kind saw in any context. */
+static inline void adopt(waist_ctx_node *node, const waist_ctx_node *common)
+{
+    if (common->seen) {
+        node->one = common->one;
+        node->seen = 1;
+    }
 }
 
 static inline uint32_t apart(uint32_t a, uint32_t b)
@@ -103,7 +121,7 @@ static inline void trees(const waist_ctx *ctx, const around *a, waist_ctx_node *
 {
     const uint32_t c = context(ctx->bits, a);
 
-    *first = ctx->nodes + (c << (ctx->bits < 4 ? ctx->bits : 4u));
+    *first = ctx->nodes + COMMON + (c << (ctx->bits < 4 ? ctx->bits : 4u));
     *behind = ctx->bits > 4 ? ctx->nodes + BIG_NODES + ((c >> 2) << ctx->bits) : *first;
 }
 
@@ -126,10 +144,15 @@ static inline void add_low(encoder *e, uint32_t amount)
             i--;
 }
 
-static inline void encode_bit(encoder *e, waist_ctx_node *node, uint32_t bit)
+static inline void encode_bit(encoder *e, waist_ctx_node *node, waist_ctx_node *common,
+                              uint32_t bit)
 {
-    const uint32_t part = split_range(e->range, node);
+    const uint32_t seen = node->seen;
+    uint32_t part;
 
+    if (seen == 0)
+        adopt(node, common);
+    part = split_range(e->range, node);
     if (bit) {
         e->range = part;
         learn(node, 1);
@@ -138,6 +161,8 @@ static inline void encode_bit(encoder *e, waist_ctx_node *node, uint32_t bit)
         e->range -= part;
         learn(node, 0);
     }
+    if (seen < YOUNG)
+        learn(common, bit);
     while (e->range < TOP) {
         put_byte(e, e->low >> 24);
         e->low <<= 8;
@@ -153,11 +178,14 @@ static inline uint32_t next_byte(decoder *d)
     return byte;
 }
 
-static inline uint32_t decode_bit(decoder *d, waist_ctx_node *node)
+static inline uint32_t decode_bit(decoder *d, waist_ctx_node *node, waist_ctx_node *common)
 {
-    const uint32_t part = split_range(d->range, node);
-    uint32_t bit;
+    const uint32_t seen = node->seen;
+    uint32_t part, bit;
 
+    if (seen == 0)
+        adopt(node, common);
+    part = split_range(d->range, node);
     if (d->code < part) {
         d->range = part;
         learn(node, 1);
@@ -168,6 +196,8 @@ static inline uint32_t decode_bit(decoder *d, waist_ctx_node *node)
         learn(node, 0);
         bit = 0;
     }
+    if (seen < YOUNG)
+        learn(common, bit);
     while (d->range < TOP) {
         const uint32_t byte = next_byte(d);
         d->code = d->code << 8 | byte;
@@ -289,7 +319,8 @@ static inline void encode_row(const waist_ctx *ctx, const uint8_t *packed, size_
         trees(ctx, &a, &first, &behind);
         for (uint32_t left = bits; left-- > 0;) {
             const uint32_t bit = code >> left & 1u;
-            encode_bit(&e, (prefix < 16 ? first : behind) + prefix, bit);
+            encode_bit(&e, (prefix < 16 ? first : behind) + prefix,
+                       ctx->nodes + (prefix < 16 ? prefix : 0), bit);
             prefix = prefix << 1 | bit;
         }
         leave_code(ctx, x, code, &a);
@@ -313,7 +344,8 @@ static inline void decode_row(const waist_ctx *ctx, uint8_t *packed, size_t plan
         look_up(ctx, row, x, &a);
         trees(ctx, &a, &first, &behind);
         for (uint32_t left = bits; left-- > 0;)
-            prefix = prefix << 1 | decode_bit(&d, (prefix < 16 ? first : behind) + prefix);
+            prefix = prefix << 1 | decode_bit(&d, (prefix < 16 ? first : behind) + prefix,
+                                              ctx->nodes + (prefix < 16 ? prefix : 0));
         prefix -= 1u << bits;
         store_code(packed, &at, bits, prefix);
         leave_code(ctx, x, prefix, &a);

@@ -13,14 +13,17 @@ import numpy as np
 from waistline.codec.pack import Codes, pack, unpack
 
 _HALF = 1 << 15
-_SETTLED = 31
+_SETTLED = 60
+_STEPS = [int((1 << 16) / (seen + 2.5)) for seen in range(_SETTLED + 1)]
+_YOUNG = 4
 _TOP = 1 << 24
 _WORD = 0xFFFFFFFF
-_BIG_NODES = 32 * 16
-_NODES = (0, 64, 256, 480, 992, 768, 1024, 1536, 2560)
+_COMMON = 16
+_BIG_NODES = _COMMON + 32 * 16
+_NODES = (0, 80, 272, 496, 1008, 784, 1040, 1552, 2576)
 
-Bit = Callable[[int, int], int]
-"""Code one bit: node, bit (ignored by a decoder) -> bit."""
+Bit = Callable[[int, int, int], int]
+"""Code one bit: node, common node, bit (ignored by a decoder) -> bit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +51,26 @@ class _Model:
     """What is known of each decision."""
 
     def __init__(self, bits: int) -> None:
-        self.one = [_HALF] * _NODES[bits]
+        self._one = [_HALF] * _NODES[bits]
         self._seen = [0] * _NODES[bits]
+        self._young = True
 
-    def part(self, width: int, node: int) -> int:
-        return (width >> 15) * ((self.one[node] >> 1) | 1)
+    def part(self, width: int, node: int, common: int) -> int:
+        """Width of the part of the range that stands for 1."""
+        self._young = self._seen[node] < _YOUNG
+        if self._seen[node] == 0 and self._seen[common]:
+            self._one[node], self._seen[node] = self._one[common], 1
+        return (width >> 15) * ((self._one[node] >> 1) | 1)
 
-    def learn(self, node: int, bit: int) -> None:
-        seen, one = self._seen[node], self.one[node]
-        rate = (seen + 1).bit_length()
-        self.one[node] = one + ((65536 - one) >> rate) if bit else one - (one >> rate)
+    def learn(self, node: int, common: int, bit: int) -> None:
+        self._move(node, bit)
+        if self._young:
+            self._move(common, bit)
+
+    def _move(self, node: int, bit: int) -> None:
+        seen, one = self._seen[node], self._one[node]
+        step = _STEPS[seen]
+        self._one[node] = one + ((65536 - one) * step >> 16) if bit else one - (one * step >> 16)
         self._seen[node] = min(seen + 1, _SETTLED)
 
 
@@ -67,14 +80,14 @@ class _Encoder:
         self._low, self._range = 0, _WORD
         self.out = bytearray()
 
-    def bit(self, node: int, bit: int) -> int:
-        part = self._model.part(self._range, node)
+    def bit(self, node: int, common: int, bit: int) -> int:
+        part = self._model.part(self._range, node, common)
         if bit:
             self._range = part
         else:
             self._add(part)
             self._range -= part
-        self._model.learn(node, bit)
+        self._model.learn(node, common, bit)
         while self._range < _TOP:
             self.out.append(self._low >> 24)
             self._low = (self._low << 8) & _WORD
@@ -113,15 +126,15 @@ class _Decoder:
         self._last = (self._last << 8 | byte) & _WORD
         return byte
 
-    def bit(self, node: int, _: int) -> int:
-        part = self._model.part(self._range, node)
+    def bit(self, node: int, common: int, _: int) -> int:
+        part = self._model.part(self._range, node, common)
         bit = int(self._code < part)
         if bit:
             self._range = part
         else:
             self._code -= part
             self._range -= part
-        self._model.learn(node, bit)
+        self._model.learn(node, common, bit)
         while self._range < _TOP:
             self._code = (self._code << 8 | self._read()) & _WORD
             self._range <<= 8
@@ -168,12 +181,13 @@ def _context(bits: int, left: int, left2: int, up: int, up_left: int, up_right: 
 
 def _code(bits: int, context: int, code: int, coder: Bit) -> int:
     """Code one code, most significant bit first."""
-    first = context << min(bits, 4)
+    first = _COMMON + (context << min(bits, 4))
     behind = _BIG_NODES + (context >> 2 << bits)
     prefix = 1
     for shift in range(bits - 1, -1, -1):
         node = (first if prefix < 16 else behind) + prefix
-        prefix = prefix << 1 | coder(node, code >> shift & 1)
+        common = prefix if prefix < 16 else 0
+        prefix = prefix << 1 | coder(node, common, code >> shift & 1)
     return prefix - (1 << bits)
 
 
