@@ -1,8 +1,9 @@
 """Worker threads that run the tails, so that the event loop never waits for one.
 
 Engines and the compiled codec give up the interpreter lock while they compute, so threads are
-enough. A slice serves one thread at a time, therefore every worker has its own slices of every
-bundle, opened before the first request so that a bundle that cannot run fails at start.
+enough. There is one worker more than tails may run at once: it decodes the next frame meanwhile, so
+that an engine never waits for a codec. Slices are opened before the first request, so that a bundle
+that cannot run fails at start.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Job(msgspec.Struct, frozen=True, eq=False):
 
 
 class Done(msgspec.Struct, frozen=True):
-    """The tail ran. ``times.queue_s`` ends where the worker took the job."""
+    """The tail ran. ``times.queue_s`` is what the job waited for a worker and for its tail."""
 
     answer: bytes
     times: EdgeTimes
@@ -87,15 +88,24 @@ class TailPool:
         stages: for every worker its own stages by bundle id.
         queue_limit: requests that may wait; more are refused.
         deliver: called on a worker's thread with every job that was accepted and not evicted.
+        tails_at_once: how many workers may be in `Stages.tail`; None: all of them.
     """
 
     def __init__(
-        self, stages: Sequence[Mapping[str, Stages]], queue_limit: int, deliver: Deliver
+        self,
+        stages: Sequence[Mapping[str, Stages]],
+        queue_limit: int,
+        deliver: Deliver,
+        *,
+        tails_at_once: int | None = None,
     ) -> None:
-        self.workers = len(stages)
         self._queue: FairQueue[Job] = FairQueue(queue_limit)
-        self._estimate = ServiceEstimate(self.workers)
+        self._estimate = ServiceEstimate(len(stages))
         self._deliver = deliver
+        self._tails: SimpleQueue[None] = SimpleQueue()
+        """A permit for each tail that may begin."""
+        for _ in range(tails_at_once or len(stages)):
+            self._tails.put(None)
         self._lock = threading.Lock()
         self._bell: SimpleQueue[None] = SimpleQueue()
         """One ring for each request that was queued: a worker that wakes looks what there is."""
@@ -161,7 +171,7 @@ class TailPool:
             if job is None:
                 continue
             started = time.monotonic()
-            result = run(stages[job.bundle_id], job, started)
+            result = run(stages[job.bundle_id], job, started, self._tails)
             # First of all: everything after it is time in which the loop waits for this thread.
             self._deliver(job, result)
             with self._lock:
@@ -177,21 +187,26 @@ class TailPool:
         return (None if entry is None else entry.item), [each.item for each in expired]
 
 
-def run(stages: Stages, job: Job, started: float) -> Result:
+def run(stages: Stages, job: Job, started: float, tails: SimpleQueue[None]) -> Result:
     """One request through all stages. Whatever goes wrong ends this frame and nothing else."""
     try:
         tensors = stages.decode(job.payload, job.raw_len)
         decoded = time.monotonic()
         inputs = stages.preprocess(tensors)
         prepared = time.monotonic()
-        outputs = stages.tail(inputs)
+        tails.get()
+        try:
+            begun = time.monotonic()
+            outputs = stages.tail(inputs)
+        finally:
+            tails.put(None)
         computed = time.monotonic()
         answer = stages.postprocess(outputs)
         times = EdgeTimes(
-            queue_s=started - job.received_at,
+            queue_s=started - job.received_at + begun - prepared,
             decode_s=decoded - started,
             preprocess_s=prepared - decoded,
-            tail_s=computed - prepared,
+            tail_s=computed - begun,
             postprocess_s=time.monotonic() - computed,
         )
     except NonFinite as error:

@@ -26,6 +26,7 @@ from waistline.wire import HEADER_BYTES
 from waistline_edge.connection import Connection, Limits
 from waistline_edge.options import EdgeOptions
 from waistline_edge.pool import Done, Expired, Failed, Job, Result, Stages, TailPool
+from waistline_edge.sharing import SharedSlice
 from waistline_edge.stats import EdgeStats
 
 log = logging.getLogger("waistline_edge")
@@ -36,7 +37,9 @@ MIN_UNSENT_BYTES = 1 << 20
 
 
 def open_stages(bundles: Sequence[Bundle], options: EdgeOptions) -> list[dict[str, Stages]]:
-    """Open every bundle's tail once for each worker.
+    """Stages for each worker of a pool that runs ``options.workers`` tails at once.
+
+    A bundle's tail is opened so many times, and shared by one worker more.
 
     Raises:
         ConfigError: an unknown backend or option, or a tail of a format it does not open.
@@ -47,15 +50,19 @@ def open_stages(bundles: Sequence[Bundle], options: EdgeOptions) -> list[dict[st
     backend: Backend | None = None
     if any(bundle.tail for bundle in bundles):
         backend = plugins.load("waistline.backends", options.backend).open_backend(choice)
+    tails = {bundle.id: _tail(bundle, backend, options.workers) for bundle in bundles}
     return [
-        {bundle.id: _tail(bundle, backend) for bundle in bundles} for _ in range(options.workers)
+        {bundle.id: TailStages(bundle, tails[bundle.id]) for bundle in bundles}
+        for _ in range(options.workers + 1)
     ]
 
 
-def _tail(bundle: Bundle, backend: Backend | None) -> TailStages:
-    if bundle.tail is None or backend is None:
-        return TailStages(bundle, None)
-    return TailStages(bundle, open_slice(backend, bundle, bundle.tail))
+def _tail(bundle: Bundle, backend: Backend | None, times: int) -> SharedSlice | None:
+    if backend is None:
+        return None
+    opened = [open_slice(backend, bundle, bundle.tail) for _ in range(times)]
+    found = [each for each in opened if each is not None]
+    return SharedSlice(found) if found else None
 
 
 def limits_of(bundle: Bundle) -> BundleLimits:
@@ -93,6 +100,7 @@ class EdgeServer:
             open_stages(bundles, options) if stages is None else stages,
             options.queue_limit,
             self._deliver,
+            tails_at_once=options.workers if stages is None else None,
         )
         self._store = SessionStore(
             {bundle.id: limits_of(bundle) for bundle in bundles},

@@ -55,6 +55,8 @@ class ServerThread:
         options = EdgeOptions(listen=LISTEN, backend="fake", **settings)
         stages = open_stages([bundle], options)
         if gate:
+            # Without the worker that decodes ahead, so that what waits and what runs is exact.
+            stages = stages[: options.workers]
             stages = [{bundle.id: gate.wrap(each[bundle.id])} for each in stages]
         self.gate = gate
         self.server = EdgeServer([bundle], options, stages=stages)

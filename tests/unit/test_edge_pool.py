@@ -9,6 +9,7 @@ import pytest
 
 from waistline.errors import BackendError, CodecError, NonFinite
 from waistline_edge.pool import Done, Expired, Failed, Job, TailPool, run
+from waistline_edge.sharing import SharedSlice
 
 WAIT_S = 30
 
@@ -47,16 +48,24 @@ def _job(seq, owner="node", payload=b"abc"):
     return Job("bundle", seq, payload, len(payload), time.monotonic(), owner)
 
 
+def _permits(count):
+    permits = queue.SimpleQueue()
+    for _ in range(count):
+        permits.put(None)
+    return permits
+
+
 @pytest.fixture
 def make_pool():
     pools, gates = [], []
 
-    def make(stages, limit=100):
+    def make(stages, limit=100, tails_at_once=None):
         results = queue.SimpleQueue()
         pool = TailPool(
             [{"bundle": each} for each in stages],
             limit,
             lambda job, result: results.put((job, result)),
+            tails_at_once=tails_at_once,
         )
         pools.append(pool)
         gates.extend(each.gate for each in stages if each.gate is not None)
@@ -180,7 +189,9 @@ def test_stopping_says_when_a_tail_hangs():
     ],
 )
 def test_a_failure_ends_its_frame_with_its_kind(stage, error, kind):
-    result = run(EchoStages(fail={stage: error}), _job(7), time.monotonic())
+    permits = _permits(1)
+    result = run(EchoStages(fail={stage: error}), _job(7), time.monotonic(), permits)
+    assert permits.qsize() == 1, "whatever fails, another tail may run"
     assert isinstance(result, Failed)
     assert result.kind == kind
 
@@ -201,9 +212,57 @@ def test_stage_times_add_up_to_the_stay():
     job = _job(1)
     time.sleep(0.01)
     before = time.monotonic()
-    result = run(Slow(), job, before)
+    result = run(Slow(), job, before, _permits(1))
     stay = time.monotonic() - job.received_at
     assert isinstance(result, Done)
     assert result.times.tail_s >= 0.02
     assert result.times.queue_s >= 0.01
     assert result.times.residence_s <= stay
+
+
+def test_one_worker_more_decodes_ahead_and_its_wait_counts_as_queue(make_pool):
+    gate = threading.Event()
+    first, second = EchoStages(gate), EchoStages(gate)
+    decoded = threading.Semaphore(0)
+    for each in (first, second):
+        each.decode = lambda payload, raw_len: decoded.release() or [np.frombuffer(payload, "u1")]
+    pool, results = make_pool([first, second], tails_at_once=1)
+    for seq in range(2):
+        pool.submit("a", _job(seq), time.monotonic() + WAIT_S)
+    for _ in range(2):
+        assert decoded.acquire(timeout=WAIT_S)
+    _wait_until(lambda: len(first.threads) + len(second.threads) == 1)
+    time.sleep(0.05)
+    assert len(first.threads) + len(second.threads) == 1, "one tail at once"
+    gate.set()
+    times = [results.get(timeout=WAIT_S)[1].times for _ in range(2)]
+    assert times[1].queue_s >= 0.05
+
+
+def test_a_shared_slice_runs_each_opening_on_one_thread_at_a_time():
+    class Opened:
+        def __init__(self):
+            self.busy = threading.Lock()
+
+        def run(self, tensors):
+            assert self.busy.acquire(blocking=False), "two threads in one slice"
+            time.sleep(0.001)
+            self.busy.release()
+            return list(tensors)
+
+    shared = SharedSlice([Opened(), Opened()])
+    wrong = []
+
+    def use(number):
+        for _ in range(20):
+            try:
+                assert shared.run([number]) == [number]
+            except AssertionError as error:
+                wrong.append(error)
+
+    threads = [threading.Thread(target=use, args=(number,)) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT_S)
+    assert not wrong
