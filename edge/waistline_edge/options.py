@@ -22,7 +22,8 @@ class EdgeOptions:
         listen: endpoint; port 0 takes a free one.
         backend: plug-in that runs the tails.
         backend_options: the backend's own options.
-        workers: tails that run at once; each has its own copy of every tail.
+        workers: tails that run at once; each bundle's tail is opened so many times. One thread
+            more decodes ahead.
         threads: of the engine, inside one tail.
         queue_limit: requests that may wait before nodes are told BUSY.
         max_in_flight: frames of one node that may be under way.
