@@ -2,64 +2,16 @@
 
 from __future__ import annotations
 
-import gc
-import tracemalloc
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from raw_node import RawNode, joined
 from session_help import BUNDLE, MAX_PAYLOAD, OTHER, RAW_LEN, Pair, make_store
 
 from waistline.errors import BadFrame, LinkClosed, LinkError, LinkTimeout, VersionMismatch
 from waistline.frame import EdgeTimes, OutcomeKind
 from waistline.session import bodies
-from waistline.session.edge import EdgeSession
 from waistline.session.events import Broken, Declined, Joined, Left, Refused, Requested
-from waistline.session.store import WINDOW_FRAMES, BundleLimits, Record, SessionStore
-from waistline.wire import MAX_SEQ, Message, MessageType, Parser, bundle_tag, encode_message
-
-ANY = dict.fromkeys(MessageType, 1 << 20)
-
-
-class RawNode:
-    """Says whatever the test wants to an edge session."""
-
-    def __init__(self, store=None, *, session_id=7, node_id="node-1", bundle=BUNDLE, now=0.0):
-        self.store = store or make_store()
-        self.session_id, self.node_id, self.bundle = session_id, node_id, bundle
-        self.woken = 0
-        self.edge = EdgeSession(self.store, now=now, wake=self._wake)
-
-    def _wake(self):
-        self.woken += 1
-
-    def say(self, kind, payload=b"", now=0.0, **fields):
-        head = {"session": self.session_id, "bundle": bundle_tag(self.bundle), **fields}
-        return self.edge.receive(b"".join(encode_message(kind, [payload], **head)), now)
-
-    def hello(self, now=0.0, **changes):
-        hello = bodies.Hello(**{"node_id": self.node_id, "bundle": self.bundle, **changes})
-        return self.say(MessageType.HELLO, bodies.dump(hello), now)
-
-    def data(self, seq, payload=b"waist", raw_len=RAW_LEN, budget_ms=1000, now=0.0):
-        return self.say(
-            MessageType.DATA, payload, now, seq=seq, raw_len=raw_len, budget_ms=budget_ms
-        )
-
-    def heard(self) -> list[Message]:
-        return list(Parser(ANY).feed(b"".join(bytes(part) for part in self.edge.to_send())))
-
-    def faults(self) -> list[str]:
-        heard = [message for message in self.heard() if message.type is MessageType.ERROR]
-        return [bodies.load(message.payload, bodies.Fault).kind for message in heard]
-
-
-def joined(**settings) -> RawNode:
-    node = RawNode(**settings)
-    node.hello()
-    node.heard()
-    assert node.edge.joined
-    return node
+from waistline.session.store import BundleLimits, SessionStore
+from waistline.wire import MessageType, encode_message
 
 
 def test_a_node_joins_and_is_welcomed():
@@ -251,134 +203,6 @@ def test_a_busy_frame_may_come_again():
     (busy,) = node.heard()
     assert bodies.load_busy(busy.payload) == 0.25
     assert node.data(1)
-
-
-def test_the_window_remembers_256_frames_and_runs_nothing_older():
-    node = joined()
-    for seq in range(1, WINDOW_FRAMES + 11):
-        node.data(seq)
-        node.edge.reply(seq, EdgeTimes(), b"%d" % seq)
-    node.heard()
-    assert not node.data(11)
-    assert node.heard()[0].payload.endswith(b"11")
-    assert node.data(10) == [Declined(10, "replay")]
-    assert node.faults() == ["replay"]
-
-
-def test_frames_may_come_out_of_order_inside_the_window():
-    node = joined()
-    assert node.data(200)
-    assert node.data(3)
-    assert not node.data(3)
-
-
-@given(st.lists(st.integers(1, 3 * WINDOW_FRAMES), max_size=60), st.integers(0, 1 << 31))
-def test_the_window_is_the_set_of_what_was_taken(seqs, start):
-    record, taken = Record(("n", 1, BUNDLE)), set()
-    for seq in (start + seq for seq in seqs):
-        above = max(taken, default=0) - WINDOW_FRAMES
-        assert record.is_new(seq) == (seq > above and seq not in taken)
-        if record.is_new(seq):
-            record.start(seq)
-            taken.add(seq)
-            if seq % 3 == 0 and seq != max(taken):
-                record.give_back(seq)
-                taken.remove(seq)
-
-
-def test_a_frame_that_falls_out_of_the_window_while_it_waits_does_not_come_again():
-    node = joined()
-    node.data(1)
-    node.data(MAX_SEQ)
-    node.edge.busy(1, 0.1)
-    assert node.data(1) == [Declined(1, "replay")]
-    assert not node.data(MAX_SEQ)
-    assert node.data(MAX_SEQ - 1)
-
-
-def test_big_answers_are_forgotten_sooner_but_never_run_twice():
-    node = joined(store=make_store(replay_bytes=1000))
-    for seq in range(1, 21):
-        node.data(seq)
-        node.edge.reply(seq, EdgeTimes(), bytes(400))
-    node.heard()
-    assert node.store.replay_size_bytes <= 1000
-    assert node.data(1) == [Declined(1, "replay")]
-    assert node.faults() == ["replay"]
-    assert not node.data(20)
-    assert len(node.heard()) == 1
-
-
-def test_the_store_bounds_all_sessions_together():
-    store = make_store(total_replay_bytes=2000)
-    for number in range(10):
-        node = joined(store=store, node_id=f"node-{number}")
-        for seq in range(1, 4):
-            node.data(seq)
-            node.edge.reply(seq, EdgeTimes(), bytes(300))
-    assert store.replay_size_bytes <= 2000
-    records = store._records.values()
-    assert store.replay_size_bytes == sum(record.size_bytes for record in records)
-
-
-def test_who_was_answered_longest_ago_loses_its_answers_first():
-    store = make_store(total_replay_bytes=2000)
-    first = joined(store=store, node_id="first")
-    second = joined(store=store, node_id="second")
-    for seq in range(1, 4):
-        for node in (second, first):
-            node.data(seq)
-            node.edge.reply(seq, EdgeTimes(), bytes(300))
-    assert not first.data(3)
-    assert second.data(1) == [Declined(1, "replay")]
-
-
-def test_an_answer_of_a_forgotten_session_is_not_counted_for_ever():
-    store = make_store(max_sessions=1)
-    old = joined(store=store, node_id="old")
-    old.data(1)
-    old.edge.disconnected()
-    joined(store=store, node_id="new")
-    old.edge.reply(1, EdgeTimes(), bytes(300))
-    assert store.replay_size_bytes == 0
-
-
-def test_what_a_session_costs_is_what_is_counted():
-    store = make_store()
-    tracemalloc.start()
-    try:
-        node = joined(store=store)
-        before = tracemalloc.get_traced_memory()[0]
-        for seq in range(1000, 1000 + 2 * WINDOW_FRAMES):
-            node.data(seq)
-            node.edge.reply(seq, EdgeTimes(), bytes(20))
-            node.edge.to_send()
-        gc.collect()
-        grown = tracemalloc.get_traced_memory()[0] - before
-    finally:
-        tracemalloc.stop()
-    assert grown < 1.2 * store.replay_size_bytes
-
-
-def test_sessions_are_forgotten_least_recent_first_and_never_while_connected():
-    store = make_store(max_sessions=2)
-    first = joined(store=store, node_id="a")
-    second = joined(store=store, node_id="b")
-    third = RawNode(store=store, node_id="c")
-    (event,) = third.hello()
-    assert isinstance(event, Broken)
-    assert third.faults() == ["full"]
-    first.edge.disconnected()
-    joined(store=store, node_id="c")
-    assert store.sessions == 2
-    assert second.data(1)
-
-
-def test_a_full_store_still_lets_a_known_node_start_anew():
-    store = make_store(max_sessions=1)
-    joined(store=store)
-    joined(store=store, session_id=8)
-    assert store.sessions == 1
 
 
 def test_who_says_nothing_is_closed_in_time():
