@@ -37,8 +37,8 @@ from waistline.codec.waist import WaistCodec
 from waistline.errors import ConfigError
 from waistline.evidence import Evidence, Figure
 from waistline.model.graph import Frontier
+from waistline.model.load import load_model
 from waistline.model.onnx_cut import cut_model
-from waistline.model.onnx_graph import load_model
 from waistline.task.load import Task, load_task
 from waistline.task.preprocess import apply
 from waistline.tensors import WaistTensor

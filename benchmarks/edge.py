@@ -35,7 +35,7 @@ from waistline.bundle.cuts import list_cuts, pick_default_cut
 from waistline.bundle.store import Bundle
 from waistline.errors import CodecError
 from waistline.links.base import parse_endpoint
-from waistline.model.onnx_graph import load_model
+from waistline.model.load import load_model
 from waistline.split import split
 from waistline.stages import HeadStages, TailStages, open_slice
 from waistline.task.load import load_task

@@ -38,7 +38,7 @@ from waistline.bundle.schema import SCHEMA_VERSION, Cut, Manifest, Stage
 from waistline.bundle.store import Bundle
 from waistline.bundle.write import stored_file, write_bundle
 from waistline.frame import SensorFrame
-from waistline.model.onnx_graph import load_model
+from waistline.model.load import load_model
 from waistline.session.node import NodeSession
 from waistline.split import split
 from waistline.stages import open_slice

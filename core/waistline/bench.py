@@ -28,11 +28,11 @@ class NodeBench(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The device that runs the head.
 
     Attributes:
-        backend: inference engine.
+        backend: inference engine; ``auto``: the one that the slice's format is at home in.
         threads: of the engine, inside one head; 0 lets the engine decide.
     """
 
-    backend: str = "onnxruntime"
+    backend: str = "auto"
     threads: int = 1
 
 
@@ -41,13 +41,13 @@ class EdgeBench(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         endpoint: where the edge listens and nodes find it.
-        backend: inference engine.
+        backend: inference engine; ``auto``: the one that the slice's format is at home in.
         threads: of the engine, inside one tail; 0 lets the engine decide.
         workers: tails that run at once.
     """
 
     endpoint: str = "tcp://127.0.0.1:7571"
-    backend: str = "onnxruntime"
+    backend: str = "auto"
     threads: int = 1
     workers: int = 1
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 
-from waistline import __version__, plugins
-from waistline.backends.base import Backend, BackendOptions
+from waistline import __version__
+from waistline.backends.base import AUTO, Backend, load_backend
 from waistline.bundle import codecs, golden
 from waistline.bundle.check import FRAME, check_frame_codec
 from waistline.bundle.cuts import (
     CutRow,
     answer_spec,
-    check_fit,
+    fitted,
     frame_tensor,
     list_cuts,
     pick_default_cut,
@@ -25,25 +25,19 @@ from waistline.bundle.schema import SCHEMA_VERSION, Cut, Manifest, Stage
 from waistline.bundle.store import Bundle
 from waistline.bundle.write import check_target, stored_file, write_bundle
 from waistline.codec.spec import CodecSpec, parse_spec
-from waistline.errors import ConfigError, ModelError
+from waistline.errors import ConfigError
 from waistline.frame import SensorFrame
 from waistline.model.frontiers import find_frontier
 from waistline.model.graph import Frontier, ModelGraph
+from waistline.model.load import CutModel, load_model
 from waistline.stages import HeadStages, open_slice
 from waistline.task.data.base import DataSet
 from waistline.task.load import Task, load_task
 from waistline.task.spec import AnswerSpec, Preprocess
 from waistline.tensors import TensorSpec, WaistTensor
 
-if TYPE_CHECKING:
-    import onnx
-
-    from waistline.model.onnx_graph import OnnxModel
-
 __all__ = ["CutRow", "list_cuts", "pick_default_cut", "split"]
 
-HEAD_FILE, TAIL_FILE = "head.onnx", "tail.onnx"
-_BACKEND = "onnxruntime"
 _NO_ID = "0" * 64
 """Of a bundle whose manifest is not written yet."""
 
@@ -54,7 +48,7 @@ Specs = tuple[TensorSpec, ...]
 class _Plan:
     """What is to be written, decided and checked before anything is."""
 
-    model: OnnxModel
+    model: CutModel
     calibration: DataSet | None
     golden: SensorFrame
     x: int
@@ -66,7 +60,7 @@ class _Plan:
 
 
 def split(
-    model: str | Path | OnnxModel,
+    model: str | Path | CutModel,
     cut: str | int,
     out: str | Path,
     *,
@@ -80,7 +74,7 @@ def split(
     """Cut ``model`` and write the bundle ``out``.
 
     Args:
-        model: an ``.onnx`` file, or one already loaded.
+        model: an ``.onnx`` or ``.tflite`` file, or a model already loaded.
         cut: tensor names ``NAME[,NAME]`` or a partition point 0..N.
         out: the folder to make, ``NAME.bundle``.
         codec: codec spec for float tensors; None chooses one and tells ``say``.
@@ -99,28 +93,24 @@ def split(
     loaded = _loaded(model, shapes)
     opened = load_task(task) if isinstance(task, str | Path) else task
     plan = _plan(loaded, cut, opened, codec, codecs_by_tensor or {}, say)
-    backend: Backend = plugins.load("waistline.backends", _BACKEND).open_backend(BackendOptions())
+    backend = load_backend(AUTO, loaded.graph.format)
     return write_bundle(out, lambda folder: _build(folder, plan, backend), force=force)
 
 
-def _loaded(
-    model: str | Path | OnnxModel, shapes: Mapping[str, tuple[int, ...]] | None
-) -> OnnxModel:
+def _loaded(model: str | Path | CutModel, shapes: Mapping[str, tuple[int, ...]] | None) -> CutModel:
     if not isinstance(model, str | Path):
         if shapes:
             raise ConfigError(
                 f"the shapes of {model.graph.name} are fixed already",
                 cause="the model was loaded before",
-                fix="give the shapes to waistline.model.onnx_graph.load_model",
+                fix="give the shapes to waistline.model.load.load_model",
             )
         return model
-    from waistline.model.onnx_graph import load_model
-
     return load_model(model, shapes)
 
 
 def _plan(
-    model: OnnxModel,
+    model: CutModel,
     cut: str | int,
     task: Task | None,
     codec: str | None,
@@ -128,8 +118,7 @@ def _plan(
     say: Callable[[str], None],
 ) -> _Plan:
     graph = model.graph
-    preprocess = None if task is None else task.preprocess
-    check_fit(graph, preprocess)
+    preprocess = fitted(graph, None if task is None else task.preprocess)
     at_frame = _means_frame(graph, cut)
     frontier = graph.frontiers[0] if at_frame else find_frontier(graph, cut)
     x = 0 if at_frame else frontier.x
@@ -205,26 +194,18 @@ def _build(folder: Path, plan: _Plan, backend: Backend) -> Manifest:
 
 
 def _write_slices(folder: Path, plan: _Plan) -> tuple[Stage, ...]:
-    from waistline.model import onnx_cut
-
     graph = plan.model.graph
-    head, tail = onnx_cut.cut_model(plan.model, plan.frontier)
+    head, tail = plan.model.write_slices(plan.frontier, folder)
     stages = []
     waist = graph.inputs if plan.x <= 1 else plan.frontier.tensors
-    ends: list[tuple[Literal["head", "tail"], str, onnx.ModelProto | None, Specs, Specs]] = [
-        ("head", HEAD_FILE, head, graph.inputs, plan.frontier.tensors),
-        ("tail", TAIL_FILE, tail, waist, graph.outputs),
+    ends: list[tuple[Literal["head", "tail"], Path | None, Specs, Specs]] = [
+        ("head", head, graph.inputs, plan.frontier.tensors),
+        ("tail", tail, waist, graph.outputs),
     ]
-    for role, name, proto, inputs, outputs in ends:
-        if proto is None:
-            continue
-        if len(onnx_cut.save(proto, folder / name)) != 1:
-            raise ModelError(
-                f"the {role} is too large for a bundle",
-                cause="its weights are over 2 GB and would have to lie beside it",
-                fix="choose a cut with fewer weights on that side",
-            )
-        stages.append(Stage(role, stored_file(folder, name), "onnx", inputs, outputs))
+    for role, path, inputs, outputs in ends:
+        if path is not None:
+            file = stored_file(folder, path.name)
+            stages.append(Stage(role, file, graph.format, inputs, outputs))
     return tuple(stages)
 
 

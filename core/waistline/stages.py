@@ -19,8 +19,12 @@ from waistline.bundle.store import Bundle
 from waistline.codec.waist import EncodedWaist
 from waistline.errors import CodecError, ConfigError
 from waistline.frame import SensorFrame
+from waistline.task.kinds.base import Kind
 from waistline.task.preprocess import apply, check_frame
-from waistline.tensors import TensorSpec
+from waistline.task.spec import Preprocess
+from waistline.tensors import TensorSpec, dequantize, quantize
+
+_IMAGE_RANK = 4
 
 
 def open_slice(backend: Backend, bundle: Bundle, stage: Stage | None) -> Slice | None:
@@ -62,6 +66,34 @@ def open_ends(backend: Backend, bundle: Bundle) -> Iterator[tuple[HeadStages, Ta
         yield HeadStages(bundle, parts[0]), TailStages(bundle, parts[1])
 
 
+def model_input(preprocess: Preprocess, spec: TensorSpec, image: np.ndarray) -> np.ndarray:
+    """The model's input from a checked frame, in the element type that the model takes."""
+    return quantize(spec, apply(preprocess, image))
+
+
+def make_answer(
+    kind: Kind,
+    specs: Sequence[TensorSpec],
+    outputs: Sequence[np.ndarray],
+    preprocess: Preprocess | None,
+) -> bytes:
+    """The packed answer from the model's outputs, which ``specs`` describe.
+
+    Raises:
+        NonFinite: NaN or infinity where an answer needs numbers.
+    """
+    if not kind.raw:
+        outputs = [_real(spec, output) for spec, output in zip(specs, outputs, strict=True)]
+    return kind.pack(kind.postprocess(outputs, preprocess))
+
+
+def _real(spec: TensorSpec, output: np.ndarray) -> np.ndarray:
+    values = dequantize(spec, output)
+    if spec.layout == "NHWC" and values.ndim == _IMAGE_RANK:
+        return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
+    return values
+
+
 class HeadStages:
     """What the node does with a frame: preprocess, head, encode.
 
@@ -80,7 +112,8 @@ class HeadStages:
         self._sends_frame = bundle.cut.partition_point == 0
         self._codec = bundle.waist_codec()
         waist = [item.tensor.name for item in bundle.cut.tensors]
-        self._wanted = waist or [tensor.name for tensor in manifest.model_outputs]
+        self._outputs = manifest.model_outputs
+        self._wanted = waist or [tensor.name for tensor in self._outputs]
         self._kind = bundle.answer_kind
 
     @property
@@ -106,7 +139,9 @@ class HeadStages:
         if len(frame.arrays) != 1:
             raise CodecError(f"frame {name} is not one image", cause=f"{len(frame.arrays)} arrays")
         image = check_frame(self._preprocess, frame.arrays[0], name)
-        return [image if self._sends_frame else apply(self._preprocess, image)]
+        if self._sends_frame:
+            return [image]
+        return [model_input(self._preprocess, self._inputs[0], image)]
 
     def head(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The waist tensors in wire order; at x = N the model's outputs.
@@ -129,7 +164,7 @@ class HeadStages:
         """
         if self._codec is not None:
             return self._codec.encode(tensors)
-        answer = self._kind.pack(self._kind.postprocess(tensors, self._preprocess))
+        answer = make_answer(self._kind, self._outputs, tensors, self._preprocess)
         return EncodedWaist(payload=answer, raw_len=len(answer))
 
 
@@ -151,7 +186,8 @@ class TailStages:
         self._codec = bundle.waist_codec()
         waist = tuple(item.tensor for item in bundle.cut.tensors)
         self._given = manifest.model_inputs if self._takes_frame else waist
-        self._wanted = [tensor.name for tensor in manifest.model_outputs]
+        self._inputs, self._outputs = manifest.model_inputs, manifest.model_outputs
+        self._wanted = [tensor.name for tensor in self._outputs]
         self._kind = bundle.answer_kind
 
     @property
@@ -177,7 +213,7 @@ class TailStages:
     def preprocess(self, tensors: Sequence[np.ndarray]) -> list[np.ndarray]:
         """At x = 0 the model's input from the frame, else the tensors unchanged."""
         if self._takes_frame and self._preprocess is not None:
-            return [apply(self._preprocess, tensors[0])]
+            return [model_input(self._preprocess, self._inputs[0], tensors[0])]
         return list(tensors)
 
     def tail(self, tensors: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -198,7 +234,7 @@ class TailStages:
         """
         if self._stage is None:
             return b""
-        return self._kind.pack(self._kind.postprocess(outputs, self._preprocess))
+        return make_answer(self._kind, self._outputs, outputs, self._preprocess)
 
 
 def _run(

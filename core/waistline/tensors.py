@@ -31,6 +31,9 @@ MAX_TENSOR_BYTES = 1 << 28
 
 MAX_RANK = 8
 
+_QUANTIZED = frozenset({"int8", "uint8"})
+_MIN_SCALE, _MAX_SCALE = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+
 Layout = Literal["NCHW", "NHWC", "NC", "any"]
 
 
@@ -43,6 +46,8 @@ class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
         shape: fixed; scalars are ``()``. Batch, where there is one, is 1.
         layout: order of the axes, "any" when it has no meaning.
         channel_axis: axis a per-channel codec works along; None: the tensor has no channels.
+        scale, zero_point: of a quantized 8-bit tensor, ``value = scale * (q - zero_point)``; None:
+            its elements are what they are.
     """
 
     name: str
@@ -50,6 +55,8 @@ class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     shape: tuple[int, ...]
     layout: Layout = "any"
     channel_axis: int | None = None
+    scale: float | None = None
+    zero_point: int | None = None
 
     @property
     def elements(self) -> int:
@@ -83,14 +90,38 @@ class WaistTensor(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
         tensor: what the head hands over and the tail receives.
         codec: canonical codec spec, see `waistline.codec.spec`.
         ranges: clip limits of a static codec; None for a dynamic one.
-        scale, zero_point: quantization of an int8 tensor, ``value = scale * (q - zero_point)``.
     """
 
     tensor: TensorSpec
     codec: str
     ranges: StaticRanges | None = None
-    scale: float | None = None
-    zero_point: int | None = None
+
+
+def quantize(spec: TensorSpec, values: np.ndarray) -> np.ndarray:
+    """Float values as ``spec`` holds them: divided by the scale, rounded half to even, clipped.
+
+    Args:
+        spec: a quantized tensor, or any other, whose element type they are then cast to.
+        values: float32, of the spec's shape.
+    """
+    if spec.scale is None:
+        return values.astype(spec.numpy_dtype, copy=False)
+    ends = np.iinfo(spec.dtype)
+    codes = np.rint(values / np.float32(spec.scale)) + np.float32(spec.zero_point or 0)
+    return np.clip(codes, ends.min, ends.max).astype(spec.numpy_dtype)
+
+
+def dequantize(spec: TensorSpec, elements: np.ndarray) -> np.ndarray:
+    """The real values of a quantized tensor, float32; any other is returned as it is."""
+    if spec.scale is None:
+        return elements
+    codes = elements.astype(np.float32) - np.float32(spec.zero_point or 0)
+    return codes * np.float32(spec.scale)
+
+
+def takes_floats(spec: TensorSpec) -> bool:
+    """Whether `quantize` can fill it with float32 values: float32 itself, or quantized 8-bit."""
+    return spec.dtype == "float32" or spec.scale is not None
 
 
 def check_spec(spec: TensorSpec) -> TensorSpec:
@@ -108,6 +139,10 @@ def check_spec(spec: TensorSpec) -> TensorSpec:
         problem = f"{spec.size_bytes} bytes is over the limit of {MAX_TENSOR_BYTES}"
     elif spec.channel_axis is not None and not 0 <= spec.channel_axis < len(spec.shape):
         problem = f"channel axis {spec.channel_axis} is outside shape {spec.shape}"
+    elif (spec.scale is None) != (spec.zero_point is None):
+        problem = "it has a scale or a zero point, not both"
+    elif spec.scale is not None:
+        problem = _quantization_problem(spec, spec.scale)
     if problem:
         raise BundleError(
             f"tensor {spec.name!r} of the bundle cannot be used",
@@ -115,3 +150,15 @@ def check_spec(spec: TensorSpec) -> TensorSpec:
             fix="write the bundle again with 'waistline split'",
         )
     return spec
+
+
+def _quantization_problem(spec: TensorSpec, scale: float) -> str:
+    """What is wrong with a scale and zero point, "" if nothing."""
+    if spec.dtype not in _QUANTIZED:
+        return f"it is {spec.dtype} and has a scale, which only 8-bit tensors have"
+    if not _MIN_SCALE <= scale <= _MAX_SCALE:
+        return f"scale {scale} is not a positive float32"
+    ends = np.iinfo(spec.dtype)
+    if spec.zero_point is None or not ends.min <= spec.zero_point <= ends.max:
+        return f"zero point {spec.zero_point} is no {spec.dtype}"
+    return ""

@@ -12,8 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from waistline import plugins
-from waistline.backends.base import Backend, BackendOptions
+from waistline.backends.base import AUTO, BackendOptions, load_backend
 from waistline.bundle.golden import read_frame
 from waistline.bundle.store import Bundle, load_bundle
 from waistline.codec import native
@@ -98,14 +97,14 @@ class VerifyReport(msgspec.Struct, frozen=True):
 def verify(
     bundle: Bundle | str | Path,
     *,
-    backend: str = "onnxruntime",
+    backend: str = AUTO,
     options: BackendOptions | None = None,
 ) -> VerifyReport:
     """Run the golden frame through both ends of ``bundle``.
 
     Args:
         bundle: a bundle, or the path of one.
-        backend: a plug-in of `waistline.backends`.
+        backend: a plug-in of `waistline.backends`, or ``auto``.
         options: for the backend; None for what the node and the edge use by default.
 
     Raises:
@@ -113,8 +112,7 @@ def verify(
         BackendError: the engine refuses a slice or fails.
     """
     opened = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
-    plugin = plugins.load("waistline.backends", backend)
-    engine: Backend = plugin.open_backend(options or BackendOptions())
+    engine = load_backend(backend, opened.manifest.stages[0].format, options)
     with open_ends(engine, opened) as (head, tail):
         checks, answer = _compare(opened, head, tail)
         info = head.engine or tail.engine

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from waistline.arguments import ArgumentParser, pair, whole
+from waistline.backends.base import AUTO
 from waistline.errors import ConfigError
 
 DEFAULT_LISTEN = "tcp://127.0.0.1:7571"
@@ -37,7 +38,7 @@ class EdgeOptions:
     """
 
     listen: str = DEFAULT_LISTEN
-    backend: str = "onnxruntime"
+    backend: str = AUTO
     backend_options: dict[str, str] = field(default_factory=dict)
     workers: int = 1
     threads: int = 1

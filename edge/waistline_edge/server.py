@@ -13,8 +13,8 @@ import platform
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from waistline import endpoints, plugins
-from waistline.backends.base import Backend, BackendOptions
+from waistline import endpoints
+from waistline.backends.base import Backend, BackendOptions, load_backend
 from waistline.bundle.store import Bundle
 from waistline.errors import ConfigError
 from waistline.links.base import Server
@@ -47,20 +47,20 @@ def open_stages(bundles: Sequence[Bundle], options: EdgeOptions) -> list[dict[st
         MissingExtra: the backend's package is not installed.
     """
     choice = BackendOptions(threads=options.threads, extra=dict(options.backend_options))
-    backend: Backend | None = None
-    if any(bundle.tail for bundle in bundles):
-        backend = plugins.load("waistline.backends", options.backend).open_backend(choice)
-    tails = {bundle.id: _tail(bundle, backend, options.workers) for bundle in bundles}
+    formats = {bundle.tail.format for bundle in bundles if bundle.tail}
+    engines = {each: load_backend(options.backend, each, choice) for each in formats}
+    tails = {bundle.id: _tail(bundle, engines, options.workers) for bundle in bundles}
     return [
         {bundle.id: TailStages(bundle, tails[bundle.id]) for bundle in bundles}
         for _ in range(options.workers + 1)
     ]
 
 
-def _tail(bundle: Bundle, backend: Backend | None, times: int) -> SharedSlice | None:
-    if backend is None:
+def _tail(bundle: Bundle, engines: Mapping[str, Backend], times: int) -> SharedSlice | None:
+    if bundle.tail is None:
         return None
-    opened = [open_slice(backend, bundle, bundle.tail) for _ in range(times)]
+    engine = engines[bundle.tail.format]
+    opened = [open_slice(engine, bundle, bundle.tail) for _ in range(times)]
     found = [each for each in opened if each is not None]
     return SharedSlice(found) if found else None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from waistline.bench import DEFAULT, ResolvedBench, with_link
 from waistline.bundle.cuts import CutRow, list_cuts, pick_default_cut
 from waistline.bundle.store import Bundle
-from waistline.model.onnx_graph import load_model
+from waistline.model.load import load_model
 from waistline.run import RunFolder, Table, new_run
 from waistline.split import split
 from waistline_hostctl import api, derive, inprocess, raw, recording

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from waistline import plugins
-from waistline.backends.base import Backend, BackendOptions, Slice
+from waistline.backends.base import Backend, Slice, load_backend
 from waistline.bundle.check import FRAME
 from waistline.bundle.codecs import CALIBRATED, UNCALIBRATED, WaistCalibration
 from waistline.bundle.cuts import FRAME_CODECS
@@ -20,8 +19,7 @@ from waistline.codec.spec import CodecSpec, parse_spec
 from waistline.codec.waist import WaistCodec
 from waistline.errors import NonFinite
 from waistline.frame import SensorFrame
-from waistline.stages import HeadStages, TailStages, open_ends
-from waistline.task.preprocess import apply
+from waistline.stages import HeadStages, TailStages, make_answer, model_input, open_ends
 from waistline.tensors import TensorSpec, WaistTensor
 from waistline_hostctl.raw import FLOAT_BITS, PICTURES, InputRow, StudyRow
 from waistline_node.service import source_options
@@ -107,7 +105,7 @@ def study_bits(
     each width on ``calibration``, as `waistline.split` would, in one pass over it; None: each frame
     gives its own.
     """
-    with open_ends(_backend(backend), bundle) as (head, tail):
+    with open_ends(_backend(backend, bundle), bundle) as (head, tail):
 
         def waist_of(frame: SensorFrame) -> list[np.ndarray]:
             return head.head(head.preprocess(frame))
@@ -156,9 +154,8 @@ def _picture_codecs(shape: tuple[int, ...]) -> dict[str, WaistCodec]:
     return {name: WaistCodec([WaistTensor(tensor, spec)]) for name, spec in pairs}
 
 
-def _backend(name: str) -> Backend:
-    backend: Backend = plugins.load("waistline.backends", name).open_backend(BackendOptions())
-    return backend
+def _backend(name: str, bundle: Bundle) -> Backend:
+    return load_backend(name, bundle.manifest.stages[0].format)
 
 
 @contextmanager
@@ -166,20 +163,22 @@ def _uncut(
     bundle: Bundle, backend: str, model: Path | None
 ) -> Iterator[Callable[[SensorFrame], bytes]]:
     if model is None:
-        with open_ends(_backend(backend), bundle) as (head, tail):
+        with open_ends(_backend(backend, bundle), bundle) as (head, tail):
             yield lambda frame: _joined(bundle, head, tail, frame)
         return
     manifest, kind = bundle.manifest, bundle.answer_kind
-    whole: Slice = _backend(backend).open(
+    whole: Slice = _backend(backend, bundle).open(
         model,
         inputs=[tensor.name for tensor in manifest.model_inputs],
         outputs=[tensor.name for tensor in manifest.model_outputs],
     )
 
     def answer(frame: SensorFrame) -> bytes:
-        preprocess = manifest.preprocess
-        inputs = [apply(preprocess, frame.arrays[0])] if preprocess else list(frame.arrays)
-        return _packed(lambda: kind.pack(kind.postprocess(whole.run(inputs), preprocess)))
+        preprocess, specs = manifest.preprocess, manifest.model_outputs
+        inputs = list(frame.arrays)
+        if preprocess:
+            inputs = [model_input(preprocess, manifest.model_inputs[0], frame.arrays[0])]
+        return _packed(lambda: make_answer(kind, specs, whole.run(inputs), preprocess))
 
     try:
         yield answer

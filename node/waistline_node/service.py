@@ -23,6 +23,7 @@ from typing import Any
 
 from waistline import __version__, endpoints
 from waistline.arguments import ArgumentParser, count, pair, positive, wants_json, whole
+from waistline.backends.base import AUTO
 from waistline.bundle.golden import read_frame
 from waistline.bundle.store import Bundle, load_bundle
 from waistline.errors import ConfigError, WaistlineError
@@ -48,7 +49,7 @@ def parser() -> ArgumentParser:
     add("bundle", type=Path, metavar="BUNDLE", help="folder written by 'waistline split'")
     add("--source", required=True, metavar="DIR|FILE.npz", help="where frames come from")
     add("--edge", required=True, metavar="ENDPOINT", help="for example tcp://127.0.0.1:7571")
-    add("--backend", default="onnxruntime", metavar="NAME", help="what runs the head")
+    add("--backend", default=AUTO, metavar="NAME", help="what runs the head (default %(default)s)")
     add("--backend-option", type=pair, action="append", default=[], metavar="KEY=VALUE",
         help="the backend's own option; repeatable")  # fmt: skip
     add("--threads", type=count, metavar="N", help="inside one run of the head")

@@ -298,7 +298,7 @@ def test_a_node_without_head_or_tail_streams_images(tmp_path, cut):
     pytest.importorskip("onnx")
     from pathlib import Path
 
-    from waistline.model.onnx_graph import load_model
+    from waistline.model.load import load_model
     from waistline.split import split
 
     folder = Path(__file__).resolve().parents[2] / "examples" / "fashion"

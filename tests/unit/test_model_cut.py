@@ -11,7 +11,7 @@ from onnx import helper
 from waistline.errors import ModelError
 from waistline.model import onnx_cut
 from waistline.model.frontiers import find_frontier
-from waistline.model.onnx_graph import from_proto, load_model
+from waistline.model.onnx_graph import from_proto, load_onnx
 
 RNG = np.random.default_rng(7)
 X = RNG.standard_normal((1, 4)).astype(np.float32)
@@ -265,7 +265,7 @@ def test_saved_slices_are_equal_bytes_and_run(tmp_path):
     path = stored(tmp_path, parse(LOOP, w=W))
     written = []
     for k in range(2):
-        loaded = load_model(path)
+        loaded = load_onnx(path)
         head, tail = onnx_cut.cut_model(loaded, loaded.graph.frontiers[2])
         assert onnx_cut.save(head, tmp_path / f"head{k}.onnx") == (tmp_path / f"head{k}.onnx",)
         onnx_cut.save(tail, tmp_path / f"tail{k}.onnx")
@@ -292,7 +292,7 @@ def test_weights_over_the_limit_go_beside_the_slice(tmp_path):
     assert files[0].stat().st_size < 1000
     expected = run(loaded.proto, {"x": X})["y"]
     assert np.array_equal(run(files[0], {"a": np.maximum(X, 0)})["y"], expected)
-    again = load_model(files[0])
+    again = load_onnx(files[0])
     assert np.array_equal(run(again.proto, {"a": np.maximum(X, 0)})["y"], expected)
 
 

@@ -9,20 +9,20 @@ import pytest
 from model_help import model, parse, run, stored
 
 from waistline.errors import MissingExtra, ModelError
-from waistline.model.onnx_graph import from_proto, load_model
+from waistline.model.onnx_graph import from_proto, load_onnx
 
 PLAIN = "g (float[1,4] x) => (float[1,4] y) { a = Relu(x) y = Neg(a) }"
 
 
 def refused(path, match, **options):
     with pytest.raises(ModelError, match=match) as caught:
-        load_model(path, **options)
+        load_onnx(path, **options)
     return caught.value
 
 
 def test_a_plain_model(tmp_path):
     path = stored(tmp_path, parse(PLAIN))
-    loaded = load_model(str(path))
+    loaded = load_onnx(str(path))
     graph = loaded.graph
     assert (graph.name, graph.format, graph.last_x) == ("small", "onnx", 3)
     assert graph.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -142,7 +142,7 @@ def test_a_shape_of_an_output_says_which_the_inputs_are(tmp_path):
 
 def test_a_shape_binds_its_symbols_everywhere(tmp_path):
     path = stored(tmp_path, parse(SYMBOLIC))
-    graph = load_model(path, {"image": (2, 3, 16, 8)}).graph
+    graph = load_onnx(path, {"image": (2, 3, 16, 8)}).graph
     assert [spec.shape for spec in graph.inputs] == [(2, 3, 16, 8), (2, 5)]
     assert [spec.shape for spec in graph.outputs] == [(2, 3, 16, 8), (2, 5)]
 
@@ -170,7 +170,7 @@ def test_a_placeholder_is_a_symbolic_axis(tmp_path, placeholder):
     path = stored(tmp_path, proto)
     error = refused(path, "input 'image' has no fixed shape")
     assert error.cause == "the file says image=?,3,?,8"
-    graph = load_model(path, {"image": (1, 3, 16, 8), "extra": (1, 5)}).graph
+    graph = load_onnx(path, {"image": (1, 3, 16, 8), "extra": (1, 5)}).graph
     assert [spec.shape for spec in graph.outputs] == [(1, 3, 16, 8), (1, 5)]
 
 
@@ -262,7 +262,7 @@ def test_weights_beside_the_file_are_read(tmp_path):
     proto = parse("g (float[1,4] x) => (float[1,1000] y) { y = MatMul(x, w) }", w=weights)
     path = tmp_path / "big.onnx"
     onnx.save_model(proto, str(path), save_as_external_data=True, location="big.bin")
-    loaded = load_model(path)
+    loaded = load_onnx(path)
     assert np.array_equal(onnx.numpy_helper.to_array(loaded.proto.graph.initializer[0]), weights)
     (tmp_path / "big.bin").unlink()
     assert "big.bin" in refused(path, "stored beside it").cause

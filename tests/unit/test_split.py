@@ -13,7 +13,7 @@ from waistline.bundle.golden import read_frame
 from waistline.bundle.store import load_bundle
 from waistline.errors import CodecError, ConfigError, ModelError
 from waistline.evidence import Evidence
-from waistline.model.onnx_graph import load_model
+from waistline.model.load import load_model
 from waistline.split import list_cuts, pick_default_cut, split
 from waistline.task.load import load_task
 

@@ -13,9 +13,14 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from waistline import plugins
 from waistline.errors import ConfigError
 from waistline.tensors import TensorSpec
 
+PACKAGE = "waistline.backends"
+AUTO = "auto"
+"""Stands for the engine that a slice's format is at home in."""
+_HOME = {"onnx": "onnxruntime", "tflite": "litert", "fake": "fake"}
 MAX_THREADS = 1024
 
 
@@ -139,3 +144,58 @@ class Backend(Protocol):
             BackendError: not readable, or an operator the engine does not have (named).
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One device of an engine, as found on this machine.
+
+    A backend module may export ``probe() -> tuple[Probe, ...]``, which takes seconds at most, never
+    raises, and survives a library that crashes.
+
+    Attributes:
+        device: what a user would call it, such as ``CPU`` or ``Edge TPU usb:0``.
+        state: whether a slice could run there, or what is in the way.
+        detail: the fact seen.
+        fix: the command that helps, "" where none is needed.
+    """
+
+    device: str
+    state: Literal[
+        "ok", "missing library", "missing device", "no permission", "wrong version", "failed"
+    ]
+    detail: str
+    fix: str = ""
+
+
+def load_backend(name: str, format_: str, options: BackendOptions | None = None) -> Backend:
+    """The backend ``name`` with ``options``.
+
+    Args:
+        name: a plug-in of this package, or `AUTO`.
+        format_: of the slice to be opened, which decides what `AUTO` means.
+        options: None: what node and edge use by default.
+
+    Raises:
+        ConfigError: there is no such backend, or none that this version knows for the format.
+        MissingExtra: it is not installed.
+    """
+    if name == AUTO:
+        name = home_of(format_)
+    backend: Backend = plugins.load(PACKAGE, name).open_backend(options or BackendOptions())
+    return backend
+
+
+def home_of(format_: str) -> str:
+    """The backend that opens slices of a format where nobody chose one.
+
+    Raises:
+        ConfigError: no backend of this version opens the format.
+    """
+    if format_ not in _HOME:
+        raise ConfigError(
+            f"no engine is known for slices of format {format_[:40]!r}",
+            cause=f"known: {', '.join(_HOME)}",
+            fix="give --backend NAME, or split the model again with this release",
+        )
+    return _HOME[format_]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 
@@ -14,7 +13,7 @@ from waistline.errors import BundleError, CodecError, ConfigError
 from waistline.task.kinds.base import load_kind
 from waistline.task.preprocess import check_preprocess, input_shape
 from waistline.task.spec import Preprocess
-from waistline.tensors import MAX_TENSOR_BYTES, TensorSpec, WaistTensor, check_spec
+from waistline.tensors import MAX_TENSOR_BYTES, TensorSpec, WaistTensor, check_spec, takes_floats
 
 FRAME = "frame"
 """Name of the waist tensor at x = 0: the sensor frame as captured."""
@@ -137,8 +136,13 @@ def _meet(who: str, wanted: Sequence[TensorSpec], known: dict[str, TensorSpec]) 
     for tensor in wanted:
         source = known.get(tensor.name)
         _need(source is not None, f"nothing makes tensor {tensor.name!r} that {who} needs")
-        same = source and (source.dtype, source.shape) == (tensor.dtype, tensor.shape)
+        same = source and _held(source) == _held(tensor)
         _need(bool(same), f"{who} needs {tensor.name!r} in another type or shape than it is made")
+
+
+def _held(tensor: TensorSpec) -> tuple[object, ...]:
+    """What two ends that share a tensor must agree on."""
+    return tensor.dtype, tensor.shape, tensor.scale, tensor.zero_point
 
 
 def _check_frame_waist(manifest: Manifest) -> None:
@@ -166,16 +170,13 @@ def _check_codec(item: WaistTensor, *, frame: bool) -> None:
         _need(lengths == {count}, f"{len(limits)} ranges for {count} channels of {name!r}")
         sound = all(-_MAX_FLOAT32 <= lo <= hi <= _MAX_FLOAT32 for lo, hi in limits)
         _need(sound, f"a range of {name!r} is empty or not finite in float32")
-    if item.scale is not None:
-        _need(math.isfinite(item.scale) and item.scale > 0, f"scale {item.scale} of {name!r}")
 
 
 def _check_input(manifest: Manifest, preprocess: Preprocess) -> None:
-    shape = input_shape(preprocess)
-    got = [(tensor.dtype, tensor.shape) for tensor in manifest.model_inputs]
-    _need(
-        got == [("float32", shape)], f"preprocessing makes float32 {shape}, the model takes {got}"
-    )
+    shape, inputs = input_shape(preprocess), manifest.model_inputs
+    fits = len(inputs) == 1 and takes_floats(inputs[0]) and inputs[0].shape == shape
+    got = [(tensor.dtype, tensor.shape) for tensor in inputs]
+    _need(fits, f"preprocessing makes float32 {shape}, the model takes {got}")
 
 
 def _check_golden(manifest: Manifest, max_answer: int) -> None:

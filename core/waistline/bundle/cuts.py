@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from waistline.bundle.check import FRAME
 from waistline.codec.waist import WaistCodec
 from waistline.errors import ConfigError
 from waistline.evidence import Evidence, Figure, mean
 from waistline.model.graph import Frontier, ModelGraph
+from waistline.model.load import CutModel
 from waistline.task.kinds.base import load_kind
 from waistline.task.load import Task
 from waistline.task.preprocess import input_shape
 from waistline.task.spec import AnswerSpec, Preprocess
-from waistline.tensors import TensorSpec, WaistTensor
-
-if TYPE_CHECKING:
-    from waistline.model.onnx_graph import OnnxModel
+from waistline.tensors import TensorSpec, WaistTensor, takes_floats
 
 PACKED_BITS = 4
 """Code width that the table assumes for float tensors."""
+_OTHER: dict[str, Literal["NCHW", "NHWC"]] = {"NCHW": "NHWC", "NHWC": "NCHW"}
 FRAME_CODECS = ("raw|none", "png", "jpeg:90")
 _MAX_FRAMES = 256
 """Frames behind the mean size of a coded sensor frame."""
@@ -59,15 +59,14 @@ class CutRow(msgspec.Struct, frozen=True):
     frame_bytes: dict[str, Figure] = {}
 
 
-def list_cuts(model: OnnxModel, task: Task | None = None) -> list[CutRow]:
+def list_cuts(model: CutModel, task: Task | None = None) -> list[CutRow]:
     """Every partition point of ``model``, x ascending.
 
     Raises:
         ConfigError: the task does not fit the model, or its data cannot be used.
     """
     graph = model.graph
-    preprocess = None if task is None else task.preprocess
-    check_fit(graph, preprocess)
+    preprocess = fitted(graph, None if task is None else task.preprocess)
     rows = [] if task is None or preprocess is None else [_frame_row(task, preprocess)]
     total_macs = graph.frontiers[-1].macs_before
     answer_bytes = load_kind(answer_spec(graph, task)).max_bytes
@@ -109,22 +108,28 @@ def pick_default_cut(rows: Sequence[CutRow]) -> CutRow:
     return cheaper[-1] if cheaper else min(between, key=lambda row: row.packed_bytes)
 
 
-def check_fit(graph: ModelGraph, preprocess: Preprocess | None) -> None:
-    """Refuse a task whose preprocessing does not make the model's input.
+def fitted(graph: ModelGraph, preprocess: Preprocess | None) -> Preprocess | None:
+    """The preprocessing with the order of axes that the model takes.
+
+    One task file serves an ONNX model (NCHW) and the TFLite model made from it (NHWC).
 
     Raises:
-        ConfigError: says what is made and what the model takes.
+        ConfigError: it does not make the model's input in either order; says what is made and what
+            the model takes.
     """
     if preprocess is None:
-        return
-    made = [("float32", input_shape(preprocess))]
-    takes = [(spec.dtype, spec.shape) for spec in graph.inputs]
-    if made != takes:
-        raise ConfigError(
-            f"the task does not fit {graph.name}",
-            cause=f"its preprocessing makes {made}, the model takes {takes}",
-            fix="mend size, color and layout in [preprocess] of the task file",
-        )
+        return None
+    orders = [preprocess, replace(preprocess, layout=_OTHER[preprocess.layout])]
+    takes = [spec.shape for spec in graph.inputs if takes_floats(spec)]
+    for order in orders:
+        if takes == [input_shape(order)] and len(graph.inputs) == 1:
+            return order
+    shown = ", ".join(f"{spec.dtype} {spec.shape}" for spec in graph.inputs)
+    raise ConfigError(
+        f"the task does not fit {graph.name}",
+        cause=f"its preprocessing makes float32 {input_shape(preprocess)}, the model takes {shown}",
+        fix="mend size, color and layout in [preprocess] of the task file",
+    )
 
 
 def frame_tensor(model_name: str, preprocess: Preprocess | None) -> TensorSpec:

@@ -43,6 +43,27 @@ def cut_model(
     return head, extract(model, frontier.names, outputs)
 
 
+def write_slices(
+    model: OnnxModel, frontier: Frontier, folder: Path
+) -> tuple[Path | None, Path | None]:
+    """Head and tail as ``head.onnx`` and ``tail.onnx`` in ``folder``.
+
+    Raises:
+        ModelError: a slice cannot be cut or written, or is too large for one file.
+    """
+    written: list[Path | None] = []
+    for role, proto in zip(("head", "tail"), cut_model(model, frontier), strict=True):
+        path = folder / f"{role}.onnx"
+        if proto is not None and len(save(proto, path)) != 1:
+            raise ModelError(
+                f"the {role} is too large for a bundle",
+                cause="its weights are over 2 GB and would have to lie beside it",
+                fix="choose a cut with fewer weights on that side",
+            )
+        written.append(None if proto is None else path)
+    return written[0], written[1]
+
+
 def extract(model: OnnxModel, inputs: Sequence[str], outputs: Sequence[str]) -> onnx.ModelProto:
     """The part of a model that computes ``outputs`` from ``inputs``.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from waistline.errors import ModelError
 from waistline.model.frontiers import list_frontiers
-from waistline.model.graph import ModelGraph
+from waistline.model.graph import Frontier, ModelGraph
 from waistline.model.onnx_layers import GraphIndex, index_of, layers_of
 from waistline.model.onnx_macs import fixed_shape
 from waistline.model.onnx_proto import DecodeError, element_type, garbled_text, onnx, weights_of
@@ -20,7 +20,6 @@ _MAGIC = (
     (0, b"PK\x03\x04", "a zip archive, as PyTorch and Keras write; export it to ONNX"),
     (0, b"\x80\x02", "a pickle, as old PyTorch writes; export it to ONNX"),
     (0, b"\x89HDF", "an HDF5 file, as Keras writes; convert it with tf2onnx"),
-    (4, b"TFL3", "a TFLite model; give the ONNX model it was made from"),
     (0, b"version https://git-lfs", "a Git LFS pointer; run git lfs pull"),
 )
 
@@ -41,8 +40,14 @@ class OnnxModel:
     path: Path
     index: GraphIndex
 
+    def write_slices(self, frontier: Frontier, folder: Path) -> tuple[Path | None, Path | None]:
+        """As `waistline.model.load.CutModel` says."""
+        from waistline.model import onnx_cut
 
-def load_model(path: str | Path, shapes: Mapping[str, tuple[int, ...]] | None = None) -> OnnxModel:
+        return onnx_cut.write_slices(self, frontier, folder)
+
+
+def load_onnx(path: str | Path, shapes: Mapping[str, tuple[int, ...]] | None = None) -> OnnxModel:
     """Read and check a model.
 
     Args:
@@ -83,13 +88,13 @@ def from_proto(
     sha256: str = "",
     shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> OnnxModel:
-    """As `load_model`, from a model in memory, which is changed in place and kept.
+    """As `load_onnx`, from a model in memory, which is changed in place and kept.
 
     Args:
         proto: complete; heavy weights may lack their data (only dims and type are read).
         path: gives the model its name.
         sha256: of the file, where there is one.
-        shapes: as for `load_model`.
+        shapes: as for `load_onnx`.
     """
     _check_versions(proto, path)
     _name_nodes(proto.graph)

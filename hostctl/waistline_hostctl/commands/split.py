@@ -76,7 +76,7 @@ def _check_usage(model: Path, list_only: bool, cut: str | None, output: str | No
 
 def _list(app: App, model: Path, task: Task | None, shapes: tuple[str, ...]) -> None:
     from waistline.bundle.cuts import list_cuts, pick_default_cut
-    from waistline.model.onnx_graph import load_model
+    from waistline.model.load import load_model
 
     loaded = load_model(model, models.parse_shapes(shapes))
     rows = list_cuts(loaded, task)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from waistline import plugins
+from waistline.backends.base import AUTO
 from waistline.frame import SensorFrame
 
 if TYPE_CHECKING:
@@ -28,12 +29,12 @@ class HeadChoice:
     """What the user chose.
 
     Attributes:
-        backend: a backend of `waistline.backends`, or a head of this package.
+        backend: a backend of `waistline.backends`, `AUTO`, or a head of this package.
         threads: inside one run; None: what the bundle hints, else 1.
         options: the backend's own, before what the bundle hints.
     """
 
-    backend: str = "onnxruntime"
+    backend: str = AUTO
     threads: int | None = None
     options: dict[str, str] = field(default_factory=dict)
 

@@ -7,16 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from waistline import plugins
-from waistline.backends.base import BackendOptions, Slice
+from waistline.backends.base import AUTO, BackendOptions, Slice, home_of, load_backend
 from waistline.bundle.store import Bundle
 from waistline.codec.waist import EncodedWaist
 from waistline.errors import ConfigError
 from waistline.frame import SensorFrame
 from waistline.stages import HeadStages, open_slice
 from waistline_node.heads.base import HeadChoice, StageTimes, Waist
-
-BACKENDS = "waistline.backends"
 
 
 class TensorHead:
@@ -57,11 +54,12 @@ def open_head(bundle: Bundle, choice: HeadChoice) -> TensorHead:
     """At x = 0 and x = 1 the bundle has no head: no backend is loaded."""
     if bundle.head is None:
         return TensorHead(bundle, None)
-    hints = dict(bundle.head.hints.get(choice.backend, {}))
+    name = home_of(bundle.head.format) if choice.backend == AUTO else choice.backend
+    hints = dict(bundle.head.hints.get(name, {}))
     hinted = hints.pop("threads", "1")
     if not hinted.isdecimal():
         raise ConfigError(f"the bundle hints {hinted!r} threads", fix="give --threads N")
     threads = int(hinted) if choice.threads is None else choice.threads
     options = BackendOptions(threads=threads, extra={**hints, **choice.options})
-    backend = plugins.load(BACKENDS, choice.backend).open_backend(options)
+    backend = load_backend(name, bundle.head.format, options)
     return TensorHead(bundle, open_slice(backend, bundle, bundle.head))

@@ -23,7 +23,14 @@ OptionsT = TypeVar("OptionsT", bound=msgspec.Struct)
 
 
 class Kind(Protocol):
-    """How one task's answers are made, sent and compared. Stateless; any thread may call it."""
+    """How one task's answers are made, sent and compared. Stateless; any thread may call it.
+
+    Attributes:
+        raw: outputs are taken as the engine gives them; otherwise as real values, those of four
+            axes in the order (1, C, H, W), whatever the model holds (`waistline.stages`).
+    """
+
+    raw: bool
 
     @property
     def max_bytes(self) -> int:

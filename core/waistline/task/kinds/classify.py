@@ -46,6 +46,8 @@ class Ranking:
 
 
 class Classify:
+    raw = False
+
     def __init__(self, options: Options) -> None:
         if not 1 <= options.top_k <= _MAX_TOP_K or options.output < 0:
             raise ConfigError(

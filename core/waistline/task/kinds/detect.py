@@ -60,6 +60,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Detect:
+    raw = False
+
     def __init__(self, options: Options) -> None:
         problem = _problem(options)
         if problem:

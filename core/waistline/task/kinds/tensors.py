@@ -28,6 +28,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Tensors:
+    raw = True
+
     def __init__(self, options: Options) -> None:
         self.specs = tuple(check_spec(spec) for spec in options.outputs)
         if not self.specs:
