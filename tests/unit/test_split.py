@@ -244,14 +244,17 @@ def test_calibration_data_that_is_not_there_leaves_nothing(small, folder, tmp_pa
     assert [item.name for item in tmp_path.iterdir()] == ["task.toml"]
 
 
-@pytest.mark.parametrize("codec", ["png", "jpeg:80", "raw|none", "raw|zstd:1"])
+@pytest.mark.parametrize(
+    "codec",
+    ["png", "jpeg:80", "webp:80", "webp", "raw|none", "raw|zstd:1", "raw|deflate", "raw|ctx"],
+)
 def test_codecs_of_the_frame(small, task, tmp_path, codec):
     assert codecs(split(small, 0, tmp_path / "b.bundle", codec=codec, task=task)) == {
         "frame": codec
     }
 
 
-@pytest.mark.parametrize("codec", ["affine:b=4|zstd:1", "f32|none", "q1|none", "raw|deflate"])
+@pytest.mark.parametrize("codec", ["affine:b=4|zstd:1", "f32|none", "q1|none"])
 def test_other_codecs_cannot_code_the_frame(small, task, tmp_path, codec):
     with pytest.raises(ConfigError, match="sensor frame"):
         split(small, "frame", tmp_path / "b.bundle", codec=codec, task=task)
@@ -260,6 +263,14 @@ def test_other_codecs_cannot_code_the_frame(small, task, tmp_path, codec):
 def test_image_codecs_are_for_the_frame_only(small, task, tmp_path):
     with pytest.raises(ConfigError, match="image codecs"):
         split(small, 3, tmp_path / "b.bundle", codec="png", task=task)
+    with pytest.raises(ConfigError, match="image codecs") as caught:
+        split(small, 3, tmp_path / "b.bundle", codec="jpeg:60", task=task)
+    assert "affine:b=8|jpeg:60" in caught.value.fix
+
+
+def test_a_mosaic_codes_a_waist(small, task, tmp_path):
+    wanted = "affine:b=8,clip=mse,per=channel|webp:70"
+    assert codecs(split(small, 3, tmp_path / "b.bundle", codec=wanted, task=task)) == {"b": wanted}
 
 
 @pytest.mark.parametrize("with_task", [True, False])

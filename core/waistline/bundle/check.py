@@ -24,7 +24,7 @@ _MAX_SLICES = 2
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_FLOAT32 = float.fromhex("0x1.fffffep+127")
-_FRAME_CODERS = IMAGE_CODERS | {"none", "zstd"}
+_FRAME_CODERS = IMAGE_CODERS | {"none", "deflate", "zstd", "ctx"}
 
 
 def check_manifest(manifest: Manifest) -> list[StoredFile]:
@@ -53,14 +53,14 @@ def check_frame_codec(text: str) -> str:
     """``text`` in canonical form, if it may code the sensor frame at x = 0.
 
     Raises:
-        ConfigError: only raw|none, raw|zstd:1, png and jpeg:<q> may.
+        ConfigError: only raw with a lossless coder, png, jpeg:<q> and webp:<q> may.
     """
     spec = parse_spec(text)
     if spec.quantizer != "raw" or spec.coder not in _FRAME_CODERS:
         raise ConfigError(
             f"codec {text!r} cannot code the sensor frame",
             cause="at partition point 0 the waist is the frame as captured, uint8",
-            fix="use png, jpeg:90, raw|zstd:1 or raw|none",
+            fix="use png, jpeg:90, webp:80, webp, raw|zstd:1 or raw|none",
         )
     return str(spec)
 
@@ -161,7 +161,7 @@ def _check_codec(item: WaistTensor, *, frame: bool) -> None:
         return
     spec = parse_spec(item.codec)
     _need(str(spec) == item.codec, f"codec {item.codec!r} of {name!r} is not in canonical form")
-    _need(spec.coder not in IMAGE_CODERS, f"an image codec on tensor {name!r}")
+    _need(not spec.codes_frame, f"an image codec on tensor {name!r}")
     _need(spec.needs_calibration == (item.ranges is not None), f"ranges of {name!r} and its codec")
     if item.ranges is not None:
         count = tensor.channels if spec.per == "channel" else 1

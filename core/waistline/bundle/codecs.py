@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from waistline.codec.calibrate import Calibration
-from waistline.codec.spec import IMAGE_CODERS, CodecSpec, parse_spec
+from waistline.codec.spec import MOSAIC_CODERS, CodecSpec, parse_spec
 from waistline.errors import ConfigError
 from waistline.tensors import TensorSpec, WaistTensor
 
@@ -86,8 +86,10 @@ def _codec_of(
         spec = parse_spec(override)
     else:
         spec = default if _is_float(tensor) else parse_spec(LOSSLESS)
-    if spec.coder in IMAGE_CODERS:
+    if spec.codes_frame:
         instead = (CALIBRATED if calibrated else UNCALIBRATED) if _is_float(tensor) else LOSSLESS
+        if _is_float(tensor) and spec.coder in MOSAIC_CODERS:
+            instead = f"affine:b=8|{spec}"
         raise ConfigError(
             f"codec {spec} cannot code waist tensor {tensor.name!r}",
             cause="image codecs are for the sensor frame, partition point 0",

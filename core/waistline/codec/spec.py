@@ -1,8 +1,9 @@
 """The codec spec string: ``<quantizer>[:options]|<coder>[:argument]``.
 
 Examples: ``affine:b=4,clip=mse,per=channel|zstd:1``, ``q1:b=8|deflate``, ``f32|none``. For the
-sensor frame (partition point 0) the short forms ``png`` and ``jpeg:90`` stand for ``raw|png`` and
-``raw|jpeg:90``.
+sensor frame (partition point 0) the short forms ``png``, ``jpeg:90``, ``webp:80`` and ``webp``
+(without loss) stand for ``raw|png`` and so on. Behind a quantizer of 8 bits, ``jpeg`` and ``webp``
+code the waist as a mosaic of its channels: ``affine:b=8|jpeg:75``.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ IDENTITY = frozenset({"f32", "f16", "raw"})
 """No quantization; NaN and infinity pass."""
 QUANTIZERS = frozenset({"affine", "i8"}) | DYNAMIC | IDENTITY
 ONE_BIT = frozenset({"q2", "q2m"})
-IMAGE_CODERS = frozenset({"png", "jpeg"})
+MOSAIC_CODERS = frozenset({"jpeg", "webp"})
+"""Coders of the frame that also code 8-bit codes, channels side by side in one gray picture."""
+IMAGE_CODERS = frozenset({"png"}) | MOSAIC_CODERS
 """Coders of a whole uint8 (H, W, C) frame; their argument, if any, is a quality 1..100."""
+MOSAIC_BITS = 8
 
 _CLIP = re.compile(r"^(minmax|mse|p(?:100|\d{1,2}(?:\.\d{1,4})?))$")
 _EXAMPLE = "affine:b=4|zstd:1"
@@ -56,11 +60,16 @@ class CodecSpec:
         """Whether each frame carries its own range parameters on the wire."""
         return self.quantizer in DYNAMIC or (self.quantizer == "affine" and self.clip is None)
 
+    @property
+    def codes_frame(self) -> bool:
+        """Whether it codes the sensor frame as a picture, and nothing else."""
+        return self.quantizer == "raw" and self.coder in IMAGE_CODERS
+
     def __str__(self) -> str:
         coder = self.coder
         if self.coder_argument is not None:
             coder += f":{self.coder_argument}"
-        if self.coder in IMAGE_CODERS:
+        if self.codes_frame:
             return coder
         options = []
         if self.bits is not None and self.quantizer not in ONE_BIT:
@@ -100,7 +109,7 @@ def parse_spec(text: str) -> CodecSpec:
         raise _bad(text, f"per={per!r}: affine takes tensor or channel, i8 tensor only")
     coder, argument = _coder(text, right)
     if coder in IMAGE_CODERS and quantizer != "raw":
-        raise _bad(text, f"{coder} codes the sensor frame; write {right!r} alone")
+        _check_mosaic(text, quantizer, bits, right)
     return CodecSpec(quantizer, bits, clip, per, coder, argument)
 
 
@@ -141,7 +150,17 @@ def _coder(text: str, right: str) -> tuple[str, int | None]:
     return coder, int(argument)
 
 
-def _bad(text: str, cause: str) -> ConfigError:
+def _check_mosaic(text: str, quantizer: str, bits: int | None, right: str) -> None:
+    coder = right.partition(":")[0]
+    if coder not in MOSAIC_CODERS:
+        raise _bad(text, f"{coder} codes the sensor frame; write {right!r} alone", right)
+    if bits != MOSAIC_BITS:
+        width = f"has {bits} bit" if bits else "does not quantize"
+        cause = f"{coder} codes a waist of b={MOSAIC_BITS} as one gray picture; {quantizer} {width}"
+        raise _bad(text, cause, f"affine:b={MOSAIC_BITS}|{right}")
+
+
+def _bad(text: str, cause: str, example: str = _EXAMPLE) -> ConfigError:
     return ConfigError(
-        f"{text!r} is not a codec", cause=cause, fix=f"for example --codec '{_EXAMPLE}'"
+        f"{text!r} is not a codec", cause=cause, fix=f"for example --codec '{example}'"
     )

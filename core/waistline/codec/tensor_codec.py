@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from waistline.codec.kernels import Buffer, Floats, Kernels, Rule
 from waistline.codec.pack import packed_size, padding_is_zero
 from waistline.codec.quantizers import ranges_are_sound
-from waistline.codec.spec import IMAGE_CODERS, CodecSpec, parse_spec
+from waistline.codec.spec import CodecSpec, parse_spec
 from waistline.codec.tables import i8_tables
 from waistline.errors import CodecError, ConfigError, NonFinite
 from waistline.tensors import StaticRanges, TensorSpec, WaistTensor, check_spec
@@ -282,9 +282,9 @@ def open_tensor_codec(waist: WaistTensor, kernels: Kernels) -> TensorCodec:
     tensor = check_spec(waist.tensor)
     spec = parse_spec(waist.codec)
     problem = ""
-    if spec.coder in IMAGE_CODERS:
+    if spec.codes_frame:
         if tensor.dtype != "uint8" or len(tensor.shape) != 3 or tensor.shape[2] not in (1, 3):
-            problem = f"{spec.coder} codes the sensor frame: uint8 (H, W, C) with C = 1 or 3"
+            problem = f"{spec} codes the sensor frame: uint8 (H, W, C) with C = 1 or 3"
     elif spec.quantizer == "i8":
         if tensor.dtype not in _BYTES:
             problem = "i8 codes tensors that are 8-bit already"

@@ -14,7 +14,7 @@ largest payload is known exactly.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 
 from waistline import plugins
 from waistline.codec import native
+from waistline.codec.coders._mosaic import mosaic_of
 from waistline.codec.coders.base import Coder, CodeShape
+from waistline.codec.spec import IMAGE_CODERS
 from waistline.codec.tensor_codec import TensorCodec, open_tensor_codec
-from waistline.errors import CodecError
+from waistline.errors import CodecError, ConfigError
 from waistline.tensors import WaistTensor
 
 Array = NDArray[np.generic]
@@ -179,13 +181,44 @@ def _decode(entry: _Entry, cursor: _Cursor) -> Array:
     return entry.codec.decode(ranges, packed)
 
 
+def code_shape(codec: TensorCodec) -> CodeShape:
+    """What the packed bytes of ``codec`` mean to its entropy coder."""
+    tensor, spec = codec.tensor, codec.spec
+    signed = spec.quantizer == "i8" and codec.bits == 8 and tensor.dtype == "int8"
+    return CodeShape(
+        tensor.shape, tensor.channel_axis, codec.bits, frame=spec.codes_frame, signed=signed
+    )
+
+
+def open_entropy_coder(codec: TensorCodec) -> Coder:
+    """The coder that the spec of ``codec`` names.
+
+    Raises:
+        ConfigError: it does not take this argument, or no tensor of this size.
+        MissingExtra: its package is not installed.
+    """
+    spec = codec.spec
+    module = plugins.load("waistline.codec.coders", spec.coder)
+    if spec.coder in IMAGE_CODERS:
+        _check_picture(codec, getattr(module, "MAX_SIDE", None))
+    coder: Coder = module.open_coder(spec.coder_argument)
+    return coder
+
+
+def _check_picture(codec: TensorCodec, limit: int | None) -> None:
+    shape = code_shape(codec)
+    width, height = shape.shape[1::-1] if shape.frame else mosaic_of(shape).size
+    if limit is not None and max(width, height) > limit:
+        raise ConfigError(
+            f"codec {codec.spec} does not fit waist tensor {codec.tensor.name!r}",
+            cause=f"its picture has {width} x {height} pixels, {codec.spec.coder} takes {limit} "
+            "a side",
+            fix="use zstd:1 or ctx instead",
+        )
+
+
 def _entry(codec: TensorCodec) -> _Entry:
-    spec, tensor = codec.spec, codec.tensor
-    open_coder: Callable[[int | None], Coder] = plugins.load(
-        "waistline.codec.coders", spec.coder
-    ).open_coder
-    shape = CodeShape(tensor.shape, tensor.channel_axis, codec.bits)
-    return _Entry(codec, open_coder(spec.coder_argument), shape)
+    return _Entry(codec, open_entropy_coder(codec), code_shape(codec))
 
 
 def _refused(cause: str) -> CodecError:

@@ -6,10 +6,10 @@ The tests compare the two; where there is no compiled codec, this is the codec.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
+from waistline.codec.coders._planes import Planes
 from waistline.codec.pack import Codes, pack, unpack
 
 _HALF = 1 << 15
@@ -24,27 +24,6 @@ _NODES = (0, 80, 272, 496, 1008, 784, 1040, 1552, 2576)
 
 Bit = Callable[[int, int, int], int]
 """Code one bit: node, common node, bit (ignored by a decoder) -> bit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Planes:
-    """How the codes lie; `waist_ctx` in core/c/waist.h."""
-
-    planes: int
-    rows: int
-    columns: int
-    interleaved: bool
-    bits: int
-
-    @property
-    def count(self) -> int:
-        return self.planes * self.rows * self.columns
-
-    def view(self, codes: Codes) -> Codes:
-        """(planes, rows, columns) on the codes of the stream."""
-        if self.interleaved:
-            return codes.reshape(self.rows, self.columns, self.planes).transpose(2, 0, 1)
-        return codes.reshape(self.planes, self.rows, self.columns)
 
 
 class _Model:

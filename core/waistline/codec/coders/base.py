@@ -23,11 +23,15 @@ class CodeShape:
         channel_axis: axis of the channels; None: it has none.
         bits: width of a code, 1..8, packed LSB first; of an element that is not quantized, its own
             width (8, 16, 32, 64).
+        frame: the sensor frame, uint8 (H, W, C), rather than a waist.
+        signed: 8-bit codes are two's complement.
     """
 
     shape: tuple[int, ...]
     channel_axis: int | None
     bits: int
+    frame: bool = False
+    signed: bool = False
 
     @property
     def size_bytes(self) -> int:

@@ -6,31 +6,11 @@ compiled codec it runs in Python, with the same bytes, a hundred times slower.
 
 from __future__ import annotations
 
-import math
-
 from waistline.codec import native
 from waistline.codec.coders import _ctx_reference as reference
-from waistline.codec.coders._ctx_reference import Planes
+from waistline.codec.coders._planes import planes_of
 from waistline.codec.coders.base import Coder, CodeShape, corrupt
 from waistline.errors import ConfigError
-
-
-def planes_of(shape: CodeShape) -> Planes:
-    """The planes whose rows and columns are neighbours.
-
-    A channel axis in front of others gives a plane per channel (and per outer index); the last
-    axis as channel axis gives interleaved planes; without one the last axis is the columns.
-    """
-    axis, sizes = shape.channel_axis, shape.shape
-    channels = 1 if axis is None else sizes[axis]
-    inner = sizes if axis is None else sizes[axis + 1 :]
-    interleaved = axis is not None and not inner
-    if interleaved:
-        inner = sizes[:-1]
-    columns = inner[-1] if inner else 1
-    rows = math.prod(inner[:-1])
-    outer = 1 if axis is None or interleaved else math.prod(sizes[:axis])
-    return Planes(outer * channels, rows, columns, interleaved, shape.bits)
 
 
 class _Ctx:

@@ -24,6 +24,8 @@ class _Png:
 def open_coder(argument: int | None) -> Coder:
     if argument is not None:
         raise ConfigError(
-            f"png:{argument} is not a codec", cause="png is lossless", fix="use png or jpeg:90"
+            f"png:{argument} is not a codec",
+            cause="png is lossless",
+            fix="use png, or jpeg:90 or webp:80, which lose little",
         )
     return _Png()
