@@ -35,7 +35,8 @@ class Ticket:
         """The source gave the frame, just now."""
         self.source_ns = time.monotonic_ns() - self.started_ns
         self.index, self.name = index, name
-        self.label = "" if label is None else str(label)
+        # Boxes and the like stay with the source: a record holds what fits one cell.
+        self.label = str(label) if isinstance(label, int | str) else ""
 
     def submitted(self, encoded: EncodedWaist, *, keep: bool) -> None:
         """The session takes over."""

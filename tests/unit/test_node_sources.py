@@ -234,3 +234,28 @@ def test_the_kind_can_be_named(tmp_path):
     with path.open("wb") as file:
         np.savez(file, images=np.zeros((2, 4, 6), np.uint8))
     assert len(frames(open_source(f"npz:{path}", GREY))) == 2
+
+
+def test_npz_boxes_are_the_labels_of_images(tmp_path):
+    path = save(
+        tmp_path / "boxes.npz",
+        images=np.zeros((3, 4, 6), np.uint8),
+        boxes=np.array([[0, 0, 2, 2], [1, 1, 3, 3], [2, 0, 4, 2]], np.float32),
+        box_classes=np.array([1, 0, 2]),
+        box_images=np.array([0, 2, 2]),
+    )
+    found = [frame.label for frame in frames(open_source(path, GREY))]
+    assert [len(boxes) for boxes in found] == [1, 0, 2]
+    assert found[2].classes.tolist() == [0, 2]
+
+
+def test_npz_boxes_that_do_not_fit_their_images_are_refused(tmp_path):
+    path = save(
+        tmp_path / "boxes.npz",
+        images=np.zeros((3, 4, 6), np.uint8),
+        boxes=np.zeros((1, 4), np.float32),
+        box_classes=np.array([1]),
+        box_images=np.array([3]),
+    )
+    with pytest.raises(ConfigError, match="boxes"):
+        open_source(path, GREY)

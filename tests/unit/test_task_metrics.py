@@ -11,7 +11,7 @@ from waistline.errors import ConfigError
 from waistline.evidence import Evidence
 from waistline.task.boxes import Boxes, truth
 from waistline.task.kinds import classify, detect
-from waistline.task.metrics.base import load_metric
+from waistline.task.metrics.base import bootstrap_draws, load_metric
 
 CLASSES = 3
 DETECT = detect.open_kind(
@@ -148,3 +148,35 @@ def test_every_metric_refuses_to_score_nothing(name):
     kind = DETECT if name.startswith("map") else CLASSIFY
     with pytest.raises(ConfigError, match="no frame"):
         load_metric(name, kind, None).score([])
+
+
+def test_a_draw_of_every_frame_once_is_the_score() -> None:
+    random = np.random.default_rng(3)
+    pairs = [scene(random) for _ in range(30)]
+    for name in ("map50", "map50_95"):
+        metric = load_metric(name, DETECT, None)
+        draws = np.stack([np.arange(30), random.permutation(30), np.zeros(30, np.int64)])
+        whole, shuffled, _ = metric.resampled(pairs, draws)
+        assert whole == metric.score(pairs).value
+        assert shuffled == pytest.approx(whole, abs=0.05)  # equal scores sort by image
+
+
+def test_the_uncertainty_of_a_mean_is_what_its_bootstrap_says() -> None:
+    random = np.random.default_rng(4)
+    labels = random.integers(0, 2, 400)
+    answers = [CLASSIFY.postprocess([np.eye(3, dtype=np.float32)[[k]]], None)
+               for k in random.integers(0, 2, 400)]  # fmt: skip
+    metric = load_metric("top1", CLASSIFY, None)
+    pairs = list(zip(answers, labels.tolist(), strict=True))
+    found = metric.score(pairs)
+    spread = metric.resampled(pairs, bootstrap_draws(400, 1000)).std(ddof=1)
+    assert spread == pytest.approx(found.standard_uncertainty, rel=0.1)
+
+
+def test_precision_carries_an_uncertainty_that_shrinks_with_frames() -> None:
+    random = np.random.default_rng(5)
+    pairs = [scene(random) for _ in range(160)]
+    metric = load_metric("map50", DETECT, None)
+    few, many = metric.score(pairs[:20]), metric.score(pairs)
+    assert few.standard_uncertainty > many.standard_uncertainty > 0
+    assert metric.score(pairs[:1]).standard_uncertainty is None

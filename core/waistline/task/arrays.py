@@ -3,7 +3,9 @@
 For an image task the key ``images`` (else the first array), uint8 (N, H, W) or (N, H, W, C). Else
 one array for each input of the model, (N, ...), under the input's name; a model with a single input
 also takes ``images`` or the first array. A batch or channel axis of length 1 may be left out.
-``labels`` (N,) is optional; where it names an input of the model, it is that input.
+``labels`` (N,) is optional; where it names an input of the model, it is that input. Objects on
+images are ``boxes`` (M, 4) as x0, y0, x1, y1 in frame pixels, ``box_classes`` (M,) and
+``box_images`` (M,), the image each belongs to.
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ import numpy as np
 
 from waistline.errors import ConfigError
 from waistline.task.archive import NpzReader
+from waistline.task.boxes import truth
 from waistline.tensors import TensorSpec
 
 IMAGES = "images"
 LABELS = "labels"
+BOX_KEYS = ("boxes", "box_classes", "box_images")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +32,11 @@ class FrameArrays:
 
     Attributes:
         arrays: one for each array of a frame, (N, ...).
-        labels: (N,) of any type, None where the file has none.
+        labels: one a frame: what ``labels`` holds, or the boxes on it; None: the file has none.
     """
 
     arrays: tuple[np.ndarray, ...]
-    labels: np.ndarray | None
+    labels: Sequence[object] | None
 
     def __len__(self) -> int:
         return len(self.arrays[0])
@@ -58,6 +62,9 @@ def read_frames(path: Path, frame: Sequence[TensorSpec], *, image: bool) -> Fram
         )
         labelled = LABELS in archive.names and LABELS not in keys
         labels = archive.read(LABELS) if labelled else None
+        boxes = None
+        if image and labels is None and set(BOX_KEYS) <= set(archive.names):
+            boxes = read_boxes(archive, len(arrays[0]))
     counts = {len(array) for array in arrays}
     if labels is not None:
         counts.add(len(labels) if labels.ndim == 1 else -1)
@@ -69,7 +76,36 @@ def read_frames(path: Path, frame: Sequence[TensorSpec], *, image: bool) -> Fram
         )
     if counts == {0}:
         raise ConfigError(f"{path} holds no frame", cause=f"array {keys[0]!r} is empty")
-    return FrameArrays(arrays, labels)
+    return FrameArrays(arrays, boxes if labels is None else labels.tolist())
+
+
+def read_boxes(archive: NpzReader, count: int) -> list[object]:
+    """The boxes on each of ``count`` images.
+
+    Raises:
+        ConfigError: the three arrays do not fit each other or the images.
+    """
+    corners, classes, owners = (archive.read(key) for key in BOX_KEYS)
+    number = len(corners) if corners.ndim else 0
+    whole = classes.dtype.kind in "iu" and owners.dtype.kind in "iu"
+    shapes = (corners.shape, classes.shape, owners.shape)
+    if (
+        shapes != ((number, 4), (number,), (number,))
+        or not whole
+        or corners.dtype.kind not in "iuf"
+    ):
+        problem = f"boxes, box_classes and box_images are {shapes}"
+    elif not np.isfinite(corners).all() or (corners[:, 2:] < corners[:, :2]).any():
+        problem = "a box has no size, or a corner is not a number"
+    elif number and not (owners.min() >= 0 and owners.max() < count and classes.min() >= 0):
+        problem = f"a box belongs to no image of {count}, or to a negative class"
+    else:
+        return [truth(corners[owners == i], classes[owners == i]) for i in range(count)]
+    raise ConfigError(
+        f"the boxes in {archive.path} cannot be used",
+        cause=problem,
+        fix="store (M, 4) corners x0, y0, x1, y1 and two (M,) integer arrays",
+    )
 
 
 def _lengths(keys: Sequence[str], arrays: Sequence[np.ndarray], labels: np.ndarray | None) -> str:
@@ -83,7 +119,7 @@ def _keys(archive: NpzReader, frame: Sequence[TensorSpec], image: bool) -> list[
     if all(name in names for name in wanted):
         return wanted
     if len(wanted) == 1:
-        rest = [name for name in names if name != LABELS]
+        rest = [name for name in names if name not in {LABELS, *BOX_KEYS}]
         if rest:
             return [IMAGES if IMAGES in rest else rest[0]]
     missing = next(name for name in wanted if name not in names)

@@ -15,7 +15,7 @@ def open_source(text: str, options: SourceOptions) -> IndexedSource:
 
     def read_at(position: int, index: int) -> SensorFrame:
         frame = tuple(array[position] for array in frames.arrays)
-        label = None if frames.labels is None else frames.labels[position].item()
+        label = None if frames.labels is None else frames.labels[position]
         return SensorFrame(index, frame, label, name_of(position))
 
     def name_of(position: int) -> str:

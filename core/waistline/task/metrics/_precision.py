@@ -19,7 +19,7 @@ from waistline.evidence import Evidence, Figure
 from waistline.task.boxes import Boxes, overlap
 from waistline.task.kinds.base import Kind
 from waistline.task.kinds.detect import Detect
-from waistline.task.metrics.base import no_frames
+from waistline.task.metrics.base import bootstrap_draws, no_frames
 
 MAX_DETECTIONS = 100
 _RECALLS = np.linspace(0.0, 1.0, 101)
@@ -37,7 +37,7 @@ class _Matches:
 
 
 class MeanPrecision:
-    """Mean average precision; its uncertainty needs a bootstrap and is not given.
+    """Mean average precision; its uncertainty is that of a bootstrap over frames.
 
     Args:
         name: for messages and the figure's source.
@@ -57,6 +57,22 @@ class MeanPrecision:
         self._overlaps = np.asarray(overlaps, np.float64)
 
     def score(self, pairs: Iterable[tuple[Boxes, Boxes]]) -> Figure:
+        classes = self._matches(pairs)
+        count = len(classes[0])
+        spread = None
+        if count > 1:
+            draws = bootstrap_draws(count)
+            spread = float(np.std([self._mean(classes, draw) for draw in draws], ddof=1))
+        value = self._mean(classes, np.arange(count))
+        source = f"{self._name} over {count} frames"
+        return Figure(value, "1", Evidence.MEASURED, source, spread, count)
+
+    def resampled(self, pairs: Iterable[tuple[Boxes, Boxes]], draws: np.ndarray) -> np.ndarray:
+        classes = self._matches(pairs)
+        return np.array([self._mean(classes, draw) for draw in draws])
+
+    def _matches(self, pairs: Iterable[tuple[Boxes, Boxes]]) -> list[list[_Matches]]:
+        """Per class that has an object anywhere: what was found on each frame."""
         rows = list(pairs)
         if not rows:
             raise no_frames(self._name)
@@ -70,13 +86,20 @@ class MeanPrecision:
         classes = sorted({int(index) for _, label in rows for index in label.classes})
         if not classes:
             raise ConfigError(f"{self._name} has no object to find", cause="no frame has a box")
-        precision = [self._class_precision(rows, index) for index in classes]
-        source = f"{self._name} over {len(rows)} frames"
-        return Figure(float(np.mean(precision)), "1", Evidence.MEASURED, source, None, len(rows))
+        return [[self._match(answer, label, index) for answer, label in rows] for index in classes]
 
-    def _class_precision(self, rows: Sequence[tuple[Boxes, Boxes]], index: int) -> np.ndarray:
-        """Precision (thresholds, 101) of one class over all images."""
-        images = [self._match(answer, label, index) for answer, label in rows]
+    def _mean(self, classes: Sequence[Sequence[_Matches]], frames: np.ndarray) -> float:
+        """Over overlaps, recalls and the classes that have an object on one of ``frames``."""
+        chosen = [[images[frame] for frame in frames] for images in classes]
+        precision = [
+            self._class_precision(images)
+            for images in chosen
+            if any(image.objects for image in images)
+        ]
+        return float(np.mean(precision)) if precision else 0.0
+
+    def _class_precision(self, images: Sequence[_Matches]) -> np.ndarray:
+        """Precision (thresholds, 101) of one class over images."""
         objects = sum(image.objects for image in images)
         scores = np.concatenate([image.scores for image in images])
         order = np.argsort(-scores, kind="mergesort")

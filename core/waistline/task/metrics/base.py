@@ -15,12 +15,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from waistline import plugins
 from waistline.errors import ConfigError
 from waistline.evidence import Evidence, Figure, mean
 from waistline.task.kinds.base import Kind
 
 PACKAGE = "waistline.task.metrics"
+RESAMPLES = 200
+_SEED = 20_260_101
 
 
 class Metric(Protocol):
@@ -36,6 +40,20 @@ class Metric(Protocol):
 
         Raises:
             ConfigError: there is no pair, or a label is not of the kind the metric needs.
+        """
+        ...
+
+    def resampled(self, pairs: Iterable[tuple[Any, Any]], draws: np.ndarray) -> np.ndarray:
+        """The metric of other choices of the same frames, for a bootstrap.
+
+        Two sets of answers to the same frames that are given the same draws are compared in pairs.
+
+        Args:
+            pairs: n of them, as for `score`.
+            draws: whole numbers (r, n), each row the frames of one choice; see `bootstrap_draws`.
+
+        Returns:
+            float64 (r,).
         """
         ...
 
@@ -57,9 +75,18 @@ class MeanMetric:
         self.needs_labels = needs_labels
 
     def score(self, pairs: Iterable[tuple[Any, Any]]) -> Figure:
+        values = self._values(pairs)
+        score, spread = mean(values)
+        source = f"{self._name} over {len(values)} frames"
+        return Figure(score, "1", Evidence.MEASURED, source, spread, len(values))
+
+    def resampled(self, pairs: Iterable[tuple[Any, Any]], draws: np.ndarray) -> np.ndarray:
+        means: np.ndarray = np.asarray(self._values(pairs))[draws].mean(axis=1)
+        return means
+
+    def _values(self, pairs: Iterable[tuple[Any, Any]]) -> list[float]:
         values = [float(self._each(answer, label)) for answer, label in pairs]
-        count = len(values)
-        if not count:
+        if not values:
             raise no_frames(self._name)
         if not all(map(math.isfinite, values)):
             raise ConfigError(
@@ -67,10 +94,12 @@ class MeanMetric:
                 cause="the mean over all frames would be none either",
                 fix="have it give a number for every answer",
             )
-        score, spread = mean(values)
-        return Figure(
-            score, "1", Evidence.MEASURED, f"{self._name} over {count} frames", spread, count
-        )
+        return values
+
+
+def bootstrap_draws(frames: int, count: int = RESAMPLES) -> np.ndarray:
+    """``count`` choices of ``frames`` frames with replacement, (count, frames), always the same."""
+    return np.random.default_rng(_SEED).integers(frames, size=(count, frames))
 
 
 def load_metric(name: str, kind: Kind, folder: Path) -> Metric:
