@@ -1,4 +1,4 @@
-"""Images in a folder and its class folders: one order and one numbering, whoever reads them."""
+"""Files in a folder and its class folders: one order and one numbering, whoever reads them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from pathlib import Path
 
 from waistline.errors import ConfigError
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+SUFFIXES = (".png", ".jpg", ".jpeg")
+"""Of images."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The images of a folder, at least one, sorted by name; hidden ones are left out.
+    """The files of a folder, at least one, sorted by name; hidden ones are left out.
 
     Attributes:
         loose: in the folder itself.
-        groups: by name of the subfolder that holds them; subfolders without images are left out.
+        groups: by name of the subfolder that holds them; subfolders without any are left out.
     """
 
     loose: tuple[Path, ...]
@@ -25,27 +26,39 @@ class Listing:
 
 
 def list_images(folder: Path) -> Listing:
-    """Find PNG and JPEG files by their suffix.
+    """Find PNG and JPEG files by their suffix; see `list_files`."""
+    return list_files(folder, SUFFIXES, "image")
+
+
+def list_files(folder: Path, suffixes: Sequence[str], what: str) -> Listing:
+    """Find files by their suffix, in any case of letters.
+
+    Args:
+        folder: to look into, and into its subfolders.
+        suffixes: such as ``.png``.
+        what: one such file, for messages.
 
     Raises:
-        ConfigError: the folder cannot be read, or holds no image.
+        ConfigError: the folder cannot be read, or holds no such file.
     """
     try:
-        loose = _images(folder)
+        loose = _members(folder, suffixes)
         folders = [entry for entry in sorted(folder.iterdir()) if entry.is_dir()]
-        found = {entry.name: _images(entry) for entry in folders if entry.name[0] != "."}
+        found = {entry.name: _members(entry, suffixes) for entry in folders if entry.name[0] != "."}
     except OSError as error:
         raise ConfigError(
             f"{folder} cannot be used",
             cause=error.strerror or str(error),
-            fix="name a folder of images",
+            fix=f"name a folder of {what}s",
         ) from error
     groups = {name: members for name, members in found.items() if members}
     if not loose and not groups:
+        *others, last = suffixes
+        listed = f"{', '.join(others)} or {last}" if others else last
         raise ConfigError(
-            f"{folder} holds no image",
-            cause="there is no .png, .jpg or .jpeg file in it",
-            fix="name a folder of PNG or JPEG files",
+            f"{folder} holds no {what}",
+            cause=f"there is no {listed} file in it",
+            fix=f"name a folder of {what} files ({listed})",
         )
     return Listing(loose, groups)
 
@@ -60,9 +73,9 @@ def number_classes(names: Iterable[str], classes: Sequence[str]) -> dict[str, in
     return {name: known.index(name) for name in names if name in known}
 
 
-def _images(folder: Path) -> tuple[Path, ...]:
+def _members(folder: Path, suffixes: Sequence[str]) -> tuple[Path, ...]:
     return tuple(
         path
         for path in sorted(folder.iterdir())
-        if path.suffix.lower() in SUFFIXES and path.name[0] != "." and path.is_file()
+        if path.suffix.lower() in suffixes and path.name[0] != "." and path.is_file()
     )

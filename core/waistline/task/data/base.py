@@ -53,6 +53,19 @@ class DataContext:
                 fix='add [preprocess] to the task file, or give the inputs with kind = "npz"',
             )
 
+    def needs_inputs(self, what: str) -> None:
+        """Refuse to be used where frames are images; ``what`` the data holds instead.
+
+        Raises:
+            ConfigError: they are.
+        """
+        if self.frame_shape is not None:
+            raise ConfigError(
+                f"{self.where} cannot be used",
+                cause=f"with [preprocess] frames are images, and this is {what}",
+                fix="leave [preprocess] out of the task file",
+            )
+
     def options(self, given: Mapping[str, Any], into: type[OptionsT]) -> OptionsT:
         """``given`` as the struct ``into``; unknown keys are errors that name the key."""
         try:
