@@ -11,7 +11,7 @@ from waistline.errors import ConfigError
 from waistline.evidence import Evidence
 from waistline.task.boxes import Boxes, truth
 from waistline.task.kinds import classify, detect
-from waistline.task.metrics.base import bootstrap_draws, load_metric
+from waistline.task.metrics.base import load_metric
 
 CLASSES = 3
 DETECT = detect.open_kind(
@@ -150,27 +150,29 @@ def test_every_metric_refuses_to_score_nothing(name):
         load_metric(name, kind, None).score([])
 
 
-def test_a_draw_of_every_frame_once_is_the_score() -> None:
+def test_a_paired_change_is_surer_than_two_scores() -> None:
     random = np.random.default_rng(3)
-    pairs = [scene(random) for _ in range(30)]
-    for name in ("map50", "map50_95"):
-        metric = load_metric(name, DETECT, None)
-        draws = np.stack([np.arange(30), random.permutation(30), np.zeros(30, np.int64)])
-        whole, shuffled, _ = metric.resampled(pairs, draws)
-        assert whole == metric.score(pairs).value
-        assert shuffled == pytest.approx(whole, abs=0.05)  # equal scores sort by image
+    pairs = [scene(random) for _ in range(120)]
+    worse = [(answer if k % 10 else Boxes(answer.corners[:0], answer.classes[:0],
+              answer.scores[:0]), label) for k, (answer, label) in enumerate(pairs)]  # fmt: skip
+    metric = load_metric("map50", DETECT, None)
+    change = metric.compare(worse, pairs)
+    assert change.value == pytest.approx(metric.score(worse).value - metric.score(pairs).value)
+    assert change.value < 0 < change.standard_uncertainty < metric.score(pairs).standard_uncertainty
+    same = metric.compare(pairs, pairs)
+    assert (same.value, same.standard_uncertainty, same.n) == (0, 0, 120)
+    with pytest.raises(ConfigError, match="119"):
+        metric.compare(pairs[:-1], pairs)
 
 
-def test_the_uncertainty_of_a_mean_is_what_its_bootstrap_says() -> None:
-    random = np.random.default_rng(4)
-    labels = random.integers(0, 2, 400)
-    answers = [CLASSIFY.postprocess([np.eye(3, dtype=np.float32)[[k]]], None)
-               for k in random.integers(0, 2, 400)]  # fmt: skip
+def test_a_paired_change_of_a_mean_is_that_of_its_frames() -> None:
+    eye = np.eye(3, dtype=np.float32)
+    cat, dog = (CLASSIFY.postprocess([eye[[k]]], None) for k in (0, 1))
     metric = load_metric("top1", CLASSIFY, None)
-    pairs = list(zip(answers, labels.tolist(), strict=True))
-    found = metric.score(pairs)
-    spread = metric.resampled(pairs, bootstrap_draws(400, 1000)).std(ddof=1)
-    assert spread == pytest.approx(found.standard_uncertainty, rel=0.1)
+    change = metric.compare([(cat, 0), (dog, 0), (cat, 1), (cat, 0)],
+                            [(cat, 0), (cat, 0), (cat, 1), (dog, 0)])  # fmt: skip
+    assert change.value == 0
+    assert change.standard_uncertainty == pytest.approx((2 / 3 / 4) ** 0.5)
 
 
 def test_precision_carries_an_uncertainty_that_shrinks_with_frames() -> None:

@@ -19,7 +19,7 @@ from waistline.evidence import Evidence, Figure
 from waistline.task.boxes import Boxes, overlap
 from waistline.task.kinds.base import Kind
 from waistline.task.kinds.detect import Detect
-from waistline.task.metrics.base import bootstrap_draws, no_frames
+from waistline.task.metrics.base import bootstrap_draws, check_same_frames, no_frames
 
 MAX_DETECTIONS = 100
 _RECALLS = np.linspace(0.0, 1.0, 101)
@@ -67,9 +67,22 @@ class MeanPrecision:
         source = f"{self._name} over {count} frames"
         return Figure(value, "1", Evidence.MEASURED, source, spread, count)
 
-    def resampled(self, pairs: Iterable[tuple[Boxes, Boxes]], draws: np.ndarray) -> np.ndarray:
-        classes = self._matches(pairs)
-        return np.array([self._mean(classes, draw) for draw in draws])
+    def compare(
+        self, pairs: Iterable[tuple[Boxes, Boxes]], reference: Iterable[tuple[Boxes, Boxes]]
+    ) -> Figure:
+        ours, others = self._matches(pairs), self._matches(reference)
+        count = len(ours[0])
+        check_same_frames(self._name, count, len(others[0]))
+
+        def change(frames: np.ndarray) -> float:
+            return self._mean(ours, frames) - self._mean(others, frames)
+
+        spread = None
+        if count > 1:
+            spread = float(np.std([change(draw) for draw in bootstrap_draws(count)], ddof=1))
+        source = f"{self._name}, paired over {count} frames"
+        value = change(np.arange(count))
+        return Figure(value, "1", Evidence.MEASURED, source, spread, count)
 
     def _matches(self, pairs: Iterable[tuple[Boxes, Boxes]]) -> list[list[_Matches]]:
         """Per class that has an object anywhere: what was found on each frame."""

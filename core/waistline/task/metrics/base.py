@@ -43,17 +43,15 @@ class Metric(Protocol):
         """
         ...
 
-    def resampled(self, pairs: Iterable[tuple[Any, Any]], draws: np.ndarray) -> np.ndarray:
-        """The metric of other choices of the same frames, for a bootstrap.
+    def compare(
+        self, pairs: Iterable[tuple[Any, Any]], reference: Iterable[tuple[Any, Any]]
+    ) -> Figure:
+        """Score of ``pairs`` less that of ``reference``: answers to the same frames, in order.
 
-        Two sets of answers to the same frames that are given the same draws are compared in pairs.
+        The frames are the same, so the difference is surer than the two scores are.
 
-        Args:
-            pairs: n of them, as for `score`.
-            draws: whole numbers (r, n), each row the frames of one choice; see `bootstrap_draws`.
-
-        Returns:
-            float64 (r,).
+        Raises:
+            ConfigError: as of `score`, or one has more frames than the other.
         """
         ...
 
@@ -80,9 +78,15 @@ class MeanMetric:
         source = f"{self._name} over {len(values)} frames"
         return Figure(score, "1", Evidence.MEASURED, source, spread, len(values))
 
-    def resampled(self, pairs: Iterable[tuple[Any, Any]], draws: np.ndarray) -> np.ndarray:
-        means: np.ndarray = np.asarray(self._values(pairs))[draws].mean(axis=1)
-        return means
+    def compare(
+        self, pairs: Iterable[tuple[Any, Any]], reference: Iterable[tuple[Any, Any]]
+    ) -> Figure:
+        values, others = self._values(pairs), self._values(reference)
+        check_same_frames(self._name, len(values), len(others))
+        changes = [value - other for value, other in zip(values, others, strict=True)]
+        change, spread = mean(changes)
+        source = f"{self._name}, paired over {len(values)} frames"
+        return Figure(change, "1", Evidence.MEASURED, source, spread, len(values))
 
     def _values(self, pairs: Iterable[tuple[Any, Any]]) -> list[float]:
         values = [float(self._each(answer, label)) for answer, label in pairs]
@@ -113,6 +117,16 @@ def load_metric(name: str, kind: Kind, folder: Path) -> Metric:
         return MeanMetric(name, _entry(folder / path, function))
     metric: Metric = plugins.load(PACKAGE, name).open_metric(kind)
     return metric
+
+
+def check_same_frames(name: str, count: int, others: int) -> None:
+    """Refuse a comparison of answers to different numbers of frames."""
+    if count != others:
+        raise ConfigError(
+            f"{name} cannot compare answers in pairs",
+            cause=f"{count} frames on one side, {others} on the other",
+            fix="give answers to the same frames in the same order",
+        )
 
 
 def no_frames(name: str) -> ConfigError:
