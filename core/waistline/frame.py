@@ -19,12 +19,15 @@ class SensorFrame:
             without a task the model's inputs, in the model's order.
         label: ground truth in the task's own form, None where there is none.
         name: file name or index, for people.
+        captured_s: when the sensor took it, on this machine's monotonic clock; None: it comes from
+            a recording.
     """
 
     index: int
     arrays: tuple[np.ndarray, ...]
     label: object = None
     name: str = ""
+    captured_s: float | None = None
 
 
 class OutcomeKind(enum.StrEnum):

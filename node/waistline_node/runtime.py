@@ -25,7 +25,7 @@ from waistline.session.node import NodeSession
 from waistline_node.heads.base import Head
 from waistline_node.pipe import Pipe
 from waistline_node.records import FrameRecord
-from waistline_node.sources.base import Source, UnreadableFrame
+from waistline_node.sources.base import Source, UnreadableFrame, lost_by, wake
 from waistline_node.summary import Summary
 from waistline_node.ticket import Ticket
 from waistline_node.uplink import Uplink
@@ -130,6 +130,7 @@ class NodeRuntime:
         if self._bug is not None:
             raise self._bug
         self._summary.connections = self._uplink.connections
+        self._summary.lost = lost_by(self._source)
         self._summary.error = self._error
         self._summary.clean = not any(thread.is_alive() for thread in threads)
         return self._summary
@@ -241,6 +242,7 @@ class NodeRuntime:
     def _begin_stop(self) -> None:
         """Let every waiting thread go; frames that are not under way end as dropped(shutdown)."""
         self._stopping.set()
+        wake(self._source)
         self._uplink.refuse_frames()
         for pipe in self._pipes:
             for ticket, _ in pipe.close():
@@ -272,7 +274,7 @@ class NodeRuntime:
                     continue
                 if frame is None:
                     return None
-                ticket.read(frame.index, frame.name, frame.label)
+                ticket.read(frame.index, frame.name, frame.label, frame.captured_s)
                 self._open[ticket.index] = ticket
                 return ticket, frame
             return None

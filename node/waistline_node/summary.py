@@ -35,6 +35,7 @@ class Summary:
         frames: that were read; the sum of all outcomes.
         connections: made to the edge.
         unrecorded: frames whose record could not be written.
+        lost: frames of a live source that were never read, by reason (`sources.base.lost_by`).
         error: what ended the run early.
         clean: every thread came to its end; otherwise a head still runs in its engine.
     """
@@ -45,6 +46,7 @@ class Summary:
     waist_bytes: int = 0
     connections: int = 0
     unrecorded: int = 0
+    lost: dict[str, int] = field(default_factory=dict)
     error: WaistlineError | None = None
     clean: bool = True
     _began: float = field(default_factory=time.monotonic)
@@ -83,6 +85,7 @@ class Summary:
             "waist_bytes": self.waist_bytes,
             "connections": self.connections,
             "unrecorded": self.unrecorded,
+            "lost": self.lost,
             "duration_s": round(time.monotonic() - self._began, 6),
         }
         if rows:

@@ -24,6 +24,8 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     duration_s = summary["duration_s"]
     lines = [f"{summary['frames']} frames in {duration_s:.3g} s: {ended or 'none was read'}"]
     lines += [f"{count} frames ended as {why}" for why, count in summary["reasons"].items()]
+    lines += [f"{count} frames were lost before they were read: {why}"
+              for why, count in summary["lost"].items() if count]  # fmt: skip
     answered = summary["outcomes"].get("remote", 0)
     if answered and "latency_s" in summary:
         latency, stages = summary["latency_s"], summary["stages_s"]

@@ -31,9 +31,14 @@ class Ticket:
     """Kept at x = N only, where it is the answer."""
     _done: SimpleQueue[None] | None = None
 
-    def read(self, index: int, name: str, label: object = None) -> None:
-        """The source gave the frame, just now."""
-        self.source_ns = time.monotonic_ns() - self.started_ns
+    def read(
+        self, index: int, name: str, label: object = None, captured_s: float | None = None
+    ) -> None:
+        """The source gave the frame, just now; its time begins when the sensor took it."""
+        now_ns = time.monotonic_ns()
+        if captured_s is not None:
+            self.started_ns = min(now_ns, round(captured_s / _NS))
+        self.source_ns = now_ns - self.started_ns
         self.index, self.name = index, name
         # Boxes and the like stay with the source: a record holds what fits one cell.
         self.label = str(label) if isinstance(label, int | str) else ""

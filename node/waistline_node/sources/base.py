@@ -6,10 +6,10 @@ hostile: sizes are checked before anything is allocated, and nothing is unpickle
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from waistline import plugins
 from waistline.errors import ConfigError
@@ -56,6 +56,42 @@ class Source(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class LiveSource(Source, Protocol):
+    """A source that does not wait to be read: a camera, a pipe from a sensor.
+
+    It keeps the newest frame and gives up older ones as early as it can, undecoded.
+    """
+
+    @property
+    def lost(self) -> Mapping[str, int]:
+        """Frames that nobody will read: ``overtaken`` by a newer one, or lost in the ``device``."""
+        ...
+
+    def stop(self) -> None:
+        """Let `read` return None soon, also one that waits; any thread, any number of times."""
+        ...
+
+
+def lost_by(source: Source) -> dict[str, int]:
+    """Frames that a live source gave up, by reason; {} where there was none, or of a file."""
+    if not isinstance(source, LiveSource):
+        return {}
+    return {reason: count for reason, count in source.lost.items() if count}
+
+
+def wake(source: Source) -> None:
+    """Let a live source's reader go; a file's never waits long."""
+    if isinstance(source, LiveSource):
+        source.stop()
+
+
+class SourceLost(ConfigError):
+    """The device behind a live source is gone or gives no frames any more; the run ends."""
+
+    exit_code = 3
 
 
 class UnreadableFrame(ConfigError):
