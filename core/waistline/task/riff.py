@@ -155,8 +155,9 @@ def _floats(data: bytes, sample_format: str) -> np.ndarray:
     else:
         whole = np.frombuffer(data, "<i4")
     # The largest 32-bit numbers round up to full scale in float32.
-    scaled = whole.astype(np.float32) / np.float32(1 << 31)
-    return np.minimum(scaled, _BELOW_ONE, out=scaled)
+    scaled: np.ndarray = whole.astype(np.float32) / np.float32(1 << 31)
+    scaled[scaled > _BELOW_ONE] = _BELOW_ONE
+    return scaled
 
 
 def _bad(path: Path, cause: str) -> ConfigError:
