@@ -5,13 +5,17 @@ from __future__ import annotations
 import random
 import select
 import socket
+import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
-import edge_mutations as mutations
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fuzz"))
+
+import mutations
 
 from waistline.bundle.store import Bundle
 from waistline.errors import WireError

@@ -1,4 +1,4 @@
-"""Damaged and forged frames for benchmarks/edge.py, and what the edge may answer to each.
+"""Damaged and forged frames, and what an edge may answer to each.
 
 *Damaged*: bytes of a sound DATA frame changed as a bad link would; checksums stay as they were.
 The edge may close the connection or refuse; if it answers, the answer is that of the sound frame.
