@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 from waistline import plugins
 from waistline.errors import ConfigError
 from waistline.frame import SensorFrame
+from waistline.task.folders import list_files
 from waistline.tensors import TensorSpec
 
 PACKAGE = "waistline_node.sources"
@@ -37,6 +38,34 @@ class SourceOptions:
     count: int | None = None
     loop: bool = False
     classes: tuple[str, ...] | None = None
+
+    def image_shape(self, source: str) -> tuple[int, int, int]:
+        """(H, W, C) of the images that frames are.
+
+        Raises:
+            ConfigError: they are the model's inputs, so that ``source`` cannot be used.
+        """
+        if not self.image:
+            raise ConfigError(
+                f"{source} cannot be the source",
+                cause="the bundle has no task, so its frames are the model's inputs, not images",
+                fix="give a .npz file, or split again with --task",
+            )
+        height, width, channels = self.frame[0].shape
+        return height, width, channels
+
+    def needs_inputs(self, source: str, what: str) -> None:
+        """Refuse ``source``, which gives ``what``, where frames are images.
+
+        Raises:
+            ConfigError: they are.
+        """
+        if self.image:
+            raise ConfigError(
+                f"{source} cannot be the source",
+                cause=f"the bundle's frames are images, and this is {what}",
+                fix="split the model again with a task file that has no [preprocess]",
+            )
 
 
 class Source(Protocol):
@@ -157,28 +186,58 @@ class IndexedSource:
         """Nothing is held open between reads."""
 
 
+_BY_SUFFIX = {
+    "npz": (".npz",),
+    "wav": (".wav", ".wave"),
+    "csv": (".csv",),
+    "video": (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".mjpeg"),
+}
+"""Kind by the ending of a file, for sources given without one."""
+
+
 def open_source(text: str, options: SourceOptions) -> Source:
-    """Open ``DIR``, ``FILE.npz`` or ``KIND:REST``, where KIND is a module of this package.
+    """Open ``KIND:REST``, where KIND is a module of this package, or a file or folder.
+
+    The kind of a file is told by the ending of its name, that of a folder by what lies in it.
 
     Raises:
         ConfigError: there is no such source, it is empty, or its frames do not fit the bundle.
+        MissingExtra: its kind needs a package that is not installed.
     """
     kind, colon, rest = text.partition(":")
     if not (colon and kind in plugins.names(PACKAGE)):
-        kind, rest = _kind_of(text), text
+        kind, rest = _kind_of(text, options), text
     source: Source = plugins.load(PACKAGE, kind).open_source(rest, options)
     return source
 
 
-def _kind_of(text: str) -> str:
-    path = Path(text)
-    if path.is_dir():
-        return "folder"
-    if path.is_file() and path.suffix == ".npz":
-        return "npz"
+def path_of(text: str) -> Path | None:
+    """The file or folder that a source reads; None where it is no such thing, as of a camera."""
+    kind, colon, rest = text.partition(":")
+    if not (colon and kind in plugins.names(PACKAGE)):
+        rest = text
+    names = filter(None, (rest, rest.rpartition("?")[0]))
+    return next((path for path in map(Path, names) if path.is_file() or path.is_dir()), None)
+
+
+def _kind_of(text: str, options: SourceOptions) -> str:
+    path = path_of(text)
+    if path is not None and path.is_dir():
+        return "folder" if options.image or not _holds_sounds(path) else "wav"
+    if path is not None:
+        for kind, suffixes in _BY_SUFFIX.items():
+            if path.suffix.lower() in suffixes:
+                return kind
     kinds = ", ".join(plugins.names(PACKAGE))
     raise ConfigError(
         f"{text} is not a source of frames",
-        cause="it is no .npz file" if path.exists() else "there is no such file or folder",
-        fix=f"give a folder of images, a .npz file, or KIND:.. with KIND one of {kinds}",
+        cause="its name does not tell its kind" if path else "there is no such file or folder",
+        fix=f"give a folder of images or sounds, a file, or KIND:.. with KIND one of {kinds}",
     )
+
+
+def _holds_sounds(folder: Path) -> bool:
+    try:
+        return bool(list_files(folder, _BY_SUFFIX["wav"], "sound"))
+    except ConfigError:
+        return False
