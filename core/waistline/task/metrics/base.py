@@ -7,10 +7,7 @@ read from the task's folder and never from a bundle.
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import math
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +17,7 @@ import numpy as np
 from waistline import plugins
 from waistline.errors import ConfigError
 from waistline.evidence import Evidence, Figure, mean
+from waistline.task.entry import load_entry
 from waistline.task.kinds.base import Kind
 
 PACKAGE = "waistline.task.metrics"
@@ -112,9 +110,8 @@ def load_metric(name: str, kind: Kind, folder: Path) -> Metric:
     Raises:
         ConfigError: there is no such metric, file or function.
     """
-    path, colon, function = name.rpartition(":")
-    if colon:
-        return MeanMetric(name, _entry(folder / path, function))
+    if ":" in name:
+        return MeanMetric(name, load_entry(name, folder, "metric"))
     metric: Metric = plugins.load(PACKAGE, name).open_metric(kind)
     return metric
 
@@ -132,29 +129,3 @@ def check_same_frames(name: str, count: int, others: int) -> None:
 def no_frames(name: str) -> ConfigError:
     """The error for a metric that was given nothing to score."""
     return ConfigError(f"{name} has no frame to score", cause="the data set gave none")
-
-
-def _entry(path: Path, name: str) -> Callable[[Any, Any], float]:
-    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
-    spec = importlib.util.spec_from_file_location(f"waistline_task_{path.stem}_{digest}", path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise _bad_entry(path, name, "there is no such Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses and pickle look a class's module up
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise _bad_entry(path, name, f"{type(error).__name__}: {error}") from error
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise _bad_entry(path, name, f"the file has no function {name!r}")
-    found: Callable[[Any, Any], float] = function
-    return found
-
-
-def _bad_entry(path: Path, name: str, cause: str) -> ConfigError:
-    return ConfigError(
-        f"metric {path.name}:{name} cannot be used",
-        cause=f"{path}: {cause}",
-        fix='write metric = "file.py:function" with the file beside the task file',
-    )
