@@ -1,0 +1,78 @@
+"""Which devices OpenVINO finds on this machine, asked in a process of its own.
+
+A device's driver may take the process down that loads it, so the one that asks is a child.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import msgspec
+
+from waistline.backends._openvino_errors import useful_line
+from waistline.backends.base import Probe
+
+TIMEOUT_S = 9.0
+_SCRIPT = """
+import json, sys
+sys.modules["openvino_telemetry"] = None
+import openvino as ov
+core, seen = ov.Core(), []
+found = core.available_devices
+for device in [*found, *(name for name in ("GPU", "NPU") if name not in
+                         {one.split(".")[0] for one in found})]:
+    try:
+        seen.append([device, True, core.get_property(device, "FULL_DEVICE_NAME")])
+    except Exception as error:
+        seen.append([device, False, str(error)])
+print(json.dumps(seen))
+"""
+_FIX = {
+    "GPU": "install the GPU's compute driver (Debian: intel-opencl-icd)",
+    "NPU": "install the NPU's driver and compiler",
+}
+
+
+def probe() -> tuple[Probe, ...]:
+    """Every device that the engine lists, and what is missing for GPU and NPU."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _SCRIPT],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            timeout=TIMEOUT_S,
+        )
+        if done.returncode:
+            return (_failed(done.returncode, done.stderr),)
+        rows = msgspec.json.decode(done.stdout.splitlines()[-1], type=list[tuple[str, bool, str]])
+    except subprocess.TimeoutExpired:
+        return (Probe("OpenVINO", "failed", f"no answer within {TIMEOUT_S:g} s"),)
+    except (OSError, IndexError, msgspec.MsgspecError) as error:
+        return (Probe("OpenVINO", "failed", useful_line(str(error))),)
+    return tuple(_device(device, there, text) for device, there, text in rows)
+
+
+def _failed(code: int, text: str) -> Probe:
+    last = (text.strip().splitlines() or [""])[-1]
+    if "has no attribute 'Core'" in last:
+        return Probe("OpenVINO", "wrong version", last, "pip install 'waistline[openvino]'")
+    told = f"ended by signal {-code}" if code < 0 else f"exit {code}"
+    return Probe("OpenVINO", "failed", f"{told}; {last}"[:300])
+
+
+def _device(device: str, there: bool, text: str) -> Probe:
+    if there:
+        return Probe(device, "ok", text)
+    line = useful_line(text)
+    missing = "cannot load library" in text.lower()
+    return Probe(
+        device,
+        "missing library" if missing else "missing device",
+        (text.lower().partition("cannot load library")[2].partition('": ')[2] or line)[:300].strip()
+        if missing
+        else line,
+        _FIX.get(device, ""),
+    )
