@@ -16,8 +16,16 @@ CALIBRATED = "affine:b=4,clip=mse,per=channel|zstd:1"
 """Default where the task has calibration data."""
 UNCALIBRATED = "affine:b=8|zstd:1"
 """Default where nothing is known but the tensor itself."""
+QUANTIZED = "i8|zstd:1"
+"""Default of a tensor that the model has quantized to 8 bits; loses nothing."""
 LOSSLESS = "raw|zstd:1"
 """For integer and bool tensors, which `--codec SPEC` does not mean."""
+_WHY = {
+    CALIBRATED: "with calibration data",
+    UNCALIBRATED: "with no calibration data",
+    QUANTIZED: "for tensors that are 8-bit already",
+}
+_FOR_BYTES = "i8"
 FRAME_CODEC = "png"
 """Default for the sensor frame."""
 
@@ -34,7 +42,8 @@ def choose_codecs(
 
     Args:
         tensors: the waist.
-        codec: for float tensors; None for the default.
+        codec: for float tensors, or for 8-bit ones where its quantizer is ``i8``; the others
+            get their default, as all do with None.
         by_tensor: overrides by tensor name.
         calibrated: whether there is calibration data.
         say: told what the user did not ask for.
@@ -44,12 +53,18 @@ def choose_codecs(
             ``clip=`` without calibration data.
     """
     check_names(by_tensor, [tensor.name for tensor in tensors])
-    default = parse_spec(codec or (CALIBRATED if calibrated else UNCALIBRATED))
-    if codec is None and any(_is_float(item) and item.name not in by_tensor for item in tensors):
-        data = "calibration data" if calibrated else "no calibration data"
-        say(f"codec {default}, the default with {data}")
+    general = None if codec is None else parse_spec(codec)
+    free = [tensor for tensor in tensors if tensor.name not in by_tensor]
+    meant = [tensor for tensor in free if general is not None and _means(general, tensor)]
+    if general is not None and free and not meant:
+        kind = "8-bit" if general.quantizer == _FOR_BYTES else "float"
+        say(f"codec {general} is for {kind} tensors, and this waist has none")
+    defaults = dict.fromkeys(_default(item, calibrated) for item in free if item not in meant)
+    for spec in defaults:
+        if spec != LOSSLESS:
+            say(f"codec {spec}, the default {_WHY[spec]}")
     return [
-        _codec_of(tensor, default, by_tensor.get(tensor.name), calibrated, say)
+        _codec_of(tensor, general, by_tensor.get(tensor.name), calibrated, say)
         for tensor in tensors
     ]
 
@@ -70,14 +85,22 @@ def check_names(by_tensor: Mapping[str, str], waist: Sequence[str]) -> None:
             )
 
 
-def _is_float(tensor: TensorSpec) -> bool:
+def _means(general: CodecSpec, tensor: TensorSpec) -> bool:
     """Whether ``--codec SPEC`` without a name means it."""
+    if general.quantizer == _FOR_BYTES:
+        return tensor.dtype in {"int8", "uint8"}
     return tensor.numpy_dtype.kind == "f"
+
+
+def _default(tensor: TensorSpec, calibrated: bool) -> str:
+    if tensor.numpy_dtype.kind == "f":
+        return CALIBRATED if calibrated else UNCALIBRATED
+    return LOSSLESS if tensor.scale is None else QUANTIZED
 
 
 def _codec_of(
     tensor: TensorSpec,
-    default: CodecSpec,
+    general: CodecSpec | None,
     override: str | None,
     calibrated: bool,
     say: Callable[[str], None],
@@ -85,11 +108,12 @@ def _codec_of(
     if override is not None:
         spec = parse_spec(override)
     else:
-        spec = default if _is_float(tensor) else parse_spec(LOSSLESS)
+        meant = general is not None and _means(general, tensor)
+        spec = general if general and meant else parse_spec(_default(tensor, calibrated))
     if spec.codes_frame:
-        instead = (CALIBRATED if calibrated else UNCALIBRATED) if _is_float(tensor) else LOSSLESS
-        if _is_float(tensor) and spec.coder in MOSAIC_CODERS:
-            instead = f"affine:b=8|{spec}"
+        instead = _default(tensor, calibrated)
+        if instead != LOSSLESS and spec.coder in MOSAIC_CODERS:
+            instead = f"{'affine:b=8' if tensor.scale is None else 'i8'}|{spec}"
         raise ConfigError(
             f"codec {spec} cannot code waist tensor {tensor.name!r}",
             cause="image codecs are for the sensor frame, partition point 0",
