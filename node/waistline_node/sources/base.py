@@ -238,6 +238,7 @@ def _kind_of(text: str, options: SourceOptions) -> str:
 
 def _holds_sounds(folder: Path) -> bool:
     try:
-        return bool(list_files(folder, _BY_SUFFIX["wav"], "sound"))
+        list_files(folder, _BY_SUFFIX["wav"], "sound")
     except ConfigError:
         return False
+    return True
