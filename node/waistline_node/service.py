@@ -47,7 +47,9 @@ def parser() -> ArgumentParser:
     )
     add = made.add_argument
     add("bundle", type=Path, metavar="BUNDLE", help="folder written by 'waistline split'")
-    add("--source", required=True, metavar="DIR|FILE.npz", help="where frames come from")
+    add("--source", required=True, metavar="SOURCE",
+        help="where frames come from: a folder of images or sounds, a .npz, .wav, .csv or video "
+        "file, csv:- for rows on standard input, camera:DEVICE, or picamera2:NUMBER")  # fmt: skip
     add("--edge", required=True, metavar="ENDPOINT", help="for example tcp://127.0.0.1:7571")
     add("--backend", default=AUTO, metavar="NAME", help="what runs the head (default %(default)s)")
     add("--backend-option", type=pair, action="append", default=[], metavar="KEY=VALUE",

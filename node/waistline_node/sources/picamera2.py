@@ -68,7 +68,7 @@ class PiCameraSource:
             raise SourceLost(
                 f"camera {self._name} cannot be opened",
                 cause=str(error) or type(error).__name__,
-                fix="end other programs that use it; rpicam-hello --list-cameras shows what is there",
+                fix="end what else uses it; rpicam-hello --list-cameras shows the cameras",
             ) from error
         try:
             self._start(chosen.rate)
