@@ -8,7 +8,6 @@ checksums are those of the sound frame, they are the tensors of that frame.
 
 from __future__ import annotations
 
-import contextlib
 import random
 from collections import Counter
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ import numpy as np
 from bombs import bombs, payload_of
 from waists import Case, Sound, all_cases
 
-from waistline.errors import CodecError, WireError
+from waistline.errors import CodecError
 from waistline.frame import EdgeTimes
 from waistline.session import bodies
 from waistline.session.edge import EdgeSession
@@ -213,14 +212,15 @@ def _decoded(case: Case, sound: Sound, request: Requested, kind: str) -> str:
         if request.payload in {each.payload for each in case.sounds}:
             raise Wrong("a sound payload did not decode") from None
         return "refused (codec)"
-    _check_tensors(case, request.payload, arrays)
+    check_tensors(case, request.payload, arrays)
     for each in case.sounds:
         if each.payload == request.payload and not _same(arrays, each.arrays):
             raise Wrong("a sound payload gave other tensors")
     return "decoded"
 
 
-def _check_tensors(case: Case, payload: bytes, arrays: list[np.ndarray]) -> None:
+def check_tensors(case: Case, payload: bytes, arrays: list[np.ndarray]) -> None:
+    """Raise `Wrong` unless ``arrays`` are what the bundle says and what the reference finds."""
     for waist, array, quantized in zip(case.waist, arrays, case.quantized, strict=True):
         spec = waist.tensor
         if array.shape != spec.shape or array.dtype != spec.numpy_dtype:
@@ -239,13 +239,8 @@ def _same(one: list[np.ndarray], other: list[np.ndarray] | tuple[np.ndarray, ...
     return all(a.tobytes() == b.tobytes() for a, b in zip(one, other, strict=True))
 
 
-def stream_events(stream: bytes, case: Case, bundle: str) -> None:
-    """For the guided harness: any bytes after a sound HELLO, then every frame handed over."""
-    store = SessionStore(
-        {bundle: BundleLimits(case.codec.raw_len, case.codec.max_payload_bytes)}, max_sessions=4
-    )
-    talk = Talk(store, bundle, "n", 1)
-    with contextlib.suppress(WireError):
-        for request in talk.say(random.Random(len(stream)), stream):
-            talk.answer(request, _decoded(case, case.sounds[0], request, "guided"))
+def check_stream(talk: Talk, case: Case, stream: bytes) -> None:
+    """Any bytes after a sound HELLO; every frame that is handed over is decoded and answered."""
+    for request in talk.say(random.Random(len(stream)), stream):
+        talk.answer(request, _decoded(case, case.sounds[0], request, "any bytes"))
     talk.leave()
