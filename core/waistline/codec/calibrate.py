@@ -85,8 +85,12 @@ class Calibration:
         self._seen.add(values.reshape(len(self._seen.lo), -1))
         self._samples += 1
 
-    def ranges(self) -> StaticRanges:
+    def ranges(self, spec: CodecSpec | None = None) -> StaticRanges:
         """One pair a channel, or one pair; float32 values in units of the tensor's elements.
+
+        Args:
+            spec: another codec with the same ``per=``, whose clip and bits count instead; so that
+                many are calibrated in one pass over the samples.
 
         Raises:
             ConfigError: nothing was added.
@@ -97,7 +101,12 @@ class Calibration:
                 cause="there is no calibration data",
                 fix="give a task with calibration data, or leave clip= out",
             )
-        lo, hi = _limits(self._seen, self._clip, self._bits)
+        clip, bits = self._clip, self._bits
+        if spec is not None:
+            assert spec.clip is not None
+            assert spec.bits is not None
+            clip, bits = spec.clip, spec.bits
+        lo, hi = _limits(self._seen, clip, bits)
         return StaticRanges(tuple(lo.tolist()), tuple(hi.tolist()))
 
 

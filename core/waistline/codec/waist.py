@@ -33,6 +33,8 @@ Array = NDArray[np.generic]
 
 _LENGTH = struct.Struct("<I")
 _STORED = 1 << 31
+LENGTH_BYTES = _LENGTH.size
+"""In front of each tensor's ranges and payload."""
 
 
 @dataclass(frozen=True, slots=True)

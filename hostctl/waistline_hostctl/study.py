@@ -1,0 +1,284 @@
+"""The codec advisor: what every codec costs at a bundle's cut, and which one a link calls for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from waistline.backends.base import load_backend
+from waistline.bench import ResolvedBench
+from waistline.bundle.schema import MANIFEST
+from waistline.bundle.store import Bundle, load_bundle
+from waistline.errors import ConfigError
+from waistline.evidence import Figure
+from waistline.frame import SensorFrame
+from waistline.links._profiles import profile
+from waistline.run import Table, new_run
+from waistline.task.load import Task, load_task
+from waistline_hostctl import recording, study_grid, study_tables
+from waistline_hostctl.console import Console
+from waistline_hostctl.models import TASK_FILE
+from waistline_hostctl.recording import About
+from waistline_hostctl.results import Result
+from waistline_hostctl.study_measure import Measured, measure
+from waistline_hostctl.study_tables import StudySettings
+
+LINKS = ("ble5-2m-nrf52840", "lte-cat1", "wifi-n-esp32")
+"""Compared where nobody chose one: a short-range radio, a modem, a local network."""
+FRAMES, CODED = 400, 50
+"""Frames that are answered, and those of them that lossless coders code and time."""
+MAX_LOSS = 0.01
+_SHARED = 0.1
+"""Frames in both data sets above this share make the study worthless."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to study.
+
+    Attributes:
+        bundle: its folder.
+        task: a task file; None: ``task.toml`` beside the bundle.
+        data: set that gives accuracy, ``selection`` or ``test``.
+        frames: at most so many of it.
+        coded: of these, for bytes and times of lossless coders.
+        quantizers, coders: see `study_grid.grid`.
+        links: profiles to compare under.
+        slowdown: how many times slower than this machine the node computes.
+        max_loss: of the metric, that an advised codec may have.
+    """
+
+    bundle: Path
+    task: Path | None = None
+    data: str = "selection"
+    frames: int = FRAMES
+    coded: int = CODED
+    quantizers: tuple[str, ...] = ()
+    coders: tuple[str, ...] = ()
+    links: tuple[str, ...] = LINKS
+    slowdown: float = 1.0
+    max_loss: float = MAX_LOSS
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A study that is on disk; tables raw and computed, by name."""
+
+    folder: Path
+    report: Path
+    tables: dict[str, Table]
+    figures: dict[str, Figure]
+    remarks: tuple[str, ...]
+
+
+class FrontRow(msgspec.Struct, frozen=True):
+    """A codec of the front over bytes and loss; lengths in seconds of CPU time."""
+
+    codec: str
+    mean_bytes: float
+    encode_s: float
+    decode_s: float
+    accuracy: float | None
+    loss: float
+    agreement: float
+
+
+class Advised(msgspec.Struct, frozen=True):
+    """What to send over a link; "" where no codec is within the bound."""
+
+    link: str
+    codec: str
+    time_s: float | None
+
+
+class StudyResult(Result, frozen=True, kw_only=True, tag="study codec"):
+    """A study was written; ``figures`` as in its run.json."""
+
+    folder: str
+    report: str
+    codecs: int
+    front: tuple[FrontRow, ...]
+    advised: tuple[Advised, ...]
+    figures: dict[str, Figure]
+    remarks: tuple[str, ...]
+
+
+def run_study(
+    request: Request, *, bench: ResolvedBench, console: Console, runs: str | Path, name: str
+) -> Study:
+    """Measure, compute, write a run folder.
+
+    Raises:
+        WaistlineError: anything that keeps the study from being whole.
+    """
+    bundle = load_bundle(request.bundle)
+    task = _task(bundle, request.task)
+    for link in request.links:
+        profile(link)
+    if not bundle.cut.tensors:
+        raise ConfigError(
+            "this bundle has no waist",
+            cause="at the last partition point the wire carries the answer, which no codec codes",
+            fix="study a bundle that was split at an earlier cut",
+        )
+    inputs = bundle.manifest.model_inputs
+    calibrated = task.has_data("calibration") and bundle.cut.partition_point > 0
+    candidates = study_grid.grid(
+        [item.tensor for item in bundle.cut.tensors],
+        at_frame=bundle.cut.partition_point == 0,
+        calibrated=calibrated,
+        quantizers=request.quantizers,
+        coders=request.coders,
+    )
+    seen: set[bytes] = set()
+    calibration = _seen(task.data("calibration", inputs), seen) if calibrated else iter(())
+    shared = [0]
+    frames = _compared(islice(task.data(request.data, inputs), request.frames), seen, shared)
+    folder = new_run(runs, name)
+    with console.progress(f"{_count(candidates)} codecs: frames", request.frames) as progress:
+        found = measure(
+            bundle,
+            candidates,
+            calibration,
+            frames,
+            backend=load_backend(bench.bench.node.backend, bundle.manifest.stages[0].format),
+            coded=request.coded,
+            step=progress.update,
+        )
+    if not found.labels:
+        raise ConfigError(f"the {request.data} data holds no frame", fix="check the task file")
+    remarks = _remarks(request, task, found, shared[0])
+    tables = study_tables.raw_tables(found, bundle.answer_kind)
+    settings = _settings(request, bundle, task, found)
+    derived = study_tables.derive({row.name: row for row in tables}, settings)
+    about = About(
+        name=name,
+        title=f"Codecs for {bundle.manifest.model_name} at x = {bundle.cut.partition_point}",
+        bench=bench,
+        seeds={"calibration sample": 20231},
+        inputs={str(bundle.path / MANIFEST): bundle.id, **recording.hashes([task.path])},
+        settings=settings,
+        remarks=remarks,
+        more={"study": "codec", "data": request.data, "coded": request.coded},
+    )
+    report = recording.record_run(folder, tables, derived, about)
+    named = {row.name: row for row in (*tables, *derived.tables)}
+    return Study(folder.path, report, named, derived.figures, remarks)
+
+
+def result_of(study: Study, links: Sequence[str]) -> StudyResult:
+    """For programs."""
+    rows = study.tables[study_tables.CODECS].dicts()
+    found = study.tables.get(study_tables.LINKS)
+    first = {row["link"]: row for row in (found.dicts() if found else []) if row["rank"] == 1}
+    front = sorted((row for row in rows if row["front_bytes"]), key=lambda row: row["mean_bytes"])
+    names = FrontRow.__struct_fields__
+    return StudyResult(
+        folder=str(study.folder),
+        report=str(study.report),
+        codecs=len(rows) - 1,
+        front=tuple(FrontRow(**{name: row[name] for name in names}) for row in front),
+        advised=tuple(
+            Advised(link, first[link]["codec"], first[link]["time_s"])
+            if link in first
+            else Advised(link, "", None)
+            for link in links
+        ),
+        figures=study.figures,
+        remarks=study.remarks,
+    )
+
+
+def _task(bundle: Bundle, given: Path | None) -> Task:
+    path = given or bundle.path.parent / TASK_FILE
+    if given is None and not path.is_file():
+        raise ConfigError(
+            "a study needs the task's data",
+            cause=f"there is no {path}, and a bundle carries no data",
+            fix="give --task FILE, the task file that the model was split with",
+        )
+    task = load_task(path)
+    sent, wanted = bundle.manifest.preprocess, task.preprocess
+    same = (sent is None) == (wanted is None) and task.answer.kind == bundle.manifest.answer.kind
+    if same and sent is not None and wanted is not None:
+        same = sent.frame_shape == wanted.frame_shape
+    if not same:
+        raise ConfigError(
+            f"{path} is not the task of this bundle",
+            cause=f"the bundle answers {bundle.manifest.answer.kind}, the task {task.kind}, or "
+            "their frames differ",
+            fix="give --task FILE, the task file that the model was split with",
+        )
+    return task
+
+
+def _settings(request: Request, bundle: Bundle, task: Task, found: Measured) -> StudySettings:
+    metric = ""
+    kind = bundle.answer_kind
+    if study_tables.has_labels(found.labels.values()) and task.open_metric(kind).needs_labels:
+        metric = task.metric
+    waist = [item.tensor for item in bundle.cut.tensors]
+    left = {row.codec.partition("|")[0] for row in found.answers if "|" not in row.codec}
+    return StudySettings(
+        answer=bundle.manifest.answer,
+        metric=metric,
+        link="",
+        radios=(),
+        partition_point=bundle.cut.partition_point,
+        codec=", ".join(dict.fromkeys(item.codec for item in bundle.cut.tensors)),
+        metric_folder=str(task.path.parent),
+        links=request.links,
+        slowdown=request.slowdown,
+        max_loss=request.max_loss,
+        float_bytes=found.float_bytes,
+        exact=tuple(sorted(name for name in left if name and study_grid.is_exact(name, waist))),
+    )
+
+
+def _remarks(request: Request, task: Task, found: Measured, shared: int) -> tuple[str, ...]:
+    remarks = [
+        f"clip limits from the task's calibration data, everything else from {len(found.labels)} "
+        f"frames of {request.data}; nothing was retrained"
+    ]
+    if shared:
+        remarks.append(f"{shared} of these frames are in the calibration data as well")
+    if not study_tables.has_labels(found.labels.values()):
+        remarks.append("the frames have no labels: what codecs lose is agreement with the model")
+    if shared > _SHARED * len(found.labels):
+        raise ConfigError(
+            "calibration and selection data overlap",
+            cause=f"{shared} of {len(found.labels)} {request.data} frames are in both",
+            fix=f"give them other frames in {task.path}",
+        )
+    return tuple(remarks)
+
+
+def _seen(frames: Iterable[SensorFrame], digests: set[bytes]) -> Iterator[SensorFrame]:
+    for frame in frames:
+        digests.add(_digest(frame))
+        yield frame
+
+
+def _compared(
+    frames: Iterable[SensorFrame], digests: set[bytes], shared: list[int]
+) -> Iterator[SensorFrame]:
+    """Counts in ``shared[0]`` the frames that calibration has seen."""
+    for frame in frames:
+        shared[0] += _digest(frame) in digests
+        yield frame
+
+
+def _digest(frame: SensorFrame) -> bytes:
+    found = hashlib.sha256()
+    for array in frame.arrays:
+        found.update(array.tobytes())
+    return found.digest()
+
+
+def _count(candidates: Sequence[study_grid.Candidate]) -> int:
+    return sum(len(item.lossless) + len(item.lossy) for item in candidates)

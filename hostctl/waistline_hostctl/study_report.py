@@ -1,0 +1,236 @@
+"""The report of a codec study: fronts, the seeds' comparison of zip and JPEG, advice by link."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from importlib import resources
+from typing import Any
+
+from waistline.evidence import Evidence
+from waistline.run import RunRecord, Table
+from waistline_hostctl import report
+from waistline_hostctl.console import si, size
+from waistline_hostctl.page.html import bare, bare_percent, grade, tabulate
+from waistline_hostctl.study_svg import Mark, Series, scatter
+from waistline_hostctl.study_tables import CODECS, LINKS
+
+Rows = list[dict[str, Any]]
+
+_STYLE = """
+svg .line { fill: none; stroke-width: 1.8; } svg .ring { fill: none; stroke-width: 1.8; }
+svg .whisker { stroke-width: 1; opacity: .45; } svg .faint { opacity: .35; }
+svg .l0 { stroke: var(--c0); } svg .t0 { fill: var(--c0); }
+svg .l5 { stroke: var(--c5); } svg .t5 { fill: var(--c5); }
+.l5.key { border: 2px solid var(--c5); background: none; border-radius: 50%; }
+"""
+_SHOWN_LOSS = 0.12
+"""Of the metric, below the uncut model: how far down the charts reach."""
+_FAMILIES = (("affine", "affine, static limits", 2), ("affine", "affine, each frame's own", 6),
+             ("q1", "q1, q1h", 1), ("q2", "q2, q2m", 8), ("", "float, others", 4))  # fmt: skip
+
+
+def render(record: RunRecord, tables: Mapping[str, Table]) -> bytes:
+    """The page; ``tables`` raw and computed by name."""
+    rows = tables[CODECS].dicts()
+    links = tables[LINKS].dicts() if LINKS in tables else []
+    title = str(record.settings.get("title", record.name))
+    sections = [
+        report._head(record, title),
+        report._remarks(record.settings.get("remarks", [])),
+        _advice(links, rows, record),
+        _front(rows),
+        _seeds(rows),
+        _all(rows),
+        report._provenance(record),
+    ]
+    style = resources.files(__package__).joinpath("page.css").read_text(encoding="utf-8") + _STYLE
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    page = (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{style}</style></head><body>"
+        f"{''.join(sections)}</body></html>\n"
+    )
+    return page.encode()
+
+
+def quality_name(rows: Rows) -> str:
+    """``accuracy`` where frames have labels, else ``agreement``."""
+    return "agreement" if rows[0]["accuracy"] is None else "accuracy"
+
+
+def _advice(links: Rows, rows: Rows, record: RunRecord) -> str:
+    settings = record.settings.get("compute", {})
+    by_codec = {row["codec"]: row for row in rows}
+    cells: list[tuple[str, ...]] = []
+    stressed = []
+    for link in settings.get("links", []):
+        found = [row for row in links if row["link"] == link]
+        for row in found:
+            codec = by_codec[row["codec"]]
+            first = row["rank"] == 1
+            cells.append((
+                f"<code>{escape(link)}</code>" if first else "",
+                f"<code>{escape(row['codec'])}</code>",
+                size(codec["mean_bytes"]), si(row["time_s"], "s"), si(row["send_s"], "s"),
+                si(codec["encode_s"], "s"), si(codec["decode_s"], "s"), _points(codec["loss"]),
+                _points(row["loss_bound"]),
+            ))  # fmt: skip
+            stressed.append(first)
+        if not found:
+            cells.append((f"<code>{escape(link)}</code>", "none within the bound", *[""] * 7))
+            stressed.append(False)
+    table = tabulate(
+        ("link", "codec", "payload", "time", "of it sending", "encode", "decode", "loss",
+         "95 % bound"),
+        cells, numbers=range(2, 9), stressed=stressed,
+    )  # fmt: skip
+    slowdown, bound = settings.get("slowdown", 1.0), settings.get("max_loss", 0.0)
+    return (
+        f"<h2>What to send over which link {grade(Evidence.MODELLED)}</h2>"
+        f'<p class="note">The fastest codecs that lose at most {_points(bound)} points at the '
+        "95&nbsp;% bound: encode "
+        f"{f'&times; {slowdown:g} (the node is slower) ' if slowdown != 1 else ''}"
+        "+ payload / rate + decode. Bytes and processor time were measured on this machine, the "
+        f"rates stand in the protocol table; round trips are the same for all.</p>{table}"
+    )
+
+
+def _front(rows: Rows) -> str:
+    name, whole, coded = quality_name(rows), rows[0], rows[1:]
+    series = []
+    for quantizer, text, shade in _FAMILIES:
+        group = [row for row in coded if _family(row) == (quantizer, text)]
+        series.append(Series(text, [_mark(row, name) for row in group], shade, faint=True))
+    pictures = [row for row in coded if not row["lossless"]]
+    series.append(Series("JPEG, WebP mosaic", [_mark(row, name) for row in pictures], 3, "square"))
+    front = sorted((row for row in coded if row["front_bytes"]), key=lambda row: row["mean_bytes"])
+    also = [row for row in coded if row["front_cpu"] and not row["front_bytes"]]
+    series.append(Series("front over bytes, processor time, "
+                         f"{name}", [_mark(row, name) for row in also], 5, "ring"))  # fmt: skip
+    marks = [_mark(row, name, label=_short(row["codec"])) for row in front]
+    series.append(Series(f"front over bytes and {name}", marks, 0, "dot", line=True))
+    chart = _chart(series, rows, f"{name} of the task on the study's frames")
+    table = _codec_table(front, [False] * len(front))
+    return (
+        f"<h2>Bytes against {name} {grade(Evidence.MEASURED)}</h2>"
+        f'<p class="note">{len(coded)} codecs on the same {whole["n"]} frames; the waist in float '
+        f"has {size(whole['mean_bytes'])}. A codec is on a front if no other is at least as good "
+        "in every respect and better in one. Bars: one standard uncertainty; the frames are the "
+        "same, so differences are surer than the bars suggest. Triangles lie below the chart.</p>"
+        f"{chart}{_legend(series)}<details open><summary>The front over bytes and {name}</summary>"
+        f"{table}</details>"
+    )
+
+
+def _seeds(rows: Rows) -> str:
+    """Zip of Q1 at each width, and of Q2, against JPEG of the 8-bit mosaic."""
+    name, coded = quality_name(rows), rows[1:]
+    zipped = [row for row in coded if row["quantizer"].startswith("q1:") and _is(row, "deflate")]
+    if not zipped:
+        return ""
+    q2 = [row for row in coded if row["quantizer"] in {"q2", "q2m"} and _is(row, "deflate")]
+    pictures = [row for row in coded if row["quantizer"] == "affine:b=8" and not row["lossless"]]
+    front = sorted((row for row in coded if row["front_bytes"]), key=lambda row: row["mean_bytes"])
+    series = [
+        Series("the front above", [_mark(row, name) for row in front], 4, "dot", line=True,
+               faint=True),
+        Series("zip of Q1, b = 1 to 8",
+               [_mark(row, name, label=f"b={row['bits']}") for row in zipped], 1, line=True),
+        Series("zip of Q2 (q2, q2m)",
+               [_mark(row, name, label=row["quantizer"]) for row in q2], 8),
+        *(Series(f"{text} of the 8-bit mosaic",
+                 [_mark(row, name, label=f"q{row['coder'].partition(':')[2]}")
+                  for row in pictures if row["coder"].startswith(text.lower())],
+                 shade, "square", line=True)
+          for text, shade in (("JPEG", 3), ("WebP", 2))),
+    ]  # fmt: skip
+    series = [row for row in series if row.marks]
+    chart = _chart(series, rows, name)
+    return (
+        f"<h2>Zip against JPEG, as in the seeds {grade(Evidence.MEASURED)}</h2>"
+        '<p class="note">The comparison of the lectures this project started from: a quantized '
+        "waist compressed by zip (here <code>deflate</code> with run lengths, 0.8 to 1 of the "
+        "bytes of zlib level 6) or, as a picture of its channels side by side, by JPEG. Nothing "
+        f"is retrained here, which is what makes one bit usable there.</p>{chart}{_legend(series)}"
+    )
+
+
+def _all(rows: Rows) -> str:
+    table = _codec_table(
+        sorted(rows[1:], key=lambda row: row["mean_bytes"]),
+        [bool(row["front_bytes"]) for row in sorted(rows[1:], key=lambda row: row["mean_bytes"])],
+    )
+    return (
+        f"<h2>All codecs {grade(Evidence.MEASURED)}</h2>"
+        '<p class="note">Processor time of one thread for one frame on this machine, right after '
+        f"the head or the tail. Bold: on the front over bytes and {quality_name(rows)}.</p>"
+        f"<details><summary>Table, {len(rows) - 1} rows</summary>{table}</details>"
+    )
+
+
+def _codec_table(rows: Rows, stressed: Sequence[bool]) -> str:
+    return tabulate(
+        ("codec", "payload", "±", "encode", "decode", "accuracy", "±", "loss", "±", "agreement",
+         "n"),
+        [
+            (f"<code>{escape(row['codec'])}</code>", size(row["mean_bytes"]),
+             bare(row["u_bytes"], 1), si(row["encode_s"], "s"), si(row["decode_s"], "s"),
+             bare_percent(row["accuracy"]), bare_percent(row["u_accuracy"]),
+             _points(row["loss"]), _points(row["u_loss"]), bare_percent(row["agreement"]),
+             str(row["n"]))
+            for row in rows
+        ],
+        numbers=range(1, 11), stressed=stressed,
+    )  # fmt: skip
+
+
+def _chart(series: Sequence[Series], rows: Rows, y_name: str) -> str:
+    whole = rows[0][quality_name(rows)]
+    return scatter(
+        series,
+        x_name="payload of a frame, bytes (logarithmic)",
+        y_name=y_name,
+        show=lambda value: f"{100 * value:.4g} %",
+        floor=whole - _SHOWN_LOSS,
+        level=(f"uncut {100 * whole:.2f} %", whole),
+    )
+
+
+def _family(row: dict[str, Any]) -> tuple[str, str]:
+    name = row["quantizer"].partition(":")[0]
+    for quantizer, text, _ in _FAMILIES:
+        limits = "static" in text
+        fits = quantizer != "affine" or limits == ("clip=" in row["quantizer"])
+        if row["lossless"] and quantizer and name.startswith(quantizer) and fits:
+            return quantizer, text
+    return ("", _FAMILIES[-1][1]) if row["lossless"] else ("", "")
+
+
+def _mark(row: dict[str, Any], name: str, label: str = "") -> Mark:
+    text = f"{row['codec']}: {size(row['mean_bytes'])}, {name} {100 * row[name]:.2f} %"
+    return Mark(row["mean_bytes"], row[name], text, label, row[f"u_{name}"])
+
+
+def _legend(series: Iterable[Series]) -> str:
+    items = []
+    for row in series:
+        if row.marks:
+            css = f"l{row.shade} key" if row.shape == "ring" else f"s{row.shade}"
+            items.append(f'<span><i class="{css}"></i>{escape(row.name)}</span>')
+    return f'<div class="legend">{"".join(items)}</div>'
+
+
+def _short(codec: str) -> str:
+    """A spec short enough to stand beside its point."""
+    return codec.replace("clip=", "").replace("per=channel", "ch").replace("affine:", "")
+
+
+def _is(row: dict[str, Any], coder: str) -> bool:
+    return bool(row["coder"] == coder)
+
+
+def _points(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.2f}"
