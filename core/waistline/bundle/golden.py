@@ -68,11 +68,8 @@ def run_golden(bundle: Bundle, backend: Backend, frame: SensorFrame) -> tuple[by
 def write_golden(folder: Path, bundle: Bundle, backend: Backend, frame: SensorFrame) -> Golden:
     """Run ``frame`` and write the golden files into ``folder``."""
     codes, answer = run_golden(bundle, backend, frame)
-    data = b"".join(
-        array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes() for array in frame.arrays
-    )
     return Golden(
-        frame=write_stored(folder, FRAME_FILE, data),
+        frame=write_stored(folder, FRAME_FILE, frame_to_bytes(frame)),
         frame_tensors=frame_tensors(bundle),
         codes=write_stored(folder, CODES_FILE, codes),
         answer=write_stored(folder, ANSWER_FILE, answer),
@@ -85,12 +82,22 @@ def read_frame(bundle: Bundle) -> SensorFrame:
     Raises:
         BundleError: its file was changed.
     """
-    golden = bundle.manifest.golden
-    data = bundle.read(golden.frame)
+    return frame_from_bytes(bundle, bundle.read(bundle.manifest.golden.frame))
+
+
+def frame_from_bytes(bundle: Bundle, data: bytes) -> SensorFrame:
+    """A frame of the bundle's shape and type; ``data`` as `frame_to_bytes` gave it."""
     arrays, offset = [], 0
-    for spec in golden.frame_tensors:
+    for spec in bundle.manifest.golden.frame_tensors:
         dtype = spec.numpy_dtype.newbyteorder("<")
         flat = np.frombuffer(data, dtype, spec.elements, offset).astype(spec.numpy_dtype)
         arrays.append(flat.reshape(spec.shape))
         offset += spec.size_bytes
     return SensorFrame(0, tuple(arrays), None, "golden frame")
+
+
+def frame_to_bytes(frame: SensorFrame) -> bytes:
+    """The frame's arrays one after the other, little-endian."""
+    return b"".join(
+        array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes() for array in frame.arrays
+    )

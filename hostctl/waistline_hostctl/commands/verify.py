@@ -1,38 +1,47 @@
-"""Check that this machine reproduces a bundle's golden codes and answer."""
+"""Check that a device reproduces a bundle's golden codes and answer."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
-from waistline_hostctl.console import grid, indented
 from waistline_hostctl.options import App, common
 from waistline_hostctl.results import VerifyResult
+from waistline_hostctl.verifying import Wanted, run, text
+
+EPILOG = """\b
+Without --via both ends run here. COMMAND leads to the device and starts the far side there:
+  --via 'ssh -T pi python3 -m waistline_node.probe'
+  --via 'docker exec -i box python3 -m waistline_node.probe'
+  --via 'adb exec-out python3 -m waistline_node.probe'
+Exit code 5 when the device does not reproduce the bundle."""
 
 
-@click.command(epilog="Exit code 5 when it does not.")
+@click.command(epilog=EPILOG)
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--backend", metavar="NAME", help="Engine (default: of the node in the bench file).")
+@click.option("--head-backend", metavar="NAME", help="Engine of the head, where they differ.")
+@click.option("--tail-backend", metavar="NAME", help="Engine of the tail, where they differ.")
+@click.option("--backend-option", "options", multiple=True, metavar="KEY=VALUE",
+              help="The engine's own option; of the head where they differ; repeatable.")  # fmt: skip
+@click.option("--threads", type=click.IntRange(0), metavar="N", help="Inside one run; 0: engine's.")
+@click.option("--via", metavar="COMMAND", help="A program whose input and output lead to a device.")
+@click.option("--via-bundle", metavar="PATH", help="Where the bundle lies on the device already.")
+@click.option("--ends", type=click.Choice(["head", "tail", "both"]),
+              help="What runs on the device behind --via (default head).")  # fmt: skip
+@click.option("--timeout-s", type=click.FloatRange(0, min_open=True), default=60.0, metavar="S",
+              help="Longest silence of the device (60).")  # fmt: skip
+@click.option("--source", metavar="DIR|FILE", help="More frames, compared with the own engine's.")
+@click.option("--frames", type=click.IntRange(1), metavar="N", help="Of --source (default 100).")
 @common
-def command(app: App, bundle: Path, backend: str | None) -> None:
-    """Check that this machine reproduces a bundle's golden codes and answer."""
-    from waistline.verify import verify
-
-    bench = app.bench(node_backend=backend).bench
-    report = verify(bundle, backend=bench.node.backend)
-    rows = [
-        (check.name, check.verdict, str(check.different), str(check.codes), str(check.largest_step))
-        for check in report.tensors
-    ]
-    answer = "identical" if report.answer_identical else f"agrees {report.answer_agrees:.3f}"
-    rows.append(("answer", answer, "", "", ""))
-    engine = ", ".join(f"{key} {value}" for key, value in report.engine.items())
-    app.console.say(grid(("", "verdict", "different", "codes", "largest step"), rows, indent=0))
-    app.console.say(f"\n{'ok' if report.ok else 'FAILED'}  {bundle}  id {report.bundle_id[:12]}")
-    app.console.say(indented(f"{engine}, codec {report.codec}", indent=4))
+def command(app: App, bundle: Path, **chosen: object) -> None:
+    """Check that a device reproduces a bundle's golden codes and answer."""
+    wanted = Wanted.from_flags(app, **chosen)
+    with ExitStack() as stack:
+        report = run(bundle, wanted, app.console, stack)
+    app.console.say(text(bundle, report, via=bool(wanted.via)))
     app.console.emit(VerifyResult(bundle=str(bundle), ok=report.ok, report=report))
-    if not app.console.json:
-        report.raise_if_failed()
-    elif not report.ok:
+    if not report.ok:
         click.get_current_context().exit(5)
