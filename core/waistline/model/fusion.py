@@ -38,7 +38,19 @@ def _table() -> frozenset[tuple[str, str]]:
         pairs |= {(conv, "BatchNormalization"), (conv, "Add"), (normed, "Add")}
         producers += [conv, normed, f"{conv}+Add", f"{normed}+Add"]
     pairs |= {(producer, act) for producer in producers for act in _ACTIVATIONS}
-    return frozenset(pairs)
+    return frozenset(pairs | _tflite_pairs())
+
+
+def _tflite_pairs() -> set[tuple[str, str]]:
+    """What XNNPACK's own pass joins; converters have folded most activations before.
+
+    A PAD that is left alone is not even delegated (runtimes without it copy the tensor).
+    """
+    convs = ("CONV_2D", "DEPTHWISE_CONV_2D")
+    pairs = {("PAD", conv) for conv in convs}
+    producers = {*convs, *(f"PAD+{conv}" for conv in convs), "FULLY_CONNECTED", "ADD", "MUL"}
+    acts = ("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1")
+    return pairs | {(producer, act) for producer in producers for act in acts}
 
 
 _FUSES = _table()
