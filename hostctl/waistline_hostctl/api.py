@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from msgspec.structs import replace
 
 from waistline.bench import FLAG, ResolvedBench, resolve, with_link
 from waistline.bundle.golden import read_frame
@@ -25,7 +26,16 @@ from waistline.links._profiles import profile
 from waistline.run import RunFolder, Table, new_run
 from waistline_hostctl import inprocess, raw, recording
 from waistline_hostctl.console import Console
-from waistline_hostctl.derive import MAIN, Derived, Settings, cheaper, derive, pick_metric
+from waistline_hostctl.derive import (
+    MAIN,
+    Derived,
+    Settings,
+    cheaper,
+    derive,
+    measure_of,
+    pick_metric,
+)
+from waistline_hostctl.describing import describe_stream
 from waistline_hostctl.devices import devices
 from waistline_hostctl.doctor import examine
 from waistline_hostctl.recording import About, Rendered, report_again
@@ -60,6 +70,7 @@ class Run:
         figures: by name, as in run.json.
         tables: raw and computed, by name.
         remarks: what the figures mean, in sentences.
+        measure: what the score of its answers is called, "" where frames have no labels.
     """
 
     folder: Path
@@ -68,6 +79,7 @@ class Run:
     figures: dict[str, Figure]
     tables: dict[str, Table]
     remarks: tuple[str, ...]
+    measure: str = ""
 
 
 def run_pair(
@@ -120,12 +132,11 @@ def run_pair(
     stream = Stream(MAIN, opened, source, count, sequential, budget, rate_hz, loop)
     streamed = run_streams([stream], bench.bench, folder.path, console)
     check_answered(streamed)
-    inputs = _inputs(stream, bench.bench.node.backend, console)
-    settings = settings_of(opened, inputs, link, radios)
     tables = [
         raw.frames_table([raw.Sent(MAIN, streamed[0].records)], emulated=bool(link)),
-        raw.inputs_table(inputs),
+        *describe_stream(streamed[0], bench.bench.node.backend, console),
     ]
+    settings = settings_of(opened, tables[1].column("label"), link, radios)
     derived = derive({row.name: row for row in tables}, settings)
     about = About(
         name=name,
@@ -134,19 +145,10 @@ def run_pair(
         seeds=recording.seeds(link),
         inputs={str(opened.path / MANIFEST): opened.id, **recording.hashes([Path(source)])},
         settings=settings,
-        remarks=(*cheaper(derived.tables), *remarks),
+        remarks=(*cheaper(derived.tables, settings), *remarks),
         more={"link": describe_link(link), "source": source, "sequential": sequential},
     )
     return finish(folder, tables, derived, about)
-
-
-def _inputs(stream: Stream, backend: str, console: Console) -> list[raw.InputRow]:
-    frames = inprocess.frames_of(stream.bundle, stream.source, stream.count, loop=stream.loop)
-    with console.progress("uncut answers: frames", stream.count) as progress:
-        rows = inprocess.describe_inputs(
-            stream.bundle, frames, backend=backend, step=progress.update
-        )
-        return list(rows)
 
 
 def finish(folder: RunFolder, tables: Sequence[Table], derived: Derived, about: About) -> Run:
@@ -156,13 +158,16 @@ def finish(folder: RunFolder, tables: Sequence[Table], derived: Derived, about: 
     outcomes: dict[str, int] = {}
     for outcome in named[raw.FRAMES].column("outcome"):
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
-    return Run(folder.path, report, outcomes, derived.figures, named, tuple(about.remarks))
+    measure = measure_of(about.settings) if about.settings.metric else ""
+    return Run(
+        folder.path, report, outcomes, derived.figures, named, tuple(about.remarks), measure
+    )
 
 
 def settings_of(
-    bundle: Bundle, inputs: Iterable[raw.InputRow], link: str, radios: Sequence[str]
+    bundle: Bundle, labels: Iterable[str], link: str, radios: Sequence[str]
 ) -> Settings:
-    """What computing the tables of a run needs to know."""
+    """What computing the tables of a run needs to know; ``labels`` of its frames, as text."""
     plain = Settings(
         answer=bundle.manifest.answer,
         metric="",
@@ -171,8 +176,7 @@ def settings_of(
         partition_point=bundle.cut.partition_point,
         codec=", ".join(dict.fromkeys(item.codec for item in bundle.cut.tensors)),
     )
-    metric = pick_metric((row.label for row in inputs), plain)
-    return Settings(plain.answer, metric, link, plain.radios, plain.partition_point, plain.codec)
+    return replace(plain, metric=pick_metric(labels, plain))
 
 
 def describe_link(profile_id: str) -> str:

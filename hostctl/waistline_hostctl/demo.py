@@ -1,4 +1,8 @@
-"""The main job on the example: choose a cut, run both ends over a paced link, say what it cost."""
+"""The main job on the examples: choose a cut, run both ends over a paced link, say what it cost.
+
+Two acts: biscuits on a conveyor, where a waist can beat the picture, and clothes of 28 x 28 pixels,
+where it does not; the demo says so either way.
+"""
 
 from __future__ import annotations
 
@@ -14,31 +18,63 @@ from waistline.run import RunFolder, Table, new_run
 from waistline.split import split
 from waistline_hostctl import api, derive, inprocess, raw, recording
 from waistline_hostctl.console import Console, grid, indented, size
-from waistline_hostctl.example import Example, find_example
+from waistline_hostctl.describing import describe_stream
+from waistline_hostctl.example import BISCUITS, FASHION, Example, find_example
 from waistline_hostctl.recording import About
 from waistline_hostctl.streaming import Stream, Streamed, check_answered, run_streams
 
 LINK = "wifi-n-esp32"
-FRAMES, BESIDE, STUDIED = 1000, 300, 400
-"""Streamed one at a time; in each further stream; at each code width."""
-_SHOWN = 12
+PICTURE = "jpeg:90"
+"""Codec of the picture stream."""
+_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One example and how much of it is run.
+
+    Attributes:
+        example: folder of the example.
+        title: of its report.
+        frames: streamed one at a time.
+        beside: in each further stream.
+        studied: at each code width.
+    """
+
+    example: str
+    title: str
+    frames: int
+    beside: int
+    studied: int
+
+
+ACTS = (
+    Act(BISCUITS, "Biscuits on a conveyor, Tiny YOLOv3", 300, 100, 100),
+    Act(FASHION, "Fashion-MNIST, a small MobileNet", 400, 200, 400),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """The run, the cut that was chosen, and what is to be said about it."""
+    """The run of one act, and the cut that was chosen."""
 
+    act: Act
     run: api.Run
     cut: CutRow
-    remarks: tuple[str, ...]
 
 
-def run_demo(
-    bench: ResolvedBench, console: Console, *, frames: int = FRAMES, runs: str | Path = "runs"
+def run_act(
+    act: Act,
+    bench: ResolvedBench,
+    console: Console,
+    *,
+    frames: int | None = None,
+    runs: str | Path = "runs",
 ) -> Demo:
-    """Run it all; see the module's text.
+    """Run one act; see the module's text.
 
     Args:
+        act: what to run.
         bench: settings in force; without a link profile in them it is `LINK`.
         console: is told each result as soon as there is one.
         frames: report images to stream, at most; the side streams get no more.
@@ -48,46 +84,49 @@ def run_demo(
         WaistlineError: a part failed.
     """
     link = api.describe_link(bench.bench.link.profile)  # refused before anything is written
-    example = find_example()
+    example = find_example(act.example)
+    count = min(act.frames, frames or act.frames)
     model = load_model(example.model)
     cuts = list_cuts(model, example.task)
     chosen = pick_default_cut(cuts)
     console.say(_cuts_text(cuts, chosen))
-    folder = new_run(runs, "demo")
-    waist = split(model, chosen.x, folder.path / "fashion.bundle", task=example.task)
-    picture = split(model, 0, folder.path / "picture.bundle", codec="png", task=example.task)
+    folder = new_run(runs, f"demo-{act.example}")
+    waist = split(model, chosen.x, folder.path / "waist.bundle", task=example.task)
+    picture = split(model, 0, folder.path / "picture.bundle", codec=PICTURE, task=example.task)
     console.say(_split_text(waist))
-    streamed = _stream(waist, picture, example, frames, bench, folder, console)
-    tables, settings = _tables(waist, example, frames, cuts, chosen, streamed, bench, console)
+    source = example.write_source(folder.path / "frames.npz", count)
+    streamed = _stream(waist, picture, str(source), (count, act.beside), bench, folder, console)
+    tables, settings = _tables(waist, example, act, cuts, chosen, streamed, bench, console)
     derived = derive.derive({row.name: row for row in tables}, settings)
-    remarks = (*derive.cheaper(derived.tables), *_cuts_remark(cuts, chosen))
     about = About(
-        "demo",
-        f"Fashion-MNIST, cut at x = {chosen.x} of {cuts[-1].x}",
+        f"demo-{act.example}",
+        f"{act.title}, cut at x = {chosen.x} of {cuts[-1].x}",
         bench,
         recording.seeds(bench.bench.link.profile),
-        recording.hashes(example.files),
+        recording.hashes([*example.files, source]),
         settings,
-        remarks,
-        {"link": link, "source": str(example.source), "frames": frames, "bundle": waist.id},
-    )
-    return Demo(api.finish(folder, tables, derived, about), chosen, remarks)
+        (*derive.cheaper(derived.tables, settings), *_cuts_remark(cuts, chosen)),
+        {"link": link, "source": source.name, "frames": count, "bundle": waist.id,
+         "picture": PICTURE},
+    )  # fmt: skip
+    return Demo(act, api.finish(folder, tables, derived, about), chosen)
 
 
 def _stream(
     waist: Bundle,
     picture: Bundle,
-    example: Example,
-    frames: int,
+    source: str,
+    counts: tuple[int, int],
     bench: ResolvedBench,
     folder: RunFolder,
     console: Console,
 ) -> list[Streamed]:
-    link, source = bench.bench.link.profile, str(example.source)
-    beside = min(frames, BESIDE)
+    """The waist one frame at a time, then pipelined, then the picture; ``counts`` of frames."""
+    link, count = bench.bench.link.profile, counts[0]
+    beside = min(counts)
     budget = api.budget_s(link, picture)
     streams = [
-        Stream(derive.MAIN, waist, source, frames, budget_s=budget),
+        Stream(derive.MAIN, waist, source, count, budget_s=budget),
         Stream(derive.OVERLAP, waist, source, beside, sequential=False, budget_s=budget),
         Stream(derive.PICTURE, picture, source, beside, budget_s=budget),
     ]
@@ -101,26 +140,17 @@ def _stream(
 def _tables(
     waist: Bundle,
     example: Example,
-    frames: int,
+    act: Act,
     cuts: Sequence[CutRow],
     chosen: CutRow,
     streamed: Sequence[Streamed],
     bench: ResolvedBench,
     console: Console,
 ) -> tuple[list[Table], derive.Settings]:
-    """Raw tables; the uncut answers and the study are computed here."""
-    backend, source = bench.bench.node.backend, str(example.source)
-    with console.progress("uncut model: frames", frames) as progress:
-        inputs = list(
-            inprocess.describe_inputs(
-                waist,
-                inprocess.frames_of(waist, source, frames),
-                backend=backend,
-                model=example.model,
-                step=progress.update,
-            )
-        )
-    limit = min(frames, STUDIED)
+    """Raw tables; the uncut answers, the pictures and the study are computed here."""
+    backend = bench.bench.node.backend
+    described = describe_stream(streamed[0], backend, console, model=example.model)
+    limit = min(len(streamed[0].records), act.studied)
     with console.progress("bits 1 to 8: frames", limit) as progress:
         study = list(
             inprocess.study_bits(
@@ -136,16 +166,16 @@ def _tables(
     sent = [raw.Sent(row.stream.name, row.records) for row in streamed]
     tables = [
         raw.frames_table(sent, emulated=bool(link)),
-        raw.inputs_table(inputs),
+        *described,
         raw.cuts_table(cuts, chosen.x),
         raw.study_table(study),
     ]
-    return tables, api.settings_of(waist, inputs, link, api.RADIOS)
+    return tables, api.settings_of(waist, described[0].column("label"), link, api.RADIOS)
 
 
 def _cuts_text(cuts: Sequence[CutRow], chosen: CutRow) -> str:
-    """The cuts worth a look: the ends, the chosen one, and those below the picture."""
-    png = cuts[0].packed_bytes
+    """The cuts worth a look: the ends, the chosen one, and those with the least to send."""
+    picture = cuts[0].packed_bytes
     least = sorted(cuts[2:-1], key=lambda row: row.packed_bytes)
     kept = {cuts[0].x, cuts[1].x, cuts[-1].x, chosen.x}
     for row in least:
@@ -154,7 +184,8 @@ def _cuts_text(cuts: Sequence[CutRow], chosen: CutRow) -> str:
     names = {0: "sensor frame (PNG)", 1: "model input"}
     rows = [
         (str(row.x), "*" if row.x == chosen.x else "", size(row.size_bytes),
-         size(row.packed_bytes), f"{row.packed_bytes / png:.2f}", f"{100 * row.macs_share:.1f}",
+         size(row.packed_bytes), f"{row.packed_bytes / picture:.2f}",
+         f"{100 * row.macs_share:.1f}",
          names.get(row.x) or ",".join(tensor.name for tensor in row.tensors))
         for row in cuts
         if row.x in kept
@@ -163,8 +194,11 @@ def _cuts_text(cuts: Sequence[CutRow], chosen: CutRow) -> str:
     return (
         f"cuts     {len(cuts)} partition points, {len(rows)} shown "
         f"(all: waistline split MODEL --list)\n\n{table}\n\n"
-        f"         * chosen: the latest cut whose waist is below the PNG"
+        f"         * chosen: {CHOSEN}"
     )
+
+
+CHOSEN = "the earliest cut whose 4-bit waist is below the smallest good picture (PNG, JPEG q90)"
 
 
 def _split_text(bundle: Bundle) -> str:
@@ -173,20 +207,17 @@ def _split_text(bundle: Bundle) -> str:
 
 
 def _cuts_remark(cuts: Sequence[CutRow], chosen: CutRow) -> list[str]:
-    png = cuts[0].packed_bytes
+    picture = cuts[0].picture_bytes
     between = cuts[2:-1]
-    dearer = [row for row in between if row.packed_bytes >= png]
-    remarks = [
+    dearer = [row for row in between if row.packed_bytes >= picture]
+    answer = size(cuts[-1].packed_bytes)
+    return [
         f"at {len(dearer)} of {len(between)} cuts inside the network the 4-bit waist, before "
-        f"entropy coding, is no smaller than the mean PNG ({size(png)}): unless the coder makes up "
-        f"for it, sending the picture itself is cheaper there"
+        f"entropy coding, is no smaller than the picture as PNG or JPEG q90 ({size(picture)}): "
+        f"unless the coder makes up for it, sending the picture itself is cheaper there",
+        f"the head of this cut does {100 * chosen.macs_share:.1f} % of the work (MACs); running "
+        f"everything on the node (x = {cuts[-1].x}) would send {answer} at most",
     ]
-    if chosen.macs_share > 0.9:
-        remarks.append(
-            f"the head of this cut does {100 * chosen.macs_share:.1f} % of the work (MACs); "
-            f"sending the answer instead (x = {cuts[-1].x}) takes {size(cuts[-1].packed_bytes)}"
-        )
-    return remarks
 
 
 def with_default_link(bench: ResolvedBench) -> ResolvedBench:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -21,12 +21,15 @@ from waistline.errors import NonFinite
 from waistline.frame import SensorFrame
 from waistline.stages import HeadStages, TailStages, make_answer, model_input, open_ends
 from waistline.tensors import TensorSpec, WaistTensor
-from waistline_hostctl.raw import FLOAT_BITS, PICTURES, InputRow, StudyRow
+from waistline_hostctl.derived.base import label_text
+from waistline_hostctl.raw import FLOAT_BITS, InputRow, PictureRow, StudyRow
 from waistline_node.service import source_options
 from waistline_node.sources.base import UnreadableFrame, open_source
 
 Step = Callable[[int], None]
 BITS = tuple(range(1, 9))
+PICTURED = 300
+"""Frames that are coded as pictures: the model runs once more for each lossy codec."""
 
 
 def look_at(bundle: Bundle, source: str) -> tuple[str, ...]:
@@ -58,36 +61,60 @@ def frames_of(
         opened.close()
 
 
-def describe_inputs(
+@dataclass(frozen=True, slots=True)
+class Described:
+    """One frame of the source, and what it would be as a picture; none beyond the first frames."""
+
+    frame: SensorFrame
+    input: InputRow
+    pictures: tuple[PictureRow, ...]
+
+
+def describe_frames(
     bundle: Bundle,
     frames: Iterable[SensorFrame],
     *,
     backend: str,
     model: Path | None = None,
+    pictured: int = PICTURED,
     step: Step = lambda done: None,
-) -> Iterator[InputRow]:
-    """Uncut answer and sizes of each frame.
+) -> Iterator[Described]:
+    """Uncut answer of each frame, and bytes and answer of it as each codec of pictures sends it.
 
     Args:
         bundle: what was streamed.
         frames: of the source.
         backend: engine for the uncut answers.
         model: the uncut model; None: head and tail joined without a codec, which gives the same.
+        pictured: so many frames, the first, are coded as pictures, if they are images.
         step: told how many are done.
     """
     floats = sum(item.tensor.size_bytes for item in bundle.cut.tensors)
-    codecs: dict[str, WaistCodec] = {}
+    kind, preprocess = bundle.answer_kind, bundle.manifest.preprocess
+    codecs = {} if preprocess is None else _picture_codecs(preprocess.frame_shape)
     with _uncut(bundle, backend, model) as answer:
         for done, frame in enumerate(frames, 1):
-            is_image = bundle.manifest.preprocess is not None
-            if is_image and not codecs:
-                codecs = _picture_codecs(frame.arrays[0].shape)
-            sizes = {
-                name: len(codec.encode([frame.arrays[0]]).payload) for name, codec in codecs.items()
-            }
-            label = "" if frame.label is None else str(frame.label)
-            yield InputRow(frame.index, label, answer(frame), floats, sizes)
+            whole = answer(frame)
+            row = InputRow(frame.index, label_text(kind, frame.label), whole, floats)
+            pictures: tuple[PictureRow, ...] = ()
+            if done <= pictured:
+                pictures = tuple(_pictured(frame, whole, codecs, answer))
+            yield Described(frame, row, pictures)
             step(done)
+
+
+def _pictured(
+    frame: SensorFrame,
+    whole: bytes,
+    codecs: Mapping[str, WaistCodec],
+    answer: Callable[[SensorFrame], bytes],
+) -> Iterator[PictureRow]:
+    for name, codec in codecs.items():
+        sent = codec.encode([frame.arrays[0]])
+        (arrived,) = codec.decode(sent.payload, sent.raw_len)
+        same = np.array_equal(arrived, frame.arrays[0])
+        found = whole if same else answer(replace(frame, arrays=(arrived,)))
+        yield PictureRow(frame.index, name, len(sent.payload), found)
 
 
 def study_bits(
@@ -121,7 +148,7 @@ def study_bits(
         codecs = {bits: WaistCodec(width.waist()) for bits, width in widths.items()}
         for done, frame in enumerate(islice(selection, limit), 1):
             tensors = waist_of(frame)
-            label = "" if frame.label is None else str(frame.label)
+            label = label_text(bundle.answer_kind, frame.label)
             size = sum(tensor.nbytes for tensor in tensors)
             yield StudyRow(FLOAT_BITS, frame.index, label, size, answer(tensors))
             for bits, codec in codecs.items():
@@ -150,8 +177,7 @@ def _respec(item: WaistTensor, bits: int, calibrated: bool) -> CodecSpec:
 
 def _picture_codecs(shape: tuple[int, ...]) -> dict[str, WaistCodec]:
     tensor = TensorSpec(FRAME, "uint8", shape, "any", 2)
-    pairs = zip(PICTURES, FRAME_CODECS, strict=True)
-    return {name: WaistCodec([WaistTensor(tensor, spec)]) for name, spec in pairs}
+    return {spec: WaistCodec([WaistTensor(tensor, spec)]) for spec in FRAME_CODECS}
 
 
 def _backend(name: str, bundle: Bundle) -> Backend:

@@ -1,7 +1,8 @@
 """The raw tables of a run: what was recorded, from which everything else is computed.
 
 ``frames``: one row a frame that was sent. ``inputs``: what each frame is in itself, whatever the
-link. ``cuts``: the model's. ``study``: answers at other code widths. Answers stand in base64.
+link. ``pictures``: the first frames as they could be sent instead. ``samples``: a few to look at.
+``cuts``: the model's. ``study``: answers at other code widths. Answers stand in base64.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from waistline.evidence import Evidence
 from waistline.run import Cell, Column, Table, table
 from waistline_node.records import COLUMNS, FrameRecord, read_records
 
-FRAMES, INPUTS, CUTS, STUDY = "frames", "inputs", "cuts", "study"
+FRAMES, INPUTS, PICTURES, SAMPLES, CUTS, STUDY = (
+    "frames", "inputs", "pictures", "samples", "cuts", "study",
+)  # fmt: skip
+PICTURE_PREFIX = "picture "
 FLOAT_BITS = 32
 """Stands in ``study`` for the waist as it is, neither quantized nor coded."""
 ON_LINK = ("latency_s", "transit_s", "node_queue_s")
@@ -63,17 +67,12 @@ class InputRow:
         label: text of the ground truth, "" without one.
         answer: of the uncut model, packed; b"" where it has none (NaN).
         float_bytes: the waist as the model has it.
-        sizes: the frame itself as ``raw``, ``png``, ``jpeg``; empty for a frame that is no image.
     """
 
     index: int
     label: str
     answer: bytes
     float_bytes: int
-    sizes: dict[str, int]
-
-
-PICTURES = ("raw", "png", "jpeg")
 
 
 def inputs_table(rows: Iterable[InputRow]) -> Table:
@@ -83,24 +82,80 @@ def inputs_table(rows: Iterable[InputRow]) -> Table:
         Column("label", "text", "", "ground truth of the source"),
         Column("answer", "text", "", "answer of the uncut model, base64", counted),
         Column("float_bytes", "integer", "byte", "waist as the model has it", counted),
-        *(
-            Column(
-                f"{name}_bytes", "integer", "byte", f"payload of the frame itself {text}", counted
-            )
-            for name, text in zip(
-                PICTURES, ("as captured", "as PNG", "as JPEG, quality 90"), strict=True
-            )
-        ),
     ]
     return table(
         INPUTS,
         columns,
-        [
-            (row.index, row.label, _cell(row.answer), row.float_bytes,
-             *(row.sizes.get(name) for name in PICTURES))
-            for row in rows
-        ],
-    )  # fmt: skip
+        [(row.index, row.label, _cell(row.answer), row.float_bytes) for row in rows],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PictureRow:
+    """One frame as one codec of the sensor frame would send it.
+
+    Attributes:
+        index: position in the source.
+        codec: such as ``jpeg:75``.
+        payload_bytes: on the wire.
+        answer: of the uncut model on the picture as it arrives; b"" where it has none.
+    """
+
+    index: int
+    codec: str
+    payload_bytes: int
+    answer: bytes
+
+
+def pictures_table(rows: Iterable[PictureRow]) -> Table:
+    counted = Evidence.MEASURED.value
+    columns = [
+        Column("index", "integer", "frame", "position in the source"),
+        Column("codec", "text", "", "of the frame itself"),
+        Column("payload_bytes", "integer", "byte", "on the wire", counted),
+        Column("answer", "text", "", "of the uncut model on what arrives, base64", counted),
+    ]
+    cells = [(row.index, row.codec, row.payload_bytes, _cell(row.answer)) for row in rows]
+    return table(PICTURES, columns, cells)
+
+
+def picture_name(codec: str) -> str:
+    """``jpeg:75`` as people read it: ``picture JPEG q75``."""
+    coder, _, quality = codec.removesuffix("|none").partition(":")
+    word = {"png": "PNG", "jpeg": "JPEG", "webp": "WebP"}.get(coder, coder)
+    return f"{PICTURE_PREFIX}{word}{f' q{quality}' if quality else ''}"
+
+
+def figure_name(what: str) -> str:
+    """What was sent, as part of a figure's name."""
+    return what.lower().replace(" ", "_")
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRow:
+    """A frame to look at: why it was chosen, and the picture as a file of type ``media``."""
+
+    index: int
+    why: str
+    width: int
+    height: int
+    media: str
+    picture: bytes
+
+
+def samples_table(rows: Iterable[SampleRow]) -> Table:
+    columns = [
+        Column("index", "integer", "frame", "position in the source"),
+        Column("why", "text", "", "why this one"),
+        Column("width", "integer", "", "pixels"),
+        Column("height", "integer", "", "pixels"),
+        Column("media", "text", "", "type of the file"),
+        Column("picture", "text", "", "to look at, base64"),
+    ]
+    cells = [
+        (row.index, row.why, row.width, row.height, row.media, _cell(row.picture)) for row in rows
+    ]
+    return table(SAMPLES, columns, cells)
 
 
 def cuts_table(cuts: Iterable[CutRow], chosen_x: int) -> Table:

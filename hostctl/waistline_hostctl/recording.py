@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -57,13 +57,12 @@ def record_run(folder: RunFolder, tables: Sequence[Table], derived: Derived, abo
     Raises:
         ConfigError: the disk is full or gone; the folder then holds no run.json.
     """
-    from waistline_hostctl.report import render
-
     for row in tables:
         folder.write_table(row)
     for row in derived.tables:
         folder.write_table(row, raw=False)
     record = _record(folder, derived.figures, about)
+    render = _maker(record).render
     report = folder.write(REPORT, render(record, {**_named(tables), **_named(derived.tables)}))
     folder.finish(record)
     return report
@@ -98,14 +97,13 @@ def report_again(run: str | Path, *, recompute: bool) -> Rendered:
     Raises:
         ConfigError: not a finished run, or a raw table was edited since.
     """
-    from waistline_hostctl.report import render
-
     folder = Path(run)
     record = load_run(folder)
+    maker = _maker(record)
     raw = {row.name: _unedited(folder, row) for row in record.tables if row.raw}
     changed: list[str] = []
     if recompute:
-        derived = derive(raw, _settings(record))
+        derived = maker.derive(raw, maker.settings(record))
         stored = {row.name: row.sha256 for row in record.tables if not row.raw}
         again = RunFolder(folder, datetime.now(UTC))
         for row in derived.tables:
@@ -123,7 +121,7 @@ def report_again(run: str | Path, *, recompute: bool) -> Rendered:
         again.finish(record)
     else:
         computed = {row.name: read_table(folder, row.name) for row in record.tables if not row.raw}
-    page = render(record, {**raw, **computed})
+    page = maker.render(record, {**raw, **computed})
     target = folder / REPORT
     try:
         write_atomically(target, page)
@@ -132,13 +130,22 @@ def report_again(run: str | Path, *, recompute: bool) -> Rendered:
     return Rendered(target, tuple(computed) if recompute else (), tuple(changed))
 
 
-def _settings(record: RunRecord) -> Settings:
-    try:
-        return msgspec.convert(record.settings["compute"], Settings)
-    except (KeyError, msgspec.ValidationError) as error:
-        raise ConfigError(
-            f"run {record.name} does not say how its tables are computed", cause=str(error)
-        ) from error
+class _Maker(NamedTuple):
+    """How a kind of run is computed and shown."""
+
+    settings: Callable[[RunRecord], Settings]
+    derive: Callable[[Mapping[str, Table], Settings], Derived]
+    render: Callable[[RunRecord, Mapping[str, Table]], bytes]
+
+
+def _maker(record: RunRecord) -> _Maker:
+    if record.settings.get("study") == "codec":
+        from waistline_hostctl import study_report, study_tables
+
+        return _Maker(study_tables.recorded_settings, study_tables.derive, study_report.render)
+    from waistline_hostctl import report
+
+    return _Maker(report.recorded_settings, derive, report.render)
 
 
 def _unedited(folder: Path, stored: StoredTable) -> Table:

@@ -11,7 +11,7 @@ from waistline.evidence import Figure
 from waistline.provenance import Library, Machine
 from waistline.verify import VerifyReport
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised when a field changes its meaning or goes; new fields do not raise it."""
 
 
@@ -114,15 +114,22 @@ class RunResult(Result, frozen=True, kw_only=True, tag="run"):
     remarks: tuple[str, ...]
 
 
-class DemoResult(Result, frozen=True, kw_only=True, tag="demo"):
-    """As of `RunResult`, with the cut that was chosen and what was said about it."""
+class DemoAct(msgspec.Struct, frozen=True, kw_only=True):
+    """One example of the demo: as of `RunResult`, with the cut that was chosen."""
 
+    example: str
     folder: str
     report: str
     partition_point: int
     outcomes: dict[str, int]
     figures: dict[str, Figure]
     remarks: tuple[str, ...]
+
+
+class DemoResult(Result, frozen=True, kw_only=True, tag="demo"):
+    """Every act that was run."""
+
+    acts: tuple[DemoAct, ...]
     duration_s: float
 
 

@@ -40,46 +40,63 @@ def _time(value_s: float, uncertainty_s: float | None) -> str:
     return si(value_s, "s") + spread
 
 
-def bytes_text(table: Table) -> str:
-    """The waist against what could be sent instead."""
-    rows = table.dicts()
-    waist = next((row["mean_bytes"] for row in rows if row["what"] == "waist as sent"), 0.0)
-    cells = [
-        (row["what"], plus_minus(row["mean_bytes"], row["u_bytes"], 1, "B"),
-         f"{row['mean_bytes'] / waist:.2f}" if waist else "-", Evidence.MEASURED.value)
-        for row in rows
-    ]  # fmt: skip
-    return grid(("one frame, mean", "bytes", "x waist", ""), cells)
-
-
-def quality_text(table: Table) -> str:
-    cells = [
-        (row["what"],
-         plus_minus(100 * row["value"], None if row["u"] is None else 100 * row["u"], 2, "%"),
-         str(row["n"]), Evidence.MEASURED.value)
-        for row in table.dicts()
-    ]  # fmt: skip
-    return grid(("answers", "", "frames", ""), cells)
-
-
-def radio_text(table: Table) -> str:
-    """Joules a frame, one column a radio."""
-    rows = table.dicts()
-    radios = list(dict.fromkeys(row["radio"] for row in rows))
-    energies: dict[str, dict[str, Any]] = {}
+def choices_text(tables: Mapping[str, Table], metric: str) -> str:
+    """What could be sent for one frame: its bytes, how good the answers are, radio energy."""
+    if derive.BYTES not in tables:
+        return ""
+    quality = _by(tables, derive.QUALITY, "sent")
+    radio = tables[derive.RADIO].dicts() if derive.RADIO in tables else []
+    radios = list(dict.fromkeys(row["radio"] for row in radio))
+    energy = {(row["radio"], row["what"]): row for row in radio}
+    rows = tables[derive.BYTES].dicts()
+    waist = next((row["mean_bytes"] for row in rows if row["what"] == derive.WAIST), 0.0)
+    cells = []
     for row in rows:
-        energies.setdefault(row["what"], {})[row["radio"]] = row
-    cells = [
-        (what,
-         *(si(found[radio]["energy_j"], "J") + (" *" if found[radio]["cheapest"] else "  ")
-           for radio in radios),
-         Evidence.MODELLED.value)
-        for what, found in energies.items()
-    ]  # fmt: skip
-    return grid(("radio, J a frame", *radios, "* cheapest"), cells)
+        what = row["what"]
+        cells.append(
+            (what, size(row["mean_bytes"]),
+             f"{row['mean_bytes'] / waist:.2f}" if waist else "-",
+             *_quality_cells(quality.get(what), scored=bool(metric)),
+             *(_energy(energy.get((radio, what))) for radio in radios))
+        )  # fmt: skip
+    score = (metric, "change") if metric else ()
+    table = grid(("for one frame", "bytes", "x waist", *score, "agreement", *radios), cells)
+    return f"{table}\n{_uncut_line(quality, metric)}"
 
 
-def bits_text(table: Table) -> str:
+def _quality_cells(row: Mapping[str, Any] | None, *, scored: bool) -> tuple[str, ...]:
+    if row is None:
+        return ("-",) * (3 if scored else 1)
+    agreement = plus_minus(100 * row["agreement"], _times(row["agreement_u"], 100), 1, "%")
+    if not scored:
+        return (agreement,)
+    change = plus_minus(100 * row["change"], _times(row["change_u"], 100), 1)
+    return f"{100 * row['score']:.1f} %", change, agreement
+
+
+def _times(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor
+
+
+def _energy(row: Mapping[str, Any] | None) -> str:
+    return "-" if row is None else si(row["energy_j"], "J") + (" *" if row["cheapest"] else "  ")
+
+
+def _uncut_line(quality: Mapping[str, Mapping[str, Any]], metric: str) -> str:
+    notes = "bytes and answers measured; radio energy modelled, * cheapest"
+    uncut = quality.get(derive.UNCUT)
+    if uncut is None:
+        return indented(notes, " ")
+    score = plus_minus(100 * uncut["score"], _times(uncut["score_u"], 100), 1, "%")
+    text = f"uncut model: {metric} {score} (n = {uncut['n']}); change in points, paired; {notes}"
+    return indented(text, " ")
+
+
+def _by(tables: Mapping[str, Table], name: str, column: str) -> dict[str, dict[str, Any]]:
+    return {row[column]: row for row in tables[name].dicts()} if name in tables else {}
+
+
+def bits_text(table: Table, metric: str) -> str:
     def share(row: dict[str, Any], name: str) -> str:
         if row[name] is None:
             return "-"
@@ -88,10 +105,10 @@ def bits_text(table: Table) -> str:
 
     cells = [
         ("float" if row["bits"] == raw.FLOAT_BITS else str(row["bits"]), size(row["mean_bytes"]),
-         share(row, "accuracy"), share(row, "agreement"), str(row["n"]), Evidence.MEASURED.value)
+         share(row, "score"), share(row, "agreement"), str(row["n"]), Evidence.MEASURED.value)
         for row in table.dicts()
     ]  # fmt: skip
-    return grid(("bits", "bytes", "accuracy", "agreement", "frames", ""), cells)
+    return grid(("bits", "bytes", metric or "-", "agreement", "frames", ""), cells)
 
 
 def outcomes_text(outcomes: Mapping[str, int]) -> str:
@@ -116,21 +133,27 @@ def reasons_text(frames: Table) -> str:
 
 
 def run_text(
-    tables: Mapping[str, Table], figures: Mapping[str, Figure], *, sequential: bool = True
+    tables: Mapping[str, Table],
+    figures: Mapping[str, Figure],
+    *,
+    metric: str,
+    sequential: bool = True,
+    picture: str = "",
 ) -> str:
-    """Every computed table that there is; ``sequential``: one frame at a time."""
-    words = derive.stream_words(sequential)
+    """Every computed table that there is.
+
+    Args:
+        tables: raw and computed, by name.
+        figures: of the run.
+        metric: what the score is called, "" where frames have no labels.
+        sequential: the main stream ran one frame at a time.
+        picture: codec of the picture stream, where there is one.
+    """
+    words = derive.stream_words(sequential, picture)
     parts = [latency_text(tables[derive.LATENCY], words)] if derive.LATENCY in tables else []
-    parts += [
-        show(tables[name])
-        for name, show in (
-            (derive.BYTES, bytes_text),
-            (derive.QUALITY, quality_text),
-            (derive.RADIO, radio_text),
-            (derive.BITS, bits_text),
-        )
-        if name in tables
-    ]
+    parts.append(choices_text(tables, metric))
+    if derive.BITS in tables:
+        parts.append(bits_text(tables[derive.BITS], metric))
     rate = figures.get("throughput_overlap_hz")
     if rate is not None:
         spread = rate.standard_uncertainty

@@ -238,9 +238,9 @@ def test_a_terminated_run_ends_its_services(home: Path) -> None:
 
 
 def test_the_demo_does_its_whole_job(tmp_path: Path) -> None:
-    done = cli("demo", "--frames", "40", "--json", cwd=tmp_path)
+    done = cli("demo", "--act", "fashion", "--frames", "40", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    found = result(done, DemoResult)
+    (found,) = result(done, DemoResult).acts
     assert found.outcomes == {"remote": 120}
     figures = found.figures
     assert figures["accuracy_cut"].value > 0.75
@@ -255,16 +255,17 @@ def test_the_demo_does_its_whole_job(tmp_path: Path) -> None:
     bits = read_table(folder, "bits")
     assert bits.column("bits") == [*range(1, 9), 32]
     html = (folder / "report.html").read_text()
-    assert html.count("<svg") == 3
+    assert html.count("<image") == len(read_table(folder, "samples").rows) > 2
     again = cli("report", folder, "--recompute", "--json", cwd=tmp_path)
     assert result(again, ReportResult).changed == ()
 
 
 def test_the_demo_prints_what_it_promises(tmp_path: Path) -> None:
-    done = cli("demo", "--frames", "10", cwd=tmp_path)
+    done = cli("demo", "--act", "fashion", "--frames", "10", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for word in ("doctor", "cuts", "split", "run", "edge process", "p50", "p99", "transit",
-                 "picture PNG", "picture JPEG", "waist in float", "accuracy, cut", "agreement",
+                 "picture PNG", "picture JPEG", "picture WebP", "waist in float", "accuracy",
+                 "agreement", "uncut model", "change",
                  "modelled", "emulated", "bits", "report.html"):  # fmt: skip
         assert word in done.stdout, word
     lines = [line for line in done.stdout.splitlines() if not line.startswith("report")]

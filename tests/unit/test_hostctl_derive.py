@@ -16,11 +16,13 @@ from waistline.evidence import Evidence
 from waistline.links._energy import radio_energy_j
 from waistline.links._profiles import profile
 from waistline.run import RunRecord, Table
+from waistline.task.boxes import Boxes, truth
 from waistline.task.kinds.base import load_kind
 from waistline.task.kinds.classify import Ranking
 from waistline.task.spec import AnswerSpec
 from waistline.tensors import TensorSpec
 from waistline_hostctl import derive, raw, summary
+from waistline_hostctl.derived import base, timing
 from waistline_hostctl.report import render
 from waistline_node.records import FrameRecord
 
@@ -49,10 +51,22 @@ def record(index: int, chosen: int, **changes: Any) -> FrameRecord:
 
 
 def inputs(answers: list[int], labels: list[str]) -> list[raw.InputRow]:
-    sizes = {"raw": 784, "png": 500, "jpeg": 700}
     return [
-        raw.InputRow(index, label, packed(answer), 512, sizes)
+        raw.InputRow(index, label, packed(answer), 512)
         for index, (answer, label) in enumerate(zip(answers, labels, strict=True))
+    ]
+
+
+PICTURES = {"raw|none": 784, "png": 500, "jpeg:90": 700, "webp:50": 300}
+
+
+def pictures(answers: list[int], coarse: list[int]) -> list[raw.PictureRow]:
+    """Every picture gives the uncut answers but WebP, which gives ``coarse``."""
+    return [
+        raw.PictureRow(index, codec, size, packed(chosen[index]))
+        for codec, size in PICTURES.items()
+        for chosen in [coarse if codec.startswith("webp") else answers]
+        for index in range(len(answers))
     ]
 
 
@@ -69,6 +83,7 @@ def four() -> dict[str, Table]:
     return tables(
         raw.frames_table([sent], emulated=True),
         raw.inputs_table(inputs([0, 0, 0, 1, 0], ["cat", "0", "dog", "0", "0"])),
+        raw.pictures_table(pictures([0, 0, 0, 1, 0], [1, 1, 0, 1, 1])),
     )
 
 
@@ -104,7 +119,7 @@ def test_resampling_in_parts_gives_the_same_as_all_at_once(
     four: dict[str, Table], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = derive.derive(four, settings())
-    monkeypatch.setattr(derive, "_DRAWN", 30)
+    monkeypatch.setattr(timing, "_DRAWN", 30)
     assert derive.derive(four, settings()) == whole
 
 
@@ -131,11 +146,11 @@ def test_radio_energy_is_the_formula_with_headers(four: dict[str, Table]) -> Non
 
 
 def test_where_the_picture_is_cheaper_it_is_said_plainly(four: dict[str, Table]) -> None:
-    (remark,) = derive.cheaper(derive.derive(four, settings()).tables)
+    remark, *_ = derive.cheaper(derive.derive(four, settings()).tables, settings())
     assert "this waist costs" in remark
     dear = [record(index, 0, waist_bytes=600) for index in range(4)]
     made = {**four, **tables(raw.frames_table([raw.Sent(derive.MAIN, dear)], emulated=True))}
-    (remark,) = derive.cheaper(derive.derive(made, settings()).tables)
+    remark, *_ = derive.cheaper(derive.derive(made, settings()).tables, settings())
     assert "sending the picture itself as PNG is cheaper" in remark
     assert "modelled" in remark
 
@@ -143,8 +158,57 @@ def test_where_the_picture_is_cheaper_it_is_said_plainly(four: dict[str, Table])
 def test_a_waist_as_dear_as_the_picture_is_not_called_dearer(four: dict[str, Table]) -> None:
     same = [record(index, 0, waist_bytes=500) for index in range(4)]
     made = {**four, **tables(raw.frames_table([raw.Sent(derive.MAIN, same)], emulated=True))}
-    (remark,) = derive.cheaper(derive.derive(made, settings()).tables)
+    remark, *_ = derive.cheaper(derive.derive(made, settings()).tables, settings())
     assert "costs as much radio energy as the picture as PNG" in remark
+
+
+def test_a_picture_that_answers_worse_is_left_out_of_the_comparison() -> None:
+    count = 40
+    right, wrong = [0] * count, [1] * count
+    sent = [record(index, 0, waist_bytes=400) for index in range(count)]
+    made = tables(
+        raw.frames_table([raw.Sent(derive.MAIN, sent)], emulated=True),
+        raw.inputs_table(inputs(right, ["cat"] * count)),
+        raw.pictures_table(pictures(right, wrong)),
+    )
+    against, left_out = derive.cheaper(derive.derive(made, settings()).tables, settings())
+    assert "picture as PNG" in against
+    assert "left out" in left_out
+    assert "WebP q50" in left_out
+    assert "a lower accuracy" in left_out
+
+
+def test_each_picture_has_its_score_and_change(four: dict[str, Table]) -> None:
+    found = derive.derive(four, settings())
+    rows = next(row for row in found.tables if row.name == derive.QUALITY).dicts()
+    by_name = {row["sent"]: row for row in rows}
+    assert by_name["picture PNG"]["change"] == 0
+    assert by_name["picture PNG"]["agreement"] == 1
+    assert by_name["picture WebP q50"]["change"] == pytest.approx(-3 / 5)
+    assert found.figures["accuracy_picture_webp_q50"].value == 0
+    assert found.figures["agreement_picture_webp_q50"].value == pytest.approx(2 / 5)
+
+
+def test_boxes_go_through_a_table_and_are_scored_as_precision() -> None:
+    answer = AnswerSpec(
+        "detect",
+        {"classes": ["a"], "heads": [{"output": 0, "stride": 8, "anchors": [[8.0, 8.0]]}]},
+    )
+    kind = load_kind(answer)
+    known = truth(np.array([[0, 0, 4, 4]]), np.array([0]))
+    found = Boxes(known.corners, known.classes, np.array([0.5], np.float32))
+    chosen = settings(answer=answer, metric="map50")
+    text = base.label_text(kind, known)
+    assert derive.pick_metric([text], chosen) == "map50"
+    assert derive.pick_metric([text, ""], chosen) == ""
+    rows = [raw.InputRow(k, text, kind.pack(found), 512) for k in range(3)]
+    sent = [record(k, 0, answer=kind.pack(found)) for k in range(3)]
+    made = tables(
+        raw.frames_table([raw.Sent(derive.MAIN, sent)], emulated=False), raw.inputs_table(rows)
+    )
+    figures = derive.derive(made, chosen).figures
+    assert figures["map50_cut"].value == pytest.approx(1.0)
+    assert figures["change_paired"].value == 0.0
 
 
 def test_the_sensor_frame_has_no_float_waist(four: dict[str, Table]) -> None:
@@ -155,8 +219,8 @@ def test_the_sensor_frame_has_no_float_waist(four: dict[str, Table]) -> None:
 def test_streams_are_called_what_they_were(four: dict[str, Table]) -> None:
     made = derive.derive(four, settings())
     found = {row.name: row for row in made.tables}
-    assert "one at a time" in summary.run_text(found, made.figures)
-    overlapping = summary.run_text(found, made.figures, sequential=False)
+    assert "one at a time" in summary.run_text(found, made.figures, metric="accuracy")
+    overlapping = summary.run_text(found, made.figures, metric="accuracy", sequential=False)
     assert "one at a time" not in overlapping
     assert "pipelined" in overlapping
 
@@ -184,9 +248,9 @@ def test_study_is_against_the_float_waist(four: dict[str, Table]) -> None:
     found = derive.derive({**four, **tables(raw.study_table(rows))}, settings())
     bits = next(row for row in found.tables if row.name == derive.BITS).dicts()
     assert [row["bits"] for row in bits] == [1, raw.FLOAT_BITS]
-    assert bits[0]["accuracy"] == pytest.approx(0.5)
+    assert bits[0]["score"] == pytest.approx(0.5)
     assert bits[0]["agreement"] == pytest.approx(0.5)
-    assert bits[1]["accuracy"] == 1.0
+    assert bits[1]["score"] == 1.0
 
 
 def test_throughput_comes_from_the_overlap_stream() -> None:
@@ -201,9 +265,9 @@ def test_throughput_comes_from_the_overlap_stream() -> None:
 
 
 def test_labels_by_number_or_class_name() -> None:
-    assert derive.label_of("7", settings()) == 7
-    assert derive.label_of("dog", settings()) == 1
-    assert derive.label_of("bird", settings()) is None
+    assert base.label_of("7", KIND, settings()) == 7
+    assert base.label_of("dog", KIND, settings()) == 1
+    assert base.label_of("bird", KIND, settings()) is None
     assert derive.pick_metric(["cat", "1"], settings()) == "top1"
     assert derive.pick_metric(["cat", ""], settings()) == ""
     assert derive.pick_metric([], settings()) == ""
@@ -230,14 +294,15 @@ def page(four: dict[str, Table], title: str) -> str:
         name="t", started_utc="now", ended_utc="now", command=("waistline",), version="0",
         commit="", seeds={}, inputs={}, libraries=(), machine=provenance.machine(), threads={},
         bench=resolve(), codec="c", evidence={}, figures=found.figures, tables=(),
-        settings={"title": title, "remarks": ["a <remark>"], "link": "emulated link"},
+        settings={"title": title, "remarks": ["a <remark>"], "link": "emulated link",
+                  "compute": msgspec.to_builtins(settings())},
     )  # fmt: skip
     return render(about, {**made, **tables(*found.tables)}).decode()
 
 
 def test_the_report_needs_nothing_but_itself(four: dict[str, Table]) -> None:
     html = page(four, "plain")
-    assert not re.findall(r"<(script|link|img|iframe|object)\b", html)
+    assert not re.findall(r"<(script|link|iframe|object)\b", html)
     addresses = set(re.findall(r"https?://[^\"' <]+", html))
     assert addresses == {"http://www.w3.org/2000/svg"}
     assert "url(" not in html

@@ -12,7 +12,7 @@ from waistline.split import split
 from waistline.stages import open_ends
 from waistline.task.load import Task, load_task
 from waistline_hostctl.api import settings_of
-from waistline_hostctl.inprocess import BITS, describe_inputs, frames_of, look_at, study_bits
+from waistline_hostctl.inprocess import BITS, describe_frames, frames_of, look_at, study_bits
 from waistline_hostctl.raw import FLOAT_BITS, StudyRow
 
 ENGINE = "onnxruntime"
@@ -40,9 +40,10 @@ def test_class_folders_get_their_numbers_and_a_remark(tmp_path) -> None:
     source = str(tmp_path / "pictures")
     (remark,) = look_at(bundle, source)
     assert "ant = 0, cat = 1" in remark
-    rows = list(describe_inputs(bundle, frames_of(bundle, source, None), backend=ENGINE))
-    assert [row.label for row in rows] == ["0", "0", "1"]
-    settings = settings_of(bundle, rows, "", [])
+    found = list(describe_frames(bundle, frames_of(bundle, source, None), backend=ENGINE))
+    labels = [row.input.label for row in found]
+    assert labels == ["0", "0", "1"]
+    settings = settings_of(bundle, labels, "", [])
     assert settings.metric == "top1"
     with pytest.raises(ConfigError):
         look_at(bundle, str(tmp_path / "nowhere"))
@@ -88,7 +89,8 @@ def test_both_ends_joined_without_a_codec_answer_as_the_uncut_model(tmp_path, ta
 
     def rows(model):
         frames = frames_of(bundle, str(tmp_path / "selection.npz"), 4)
-        return list(describe_inputs(bundle, frames, backend=ENGINE, model=model))
+        found = describe_frames(bundle, frames, backend=ENGINE, model=model)
+        return [row.input for row in found]
 
     joined, whole = rows(None), rows(model)
     kind = bundle.answer_kind

@@ -109,7 +109,7 @@ def test_a_misspelt_codec_of_a_tensor_stays_with_it() -> None:
 
 
 def test_the_task_beside_a_model_is_found_and_said() -> None:
-    example = find_example()
+    example = find_example("fashion")
     said: list[str] = []
     task = find_task(example.model, None, said.append)
     assert task is not None
@@ -119,7 +119,7 @@ def test_the_task_beside_a_model_is_found_and_said() -> None:
 
 def test_without_a_checkout_the_example_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="example") as caught:
-        find_example(tmp_path / "site-packages" / "module.py")
+        find_example("fashion", tmp_path / "site-packages" / "module.py")
     assert "make demo" in caught.value.fix
 
 

@@ -12,7 +12,7 @@ from small_models import write_classifier, write_task, write_two_inputs
 from waistline.bundle.golden import read_frame
 from waistline.bundle.store import load_bundle
 from waistline.errors import CodecError, ConfigError, ModelError
-from waistline.evidence import Evidence
+from waistline.evidence import Evidence, Figure
 from waistline.model.load import load_model
 from waistline.split import list_cuts, pick_default_cut, split
 from waistline.task.load import load_task
@@ -355,15 +355,21 @@ def test_the_list_without_a_task_has_no_frame(small):
     assert rows[-1].packed_bytes == 16
 
 
-def test_the_default_cut_is_the_latest_below_the_png(small, task):
-    rows = list_cuts(load_model(small), task)
+def test_the_default_cut_is_the_earliest_below_the_picture(small, task):
+    rows = [msgspec.structs.replace(row, breaks_fusion="") for row in list_cuts(load_model(small),
+                                                                                task)]  # fmt: skip
     edit = msgspec.structs.replace
-    cheap = [edit(rows[0], packed_bytes=130), *rows[1:]]
-    assert pick_default_cut(cheap).x == 6
-    tight = [edit(rows[0], packed_bytes=130), *rows[1:6], edit(rows[6], packed_bytes=999), rows[7]]
-    assert pick_default_cut(tight).x == 5
-    dear = [edit(rows[0], packed_bytes=1), *rows[1:]]
-    assert pick_default_cut(dear).packed_bytes == min(row.packed_bytes for row in rows[2:7])
+
+    def picture(size_bytes):
+        figure = Figure(size_bytes, "byte", Evidence.MEASURED, "test")
+        return edit(rows[0], frame_bytes={"png": figure, "jpeg:90": figure.scaled(2, "byte")})
+
+    packed = [row.packed_bytes for row in rows]
+    first = next(x for x in range(2, 7) if packed[x] < 130)
+    assert pick_default_cut([picture(130), *rows[1:]]).x == first
+    fused = [edit(row, breaks_fusion="Conv+Relu") if row.x == first else row for row in rows]
+    assert pick_default_cut([picture(130), *fused[1:]]).x > first
+    assert pick_default_cut([picture(1), *rows[1:]]).packed_bytes == min(packed[2:7])
     with pytest.raises(ConfigError, match="no cut"):
         pick_default_cut([rows[1], edit(rows[7], x=2)])
 

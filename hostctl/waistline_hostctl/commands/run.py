@@ -59,7 +59,7 @@ def command(
     say(summary.outcomes_text(run.outcomes))
     reasons = summary.reasons_text(run.tables[raw.FRAMES])
     say(f"{reasons}\n" if reasons else "")
-    say(summary.run_text(run.tables, run.figures, sequential=sequential))
+    say(summary.run_text(run.tables, run.figures, metric=run.measure, sequential=sequential))
     remarks = "\n".join(indented(remark, "note") for remark in run.remarks)
     say(f"\n{remarks}\n" if remarks else "")
     say(f"report   {run.report}")

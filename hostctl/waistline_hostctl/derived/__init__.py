@@ -1,0 +1,1 @@
+"""Computed tables, one file a subject; `waistline_hostctl.derive` puts them together."""

@@ -1,0 +1,69 @@
+"""HTML that every section of the report is made of; text is escaped by whoever has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from waistline_hostctl.console import si
+
+Dicts = list[dict[str, Any]]
+
+
+def tabulate(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    numbers: Iterable[int] = (),
+    stressed: Sequence[bool] = (),
+) -> str:
+    """An HTML table; cells are HTML already. ``numbers``: columns set right."""
+    right = set(numbers)
+
+    def cells(tag: str, row: Sequence[str]) -> str:
+        return "".join(
+            f"<{tag}{' class=n' if place in right else ''}>{cell}</{tag}>"
+            for place, cell in enumerate(row)
+        )
+
+    body = "".join(
+        f"<tr{' class=stressed' if place < len(stressed) and stressed[place] else ''}>"
+        f"{cells('td', row)}</tr>"
+        for place, row in enumerate(rows)
+    )
+    return (
+        f'<div class="scroll"><table><thead><tr>{cells("th", headings)}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def grade(evidence: str) -> str:
+    return f'<span class="grade {escape(evidence)}">{escape(evidence)}</span>'
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def bare_percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.2f} %"
+
+
+def bare(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def maybe(value: float | None) -> str:
+    return "" if value is None else si(value, "s")
+
+
+def word(words: Mapping[str, str], name: str) -> str:
+    return words.get(name, name)
+
+
+def legend(used: Mapping[str, int]) -> str:
+    items = "".join(
+        f'<span><i class="s{shade}"></i>{escape(word)}</span>' for word, shade in used.items()
+    )
+    return f'<div class="legend">{items}</div>'
