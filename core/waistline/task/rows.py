@@ -76,7 +76,8 @@ class Lines:
     def __init__(self, read: Callable[[], bytes]) -> None:
         self._read = read
         self._whole: deque[bytes] = deque()
-        self._rest = self._cut = b""
+        self._rest = bytearray()
+        self._cut = b""
         self._ended = False
 
     def next(self) -> bytes | None:
@@ -88,15 +89,18 @@ class Lines:
     def _take(self, chunk: bytes) -> None:
         if not chunk:
             self._ended = True
-            if last := self._cut or self._rest:
+            if last := self._cut or bytes(self._rest):
                 self._whole.append(last)
             return
-        *whole, self._rest = (self._rest + chunk).split(b"\n")
-        if whole and self._cut:
-            whole[0], self._cut = self._cut, b""
-        self._whole.extend(whole)
+        first, *more = chunk.split(b"\n")
+        self._rest += first
+        if more:
+            self._whole.append(self._cut or bytes(self._rest))
+            self._whole.extend(more[:-1])
+            self._rest, self._cut = bytearray(more[-1]), b""
         if len(self._rest) > MAX_LINE_BYTES:
-            self._cut, self._rest = self._cut or self._rest[: MAX_LINE_BYTES + 1], b""
+            self._cut = self._cut or bytes(self._rest[: MAX_LINE_BYTES + 1])
+            self._rest.clear()
 
 
 class RowWindows:
