@@ -198,7 +198,7 @@ def _cuts_text(cuts: Sequence[CutRow], chosen: CutRow) -> str:
     )
 
 
-CHOSEN = "the earliest cut whose 4-bit waist is below the smallest good picture (PNG, JPEG q90)"
+CHOSEN = "the earliest whose 4-bit waist is below the picture (smaller of PNG, JPEG q90)"
 
 
 def _split_text(bundle: Bundle) -> str:

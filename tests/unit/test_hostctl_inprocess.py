@@ -6,6 +6,7 @@ from small_models import write_classifier, write_task
 
 from waistline.backends.base import BackendOptions
 from waistline.backends.onnxruntime import open_backend
+from waistline.bundle.cuts import FRAME_CODECS
 from waistline.bundle.store import Bundle
 from waistline.errors import ConfigError
 from waistline.split import split
@@ -90,12 +91,23 @@ def test_both_ends_joined_without_a_codec_answer_as_the_uncut_model(tmp_path, ta
     def rows(model):
         frames = frames_of(bundle, str(tmp_path / "selection.npz"), 4)
         found = describe_frames(bundle, frames, backend=ENGINE, model=model)
-        return [row.input for row in found]
+        return list(found)
 
     joined, whole = rows(None), rows(model)
     kind = bundle.answer_kind
-    assert [row.index for row in joined] == [0, 1, 2, 3]
+    assert [row.input.index for row in joined] == [0, 1, 2, 3]
     for one, other in zip(joined, whole, strict=True):
-        assert kind.agrees(kind.unpack(one.answer), kind.unpack(other.answer)) == 1.0
-        assert one.sizes == other.sizes
-        assert one.sizes["raw"] >= 64
+        answers = [kind.unpack(row.input.answer) for row in (one, other)]
+        assert kind.agrees(*answers) == 1.0
+        sizes = {row.codec: row.payload_bytes for row in one.pictures}
+        assert sizes == {row.codec: row.payload_bytes for row in other.pictures}
+        assert list(sizes) == list(FRAME_CODECS)
+        assert sizes["raw|none"] >= 64
+        lossless = [row for row in one.pictures if row.codec in {"raw|none", "png"}]
+        assert {row.answer for row in lossless} == {one.input.answer}
+
+
+def test_only_the_first_frames_are_coded_as_pictures(tmp_path, bundle, task) -> None:
+    frames = frames_of(bundle, str(tmp_path / "selection.npz"), 4)
+    found = list(describe_frames(bundle, frames, backend=ENGINE, pictured=2))
+    assert [len(row.pictures) > 0 for row in found] == [True, True, False, False]
