@@ -61,7 +61,9 @@ class FarProcess:
                 cause=error.strerror or str(error),
                 fix="check the command after --via; it is run without a shell",
             ) from error
-        assert self._process.stdin and self._process.stdout and self._process.stderr
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
         self._to, self._from = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._to, False)
         os.set_blocking(self._from, False)

@@ -110,7 +110,7 @@ def _parser() -> ArgumentParser:
         "Run the ends of a bundle for 'waistline verify --via'; speaks over stdin and stdout.",
     )
     made.add_argument("--max-mb", type=positive, default=MAX_BYTES / 1e6, metavar="MB",
-                      help="largest bundle to take, in megabytes (default %(default).0f)")  # fmt: skip
+                      help="largest bundle to take (default %(default).0f)")  # fmt: skip
     return made
 
 

@@ -1,1 +1,1 @@
-"""What `waistline.verify` is made of: running the ends, comparing, diagnosing, and a far machine."""
+"""What `waistline.verify` is made of: run the ends, compare, diagnose, speak with a far machine."""

@@ -126,10 +126,7 @@ def compare_tensor(here: Coded, there: Coded) -> TensorCheck:
         seen = f"its ranges differ by {drift:.2g} of their span"
         return TensorCheck(tensor.name, count, different, largest, "fault", seen, "", words)
     seen = f"{different} of {count} codes differ, by at most {largest}"
-    if largest > 1:
-        verdict = "fault"
-    else:
-        verdict = "quantization" if different > limit else "rounding"
+    verdict = "fault" if largest > 1 else "quantization" if different > limit else "rounding"
     return TensorCheck(tensor.name, count, different, largest, verdict, seen, "", words)
 
 

@@ -46,13 +46,18 @@ _EXPLAINS = 0.9
 """Least share of the variance that an explanation must explain."""
 _BETTER = 0.25
 """Most of the unexplained rest that it may leave, of what is left without it."""
-_SAME = 0.985
 _UNRELATED = 0.25
 _ROUNDING, _F16, _BF16, _LARGEST = 2.0**-17, 2.0**-14, 2.0**-10, 2.0**-4
 """Errors relative to the tensor's standard deviation, where each kind begins; above: a fault."""
+_SAME = 2 * _LARGEST
+_UNTOUCHED = 1e-7
+_SPREAD = 0.3
+"""Rounding touches at least this share of the values that are not zero."""
 _LOCAL_PEAK = 30.0
-"""Rounding spreads: its largest error is at most this many times the typical one."""
-_LOCAL_SHARE = 0.05
+"""The largest rounding error is at most this many times the typical one."""
+_LOCAL, _LOCAL_SHARE = 0.05, 0.05
+_ONE_STEP = 1.25
+"""Codes off by one step, with ranges that moved a little."""
 _NAMED_SCALES = (
     (255.0, "not divided by 255"), (1 / 255.0, "divided by 255 once more"),
     (127.5, "0..255 where -1..1 is meant"), (2.0, "-1..1 where 0..1 is meant"),
@@ -108,15 +113,14 @@ def diagnose(
     if degenerate:
         return degenerate
     plain = explained(here, there)
-    if plain >= _SAME:
-        close = _close(here, there, step)
-        if close:
-            return close
+    close = _close_codes(here, there, step) if step else _close(here, there)
+    if close:
+        return close
     for candidate in (_signedness, _scaled, _rearranged, _permuted, _shuffled):
         found = candidate(spec, here, there, plain, step)
         if found:
             return found
-    return _unexplained(here, there, plain)
+    return _local(here, there) or _unexplained(here, there, plain)
 
 
 def _degenerate(here: Values, there: Values) -> Diagnosis | None:
@@ -128,35 +132,66 @@ def _degenerate(here: Values, there: Values) -> Diagnosis | None:
     return None
 
 
-def _close(here: Values, there: Values, step: float) -> Diagnosis | None:
-    """Nearly the same: rounding of some width, or a few wrong values."""
+def _close(here: Values, there: Values) -> Diagnosis | None:
+    """Nearly the same, both exact: rounding of some width, or a few wrong values."""
     errors = np.abs(here - there)
     scale = float(there.std())
     typical = float(np.sqrt(np.square(errors).mean()))
-    if scale == 0.0 or typical == 0.0:
+    if scale == 0.0 or typical == 0.0 or typical >= _SAME * scale:
         return None
-    relative, peak = typical / scale, float(errors.max()) / typical
-    touched = float(np.count_nonzero(errors > step / 2) / errors.size)
-    evidence = {"relative_error": relative, "peak": peak, "share": touched}
-    if peak > _LOCAL_PEAK or (touched < _LOCAL_SHARE and float(errors.max()) > 1.5 * step > 0.0):
-        count = int(np.count_nonzero(errors > typical))
-        where = f"{count} of {errors.size} values hold nearly all of the difference"
-        return Diagnosis("local", where, evidence)
-    seen = f"errors of {relative:.1e} of the standard deviation"
-    if step == 0.0 and (grid := coarse_grid(here, there)):
+    # Zeros stay zero in any format, so they tell nothing.
+    touched = np.count_nonzero(errors > _UNTOUCHED * scale) / max(np.count_nonzero(there), 1)
+    evidence = {"relative_error": typical / scale, "touched": float(touched)}
+    seen = f"errors of {typical / scale:.1e} of the standard deviation"
+    if typical < _ROUNDING * scale:
+        return Diagnosis("rounding", seen, evidence)
+    if touched < _SPREAD or errors.max() > _LOCAL_PEAK * typical:
+        return None
+    if grid := coarse_grid(here, there):
         kind, why = grid
         return Diagnosis(kind, f"{why}, {seen}", evidence)
-    if relative < _ROUNDING:
-        return Diagnosis("rounding", seen, evidence)
-    if relative < _F16:
-        return Diagnosis("inexact", seen, evidence)
-    if relative < _BF16:
-        return Diagnosis("f16", f"{seen}, as that makes", evidence)
-    if relative < _LARGEST / 2:
-        return Diagnosis("bf16", f"{seen}, as that makes", evidence)
-    if relative < _LARGEST:
-        return Diagnosis("inexact", f"{seen}, as 8-bit integers make", evidence)
-    return None
+    return _by_size(typical / scale, seen, evidence)
+
+
+def _close_codes(here: Values, there: Values, step: float) -> Diagnosis | None:
+    """Nearly the same, seen through codes: from how many moved by one step.
+
+    A small error of mean size e moves a code by one step with a probability of e / step.
+    """
+    errors = np.abs(here - there)
+    scale = float(there.std())
+    if scale == 0.0:
+        return None
+    relative = float(errors.mean()) / scale
+    evidence = {"relative_error": relative, "largest_steps": float(errors.max()) / step}
+    seen = f"errors of about {relative:.1e} of the standard deviation"
+    by_one = errors.max() <= _ONE_STEP * step
+    touched = np.count_nonzero(errors > step / 2) / errors.size
+    if relative >= _LARGEST or (not by_one and touched < _SPREAD / 3):
+        return None
+    return _by_size(relative, seen, evidence)
+
+
+def _by_size(relative: float, seen: str, evidence: dict[str, float]) -> Diagnosis | None:
+    if relative >= _LARGEST:
+        return None
+    kinds = ((_F16, "inexact", ""), (_BF16, "f16", ", as that makes"),
+             (_LARGEST / 2, "bf16", ", as that makes"))  # fmt: skip
+    for limit, kind, words in kinds:
+        if relative < limit:
+            return Diagnosis(kind, seen + words, evidence)
+    return Diagnosis("inexact", f"{seen}, as 8-bit integers make", evidence)
+
+
+def _local(here: Values, there: Values) -> Diagnosis | None:
+    """Right nearly everywhere."""
+    errors = np.abs(here - there)
+    wrong = errors > _LOCAL * float(there.std())
+    count = int(np.count_nonzero(wrong))
+    if not 0 < count <= max(1, _LOCAL_SHARE * errors.size):
+        return None
+    where = f"{count} of {errors.size} values are off by more than {_LOCAL:.0%} of the deviation"
+    return Diagnosis("local", where, {"values": float(count)})
 
 
 def coarse_grid(here: Values, there: Values) -> tuple[str, str] | None:

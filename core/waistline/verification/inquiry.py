@@ -129,7 +129,7 @@ def step_size(coded: Coded) -> float:
     if spec.scale is not None:
         return float(spec.scale) * 2.0 ** (8 - bits)
     values = np.unique(np.asarray(coded.values, np.float64))
-    return float(np.ptp(values)) / max(2**bits - 1, 1)
+    return float(values[-1] - values[0]) / max((1 << bits) - 1, 1)
 
 
 def _real(spec: TensorSpec, array: np.ndarray) -> np.ndarray:

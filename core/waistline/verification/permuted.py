@@ -19,7 +19,8 @@ def permutation(here: NDArray[np.float64], there: NDArray[np.float64]) -> NDArra
     """``order`` such that ``here[order]`` resembles ``there``, or None where none is found.
 
     Args:
-        here, there: (channels, values of each).
+        here: (channels, values of each).
+        there: likewise.
     """
     channels, values = there.shape
     if channels < 2 or channels * channels > _MAX_PAIRS or values < _MIN_VALUES:
@@ -52,4 +53,7 @@ def _filled(order: NDArray[np.int64], found: NDArray[np.bool_]) -> NDArray[np.in
 def _standard(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     centred = rows - rows.mean(axis=1, keepdims=True)
     spread = centred.std(axis=1, keepdims=True)
-    return np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 0)
+    standard: NDArray[np.float64] = np.divide(
+        centred, spread, out=np.zeros_like(centred), where=spread > 0
+    )
+    return standard

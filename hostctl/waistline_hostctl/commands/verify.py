@@ -25,7 +25,7 @@ Exit code 5 when the device does not reproduce the bundle."""
 @click.option("--head-backend", metavar="NAME", help="Engine of the head, where they differ.")
 @click.option("--tail-backend", metavar="NAME", help="Engine of the tail, where they differ.")
 @click.option("--backend-option", "options", multiple=True, metavar="KEY=VALUE",
-              help="The engine's own option; of the head where they differ; repeatable.")  # fmt: skip
+              help="The engine's own option; of the head where they differ.")  # fmt: skip
 @click.option("--threads", type=click.IntRange(0), metavar="N", help="Inside one run; 0: engine's.")
 @click.option("--via", metavar="COMMAND", help="A program whose input and output lead to a device.")
 @click.option("--via-bundle", metavar="PATH", help="Where the bundle lies on the device already.")
