@@ -4,8 +4,10 @@
 
 *Load*: node processes stream real images to one edge process; the four outcomes must add up to the
 frames that were sent, in the nodes' records and in the edge's own count, and every remote answer
-must equal the one computed here. *Mutated frames*: see edge_attack.py; the edge must not crash,
-must not answer from a tensor it was not sent, and may not grow by more than 10 %.
+must equal the one computed here. *Overload*: `waistline bench edge`, three times the peak.
+*Peers*: see edge_peers.py; a good client among slow, silent and deaf strangers and bombs.
+*Mutated frames*: see edge_attack.py; the edge must not crash, must not answer from a tensor it was
+not sent, and may not grow by more than 10 %. A million of them, without sockets: fuzz/run.py.
 Exit status 5 when a figure is missed.
 """
 
@@ -27,7 +29,8 @@ from typing import Any
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 sys.path.insert(0, str(Path(__file__).parent))
 
-from edge_attack import Attack
+import edge_peers
+from edge_attack import Attack, sound_frame
 
 from waistline import plugins
 from waistline.backends.base import Backend, BackendOptions
@@ -204,6 +207,32 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.communicate()
 
 
+def overload(rig: Rig, folder: Path) -> dict[str, Any]:
+    """`waistline bench edge` for a tail that sleeps and for the example's."""
+    found: dict[str, Any] = {}
+    for name, bundle in (("sleeping tail", ""), ("example", str(rig.bundles[0].path))):
+        command = [sys.executable, "-m", "waistline_hostctl", "bench", "edge", "--json"]
+        command += ["--runs", str(folder / "runs"), *([bundle] if bundle else [])]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode not in (0, 5) or not done.stdout:
+            raise SystemExit(f"waistline bench edge ended with {done.returncode}: {done.stderr}")
+        found[name] = json.loads(done.stdout)
+    found["passed"] = all(
+        row.get("goals") and all(row["goals"].values()) for row in list(found.values())
+    )
+    return found
+
+
+def peers(rig: Rig, folder: Path, quick: bool) -> dict[str, Any]:
+    with running(rig, folder, "peers") as edge:
+        sound = sound_frame(rig, rig.bundles[0], 0)
+        found = edge_peers.among(edge, sound, edge_peers.QUICK if quick else None)
+        found["crashes"] = edge.crashes
+        edge.stop()
+    found["passed"] = found["passed"] and not found["crashes"]
+    return found
+
+
 def mutated(rig: Rig, folder: Path, frames: int, seed: int) -> dict[str, Any]:
     """``frames`` mutated frames: six in ten damaged, three forged payloads, one forged header."""
     with running(rig, folder, "mutated") as edge:
@@ -262,6 +291,9 @@ def markdown(result: dict[str, Any]) -> str:
         f"The edge counted {run['edge_frames']}. Remote answers that differ from those computed "
         f"without the network: {run['wrong_answers']}.",
         "",
+        *(_overload_rows(result["overload"]) if "overload" in result else []),
+        *(edge_peers.markdown(result["peers"]) if "peers" in result else []),
+        "",
         f"{attack['frames']} mutated frames against a running edge (seed {attack['seed']}), an "
         "honest frame between every 25:",
         "",
@@ -276,6 +308,37 @@ def markdown(result: dict[str, Any]) -> str:
         f"({attack['rss_growth']:+.1%}; at most +10 %): {verdict[attack['passed']]}.",
     ]
     return "\n".join(rows)
+
+
+def _overload_rows(found: dict[str, Any]) -> list[str]:
+    rows = [
+        "Offered three times the peak by `waistline bench edge`, half of the nodes twice as often "
+        "as the others; means of the rounds:",
+        "",
+        "| tail | peak, frames/s | overload / peak | most / least served node | Jain | p50 / p99 "
+        "at peak, ms | under overload, ms | edge, cores | generator, cores | ends | |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- | --- |",
+    ]
+    for name, row in found.items():
+        if name == "passed":
+            continue
+        if "figures" not in row:
+            rows.append(f"| {name} | not measured: {row['what']}; {row['cause']} |")
+            continue
+        value = {key: figure["value"] for key, figure in row["figures"].items()}
+        ends = ", ".join(f"{kind} {count}" for kind, count in row["outcomes"].items())
+        verdict = "reached" if all(row["goals"].values()) else "**missed**"
+        spent = [
+            " / ".join(f"{value[f'{phase}_latency_{q}'] * 1e3:.0f}" for q in ("p50", "p99"))
+            for phase in ("peak", "overload")
+        ]
+        rows.append(
+            f"| {name} | {value['peak_goodput']:.0f} | **{value['goodput_share']:.3f}** | "
+            f"**{value['fairness_most_over_least']:.3f}** | {value['fairness_jain']:.4f} | "
+            f"{spent[0]} | {spent[1]} | {value['overload_edge_cpu']:.2f} | "
+            f"{value['generator_cpu']:.2f} | {ends} | {verdict} |"
+        )
+    return [*rows, ""]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -299,12 +362,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for bundle in rig.bundles
             },
             "load": load(rig, folder, chosen.nodes or nodes, chosen.frames or frames),
+            "peers": peers(rig, folder, chosen.quick),
             "mutated": mutated(rig, folder, chosen.mutated or attacks, chosen.seed),
         }
+        if not chosen.quick:
+            result["overload"] = overload(rig, folder)
     if chosen.json:
         chosen.json.write_text(json.dumps(result, indent=1) + "\n")
     print(markdown(result))
-    return 0 if result["load"]["passed"] and result["mutated"]["passed"] else 5
+    parts = ("load", "overload", "peers", "mutated")
+    return 0 if all(result[part]["passed"] for part in parts if part in result) else 5
 
 
 if __name__ == "__main__":

@@ -56,6 +56,13 @@ class Sound:
     answer: bytes
 
 
+def sound_frame(rig: Ends, bundle: Bundle, index: int) -> Sound:
+    payload, raw_len = rig.encode(bundle, index)
+    answer = rig.answer(bundle, payload, raw_len)
+    assert answer is not None
+    return Sound(bundle, payload, raw_len, answer)
+
+
 class Talk:
     """A bare connection that has been welcomed; says what it is told to."""
 
@@ -118,13 +125,11 @@ class Attack:
     def __init__(self, rig: Ends, address: tuple[str, int], seed: int) -> None:
         self._rig, self._address = rig, address
         self._rng = random.Random(seed)
-        self._sounds = []
-        for bundle in rig.bundles:
-            for index in range(SOUND_FRAMES):
-                payload, raw_len = rig.encode(bundle, index)
-                answer = rig.answer(bundle, payload, raw_len)
-                assert answer is not None
-                self._sounds.append(Sound(bundle, payload, raw_len, answer))
+        self._sounds = [
+            sound_frame(rig, bundle, index)
+            for bundle in rig.bundles
+            for index in range(SOUND_FRAMES)
+        ]
         self._forger: dict[str, Talk] = {}
         self._honest = Talk(address, rig.bundles[0], "honest", 1)
         self._seq = 0
@@ -138,7 +143,7 @@ class Attack:
         seq = self.honest_asked
         self._honest.send(self._honest.frame(sound, seq))
         reply = self._honest.next(lambda message: message.seq == seq)
-        if reply is None or _answer(reply) != sound.answer:
+        if reply is None or answer_of(reply) != sound.answer:
             self.honest_wrong += 1
 
     def damage(self) -> None:
@@ -187,7 +192,7 @@ class Attack:
         return talk
 
     def _note(self, kind: str, reply: Message | None, expected: bytes | None) -> None:
-        answer = None if reply is None else _answer(reply)
+        answer = None if reply is None else answer_of(reply)
         if answer is not None:
             right = answer == expected
             self.wrong += not right
@@ -205,5 +210,5 @@ class Attack:
             talk.close()
 
 
-def _answer(message: Message) -> bytes | None:
+def answer_of(message: Message) -> bytes | None:
     return bodies.load_reply(message.payload)[1] if message.type is MessageType.REPLY else None

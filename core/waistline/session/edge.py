@@ -35,8 +35,9 @@ from waistline.wire import (
     encode_message,
 )
 
-OUTBOX_MESSAGES = 1024
-"""A node that makes the edge answer but does not read is cut off here."""
+OUTBOX_MESSAGES = bodies.MAX_IN_FLIGHT + 16
+"""One read of a sound node makes no more answers than it may have frames under way. A flood of
+PINGs is cut off here: each takes the loop some 15 us, and 64 kB hold 1,600."""
 RETRY_AFTER_S = 0.05
 """Advice to a node that has more frames running than was agreed."""
 
