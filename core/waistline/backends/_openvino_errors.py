@@ -13,14 +13,16 @@ from pathlib import Path
 from waistline.errors import BackendError
 
 _NO_RULE = re.compile(r"No conversion rule found for operations: (?P<ops>.+)")
-_OLD_NO_RULE = re.compile(r"OpenVINO does not support the following ONNX operations: (?P<ops>.+)")
+_OLD_NO_RULE = re.compile(
+    r"(?:OpenVINO|nGraph) does not support the following ONNX operations: (?P<ops>.+)"
+)
 _FAILED = re.compile(r"Conversion is failed for: (?P<ops>.+)")
 _LIBRARY = re.compile(r'Cannot load library "[^"]*?(?P<plugin>[^/"]+)": (?P<why>[^\n]+)')
 _UNKNOWN_DEVICE = re.compile(r'Device with "(?P<device>[^"]*)" name is not registered')
 _PLACE = re.compile(r"^(Exception from|Check '.*' failed at|.*\bat) \S+\.(cpp|hpp):\d+:?\s*")
 _NOISE = re.compile(
-    r"^(FrontEnd API failed with \w+:?|Summary:|Model wasn't fully converted\.?.*"
-    r"|\w+ model wasn't fully converted\.?.*|-- .* with a message:|\[ GENERAL_ERROR \])\s*"
+    r"^(FrontEnd API failed with \w+:?|Summary:|While validating .*|\[ GENERAL_ERROR \]"
+    r"|(\w+ model|Model) wasn't fully converted\.?.*|-- .* with a message:)\s*"
 )
 
 
@@ -78,10 +80,10 @@ def cannot_compile(
     if match := _UNKNOWN_DEVICE.search(message):
         name = match["device"]
         return BackendError(f"{engine} has no device {name}", cause=found, fix=fix)
-    if match := _LIBRARY.search(message):
+    if library := missing_library(message):
         return BackendError(
             f"device {device} of {engine} cannot be used",
-            cause=f"a library is missing: {match['why'].strip()}; {found}",
+            cause=f"a library is missing: {library}; {found}",
             fix=f"install the device's driver, or {fix}",
         )
     if not any(name.split(".")[0] in device for name in known):
@@ -104,6 +106,12 @@ def failed_run(path: Path, message: str) -> BackendError:
         cause=useful_line(message),
         fix="'waistline verify' runs the bundle on its golden frame",
     )
+
+
+def missing_library(message: str) -> str:
+    """What the loader said of a library that a device needs; "" if the message is another."""
+    match = _LIBRARY.search(message)
+    return match["why"].strip().rpartition("/")[2][:300] if match else ""
 
 
 def useful_line(message: str) -> str:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Literal
 
 import msgspec
 
-from waistline.backends._openvino_errors import useful_line
+from waistline.backends._openvino_errors import missing_library, useful_line
 from waistline.backends.base import Probe
 
 TIMEOUT_S = 9.0
@@ -66,13 +67,7 @@ def _failed(code: int, text: str) -> Probe:
 def _device(device: str, there: bool, text: str) -> Probe:
     if there:
         return Probe(device, "ok", text)
-    line = useful_line(text)
-    missing = "cannot load library" in text.lower()
-    return Probe(
-        device,
-        "missing library" if missing else "missing device",
-        (text.lower().partition("cannot load library")[2].partition('": ')[2] or line)[:300].strip()
-        if missing
-        else line,
-        _FIX.get(device, ""),
-    )
+    library = missing_library(text)
+    state: Literal["missing library", "missing device"]
+    state = "missing library" if library else "missing device"
+    return Probe(device, state, library or useful_line(text), _FIX.get(device, ""))

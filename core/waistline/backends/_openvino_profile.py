@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from waistline.backends.base import LayerTime
 
@@ -17,16 +17,25 @@ Row = tuple[str, str, float]
 """Name, operator, seconds."""
 
 
-def executed(rows: Sequence[Any]) -> list[Row]:
+class KernelRow(NamedTuple):
+    """One line of the engine's counters."""
+
+    name: str
+    operator: str
+    kernel: str
+    duration_s: float
+
+
+def executed(rows: Iterable[KernelRow]) -> list[Row]:
     """The nodes of one run that a kernel computed, in execution order.
 
     A node quicker than the counters' 1 µs is listed as not run with no time, as a fused one is;
     only the kernel's name tells them apart.
     """
     return [
-        (row.node_name.removesuffix(_RENAMED), row.node_type, row.real_time.total_seconds())
+        (row.name.removesuffix(_RENAMED), row.operator, row.duration_s)
         for row in rows
-        if not row.exec_type.startswith(_NOT_EXECUTED)
+        if not row.kernel.startswith(_NOT_EXECUTED)
     ]
 
 

@@ -22,7 +22,7 @@ from waistline.backends._checks import check_extra, check_tensors, ordered
 from waistline.backends._openvino_engine import FOREIGN, core, engine, read, telemetry, version
 from waistline.backends._openvino_errors import cannot_compile, failed_run
 from waistline.backends._openvino_probe import probe
-from waistline.backends._openvino_profile import executed, layer_times
+from waistline.backends._openvino_profile import KernelRow, executed, layer_times
 from waistline.backends._openvino_tensors import Port, named, quantizations
 from waistline.backends.base import BackendOptions, Profile
 from waistline.errors import ConfigError
@@ -33,6 +33,8 @@ __all__ = ["OpenVino", "OpenVinoSlice", "open_backend", "probe"]
 PRECISIONS = ("f32", "f16", "bf16")
 _ONE_PRECISION = ("NPU",)
 """Devices that have one precision of their own and take no hint."""
+_CHOOSERS = ("AUTO", "MULTI", "HETERO", "BATCH")
+"""Devices that stand for others, and do not hand on what a slice is compiled with."""
 _INT8_KERNELS = "LP_TRANSFORMS_MODE"
 
 
@@ -45,6 +47,12 @@ class OpenVino:
         self._exact = options.exact
         self._device = options.extra.get("device", "CPU").upper()
         self._precision = options.extra.get("precision", "")
+        if self._device.split(":")[0] in _CHOOSERS:
+            raise ConfigError(
+                f"backend openvino does not take device={self._device}",
+                cause="it would choose the device by itself and drop precision and threads",
+                fix="name the device: device=CPU, device=GPU, ..; 'waistline devices' lists them",
+            )
         if self._precision not in ("", *PRECISIONS):
             raise ConfigError(
                 f"backend openvino has no precision {self._precision!r}",
@@ -160,7 +168,14 @@ class OpenVinoSlice:
         runs = []
         for _ in range(repeat + 1):
             self._infer(tensors, request)
-            runs.append(executed(request.get_profiling_info()))
+            runs.append(
+                executed(
+                    KernelRow(
+                        row.node_name, row.node_type, row.exec_type, row.real_time.total_seconds()
+                    )
+                    for row in request.get_profiling_info()
+                )
+            )
         note = "layers as fused for service, resolution 1 µs"
         whole_s = statistics.median(whole[1:])
         return Profile("native", layer_times(runs[1:]), whole_s, repeat, note)
