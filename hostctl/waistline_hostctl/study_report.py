@@ -11,9 +11,10 @@ from waistline.evidence import Evidence
 from waistline.run import RunRecord, Table
 from waistline_hostctl import report
 from waistline_hostctl.console import si, size
+from waistline_hostctl.derived.base import measure_of
 from waistline_hostctl.page.html import bare, bare_percent, grade, tabulate
 from waistline_hostctl.study_svg import Mark, Series, scatter
-from waistline_hostctl.study_tables import CODECS, LINKS
+from waistline_hostctl.study_tables import CODECS, LINKS, recorded_settings
 
 Rows = list[dict[str, Any]]
 
@@ -22,6 +23,8 @@ svg .line { fill: none; stroke-width: 1.8; } svg .ring { fill: none; stroke-widt
 svg .whisker { stroke-width: 1; opacity: .45; } svg .faint { opacity: .35; }
 svg .l0 { stroke: var(--c0); } svg .t0 { fill: var(--c0); }
 svg .l5 { stroke: var(--c5); } svg .t5 { fill: var(--c5); }
+svg .l8 { stroke: var(--c8); } svg .t8 { fill: var(--c8); }
+code.spec { overflow-wrap: normal; }
 .l5.key { border: 2px solid var(--c5); background: none; border-radius: 50%; }
 """
 _SHOWN_LOSS = 0.12
@@ -39,9 +42,9 @@ def render(record: RunRecord, tables: Mapping[str, Table]) -> bytes:
         report._head(record, title),
         report._remarks(record.settings.get("remarks", [])),
         _advice(links, rows, record),
-        _front(rows),
-        _seeds(rows),
-        _all(rows),
+        _front(rows, _word(rows, record)),
+        _seeds(rows, _word(rows, record)),
+        _all(rows, _word(rows, record)),
         report._provenance(record),
     ]
     style = resources.files(__package__).joinpath("page.css").read_text(encoding="utf-8") + _STYLE
@@ -56,9 +59,15 @@ def render(record: RunRecord, tables: Mapping[str, Table]) -> bytes:
     return page.encode()
 
 
-def quality_name(rows: Rows) -> str:
+def _column(rows: Rows) -> str:
     """``accuracy`` where frames have labels, else ``agreement``."""
     return "agreement" if rows[0]["accuracy"] is None else "accuracy"
+
+
+def _word(rows: Rows, record: RunRecord) -> str:
+    """What people call the figures of `_column`."""
+    labelled = rows[0]["accuracy"] is not None
+    return measure_of(recorded_settings(record)) if labelled else "agreement"
 
 
 def _advice(links: Rows, rows: Rows, record: RunRecord) -> str:
@@ -73,7 +82,7 @@ def _advice(links: Rows, rows: Rows, record: RunRecord) -> str:
             first = row["rank"] == 1
             cells.append((
                 f"<code>{escape(link)}</code>" if first else "",
-                f"<code>{escape(row['codec'])}</code>",
+                _code(row["codec"]),
                 size(codec["mean_bytes"]), si(row["time_s"], "s"), si(row["send_s"], "s"),
                 si(codec["encode_s"], "s"), si(codec["decode_s"], "s"), _points(codec["loss"]),
                 _points(row["loss_bound"]),
@@ -98,8 +107,8 @@ def _advice(links: Rows, rows: Rows, record: RunRecord) -> str:
     )
 
 
-def _front(rows: Rows) -> str:
-    name, whole, coded = quality_name(rows), rows[0], rows[1:]
+def _front(rows: Rows, word: str) -> str:
+    name, whole, coded = _column(rows), rows[0], rows[1:]
     series = []
     for quantizer, text, shade in _FAMILIES:
         group = [row for row in coded if _family(row) == (quantizer, text)]
@@ -109,25 +118,26 @@ def _front(rows: Rows) -> str:
     front = sorted((row for row in coded if row["front_bytes"]), key=lambda row: row["mean_bytes"])
     also = [row for row in coded if row["front_cpu"] and not row["front_bytes"]]
     series.append(Series("front over bytes, processor time, "
-                         f"{name}", [_mark(row, name) for row in also], 5, "ring"))  # fmt: skip
+                         f"{word}", [_mark(row, name) for row in also], 5, "ring"))  # fmt: skip
     marks = [_mark(row, name, label=_short(row["codec"])) for row in front]
-    series.append(Series(f"front over bytes and {name}", marks, 0, "dot", line=True))
-    chart = _chart(series, rows, f"{name} of the task on the study's frames")
+    series.append(Series(f"front over bytes and {word}", marks, 0, "dot", line=True))
+    chart = _chart(series, rows, f"{word} on the study's frames")
     table = _codec_table(front, [False] * len(front))
     return (
-        f"<h2>Bytes against {name} {grade(Evidence.MEASURED)}</h2>"
+        f"<h2>Bytes against {word} {grade(Evidence.MEASURED)}</h2>"
         f'<p class="note">{len(coded)} codecs on the same {whole["n"]} frames; the waist in float '
         f"has {size(whole['mean_bytes'])}. A codec is on a front if no other is at least as good "
         "in every respect and better in one. Bars: one standard uncertainty; the frames are the "
-        "same, so differences are surer than the bars suggest. Triangles lie below the chart.</p>"
-        f"{chart}{_legend(series)}<details open><summary>The front over bytes and {name}</summary>"
+        "same, so differences are surer than the bars suggest. Codecs that lose more than "
+        f"{_points(_SHOWN_LOSS)} points are left out.</p>"
+        f"{chart}{_legend(series)}<details open><summary>The front over bytes and {word}</summary>"
         f"{table}</details>"
     )
 
 
-def _seeds(rows: Rows) -> str:
+def _seeds(rows: Rows, word: str) -> str:
     """Zip of Q1 at each width, and of Q2, against JPEG of the 8-bit mosaic."""
-    name, coded = quality_name(rows), rows[1:]
+    name, coded = _column(rows), rows[1:]
     zipped = [row for row in coded if row["quantizer"].startswith("q1:") and _is(row, "deflate")]
     if not zipped:
         return ""
@@ -148,17 +158,19 @@ def _seeds(rows: Rows) -> str:
           for text, shade in (("JPEG", 3), ("WebP", 2))),
     ]  # fmt: skip
     series = [row for row in series if row.marks]
-    chart = _chart(series, rows, name)
+    chart = _chart(series, rows, word)
+    table = _codec_table([*zipped, *q2, *pictures], [])
     return (
         f"<h2>Zip against JPEG, as in the seeds {grade(Evidence.MEASURED)}</h2>"
         '<p class="note">The comparison of the lectures this project started from: a quantized '
         "waist compressed by zip (here <code>deflate</code> with run lengths, 0.8 to 1 of the "
         "bytes of zlib level 6) or, as a picture of its channels side by side, by JPEG. Nothing "
         f"is retrained here, which is what makes one bit usable there.</p>{chart}{_legend(series)}"
+        f"<details><summary>Table, with what lies below the chart</summary>{table}</details>"
     )
 
 
-def _all(rows: Rows) -> str:
+def _all(rows: Rows, word: str) -> str:
     table = _codec_table(
         sorted(rows[1:], key=lambda row: row["mean_bytes"]),
         [bool(row["front_bytes"]) for row in sorted(rows[1:], key=lambda row: row["mean_bytes"])],
@@ -166,7 +178,7 @@ def _all(rows: Rows) -> str:
     return (
         f"<h2>All codecs {grade(Evidence.MEASURED)}</h2>"
         '<p class="note">Processor time of one thread for one frame on this machine, right after '
-        f"the head or the tail. Bold: on the front over bytes and {quality_name(rows)}.</p>"
+        f"the head or the tail. Bold: on the front over bytes and {word}.</p>"
         f"<details><summary>Table, {len(rows) - 1} rows</summary>{table}</details>"
     )
 
@@ -176,7 +188,7 @@ def _codec_table(rows: Rows, stressed: Sequence[bool]) -> str:
         ("codec", "payload", "±", "encode", "decode", "accuracy", "±", "loss", "±", "agreement",
          "n"),
         [
-            (f"<code>{escape(row['codec'])}</code>", size(row["mean_bytes"]),
+            (_code(row["codec"]), size(row["mean_bytes"]),
              bare(row["u_bytes"], 1), si(row["encode_s"], "s"), si(row["decode_s"], "s"),
              bare_percent(row["accuracy"]), bare_percent(row["u_accuracy"]),
              _points(row["loss"]), _points(row["u_loss"]), bare_percent(row["agreement"]),
@@ -188,7 +200,7 @@ def _codec_table(rows: Rows, stressed: Sequence[bool]) -> str:
 
 
 def _chart(series: Sequence[Series], rows: Rows, y_name: str) -> str:
-    whole = rows[0][quality_name(rows)]
+    whole = rows[0][_column(rows)]
     return scatter(
         series,
         x_name="payload of a frame, bytes (logarithmic)",
@@ -226,6 +238,12 @@ def _legend(series: Iterable[Series]) -> str:
 def _short(codec: str) -> str:
     """A spec short enough to stand beside its point."""
     return codec.replace("clip=", "").replace("per=channel", "ch").replace("affine:", "")
+
+
+def _code(codec: str) -> str:
+    """A spec that may wrap between its parts."""
+    text = escape(codec).replace(",", ",<wbr>").replace("|", "<wbr>|")
+    return f'<code class="spec">{text}</code>'
 
 
 def _is(row: dict[str, Any], coder: str) -> bool:

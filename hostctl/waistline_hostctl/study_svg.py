@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
+from itertools import pairwise
 
 WIDTH, HEIGHT = 860, 470
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 20, 26, 46
@@ -15,7 +16,10 @@ _MARGIN = 0.04
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A codec: bytes, quality, name for the pointer; ``label``: written beside it."""
+    """A codec: bytes, quality, name for the pointer.
+
+    A ``label`` is written beside it where there is room, and its uncertainty drawn.
+    """
 
     x: float
     y: float
@@ -32,7 +36,7 @@ class Series:
         name: in the legend.
         marks: points.
         shade: class index of the style sheet.
-        shape: ``dot``, ``square``, ``ring`` (drawn around others) or ``none``.
+        shape: ``dot``, ``square`` or ``ring`` (drawn around others).
         line: joined from left to right.
         faint: many, behind the rest.
     """
@@ -57,23 +61,23 @@ def scatter(
     """Points over a logarithmic x axis.
 
     Args:
-        series: drawn in this order; not all of them empty.
+        series: drawn in this order; some point must be above ``floor``.
         x_name: name of the x axis, with its unit.
         y_name: of the y axis.
         show: a y value as text.
-        floor: least y drawn; points below are shown on the lower edge as small triangles.
+        floor: least y drawn; what lies below is left out.
         level: a horizontal line with its name.
     """
-    marks = [mark for row in series for mark in row.marks]
-    plot = _Plot.of(marks, floor, level)
+    series = [replace(row, marks=[mark for mark in row.marks if mark.y >= floor]) for row in series]
+    plot = _Plot.of([mark for row in series for mark in row.marks], level)
     out = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" xmlns="http://www.w3.org/2000/svg">']
     out += plot.axes(x_name, y_name, show)
     if level is not None:
         out += plot.level(*level)
-    taken: list[tuple[float, float, float, float]] = []
+    taken = [] if level is None else [plot.level_box(*level)]
     for row in series:
         out += plot.series(row)
-        taken += [plot.box(mark) for mark in row.marks if not row.faint]
+        taken += plot.boxes(row)
     for row in series:
         out += plot.labels(row, taken)
     return "".join([*out, "</svg>"])
@@ -87,9 +91,9 @@ class _Plot:
     y: tuple[float, float]
 
     @classmethod
-    def of(cls, marks: Sequence[Mark], floor: float, level: tuple[str, float] | None) -> _Plot:
+    def of(cls, marks: Sequence[Mark], level: tuple[str, float] | None) -> _Plot:
         xs = [math.log10(max(mark.x, 1.0)) for mark in marks]
-        ys = [max(mark.y, floor) for mark in marks] + ([level[1]] if level else [])
+        ys = [mark.y for mark in marks] + ([level[1]] if level else [])
         wide, high = (max(xs) - min(xs)) or 1.0, (max(ys) - min(ys)) or 0.01
         return cls(
             (min(xs) - _MARGIN * wide, max(xs) + _MARGIN * wide),
@@ -121,40 +125,49 @@ class _Plot:
         y = self.at(1, value)[1]
         return [
             _line(_LEFT, y, WIDTH - _RIGHT, y, "level l4"),
-            _text(WIDTH - _RIGHT, y - 6, name, "level-name t4", "end"),
+            _text(_LEFT + 6, y - 6, name, "level-name t4", "start"),
         ]
+
+    def level_box(self, name: str, value: float) -> tuple[float, float, float, float]:
+        y = self.at(1, value)[1]
+        return _LEFT, y - 6 - _LABEL_HEIGHT, _LEFT + 6 + _LABEL_WIDTH * len(name), y - 2
 
     def series(self, row: Series) -> list[str]:
         out = []
-        inside = [mark for mark in row.marks if mark.y >= self.y[0]]
         if row.line:
-            path = " ".join("{:.1f},{:.1f}".format(*self.at(mark.x, mark.y)) for mark in inside)
+            path = " ".join("{:.1f},{:.1f}".format(*self.at(mark.x, mark.y)) for mark in row.marks)
             out.append(f'<polyline class="line l{row.shade}" points="{path}"/>')
         for mark in row.marks:
-            x, y = self.at(mark.x, max(mark.y, self.y[0]))
-            low = mark.y < self.y[0]
-            if mark.uncertainty and not low and not row.faint:
-                reach = [self.at(1, mark.y + side * mark.uncertainty)[1] for side in (1, -1)]
-                floor = HEIGHT - _BOTTOM
-                out.append(_line(x, reach[0], x, min(reach[1], floor), f"whisker l{row.shade}"))
+            x, y = self.at(mark.x, mark.y)
+            if mark.uncertainty and mark.label:
+                high, low = (self.at(1, mark.y + side * mark.uncertainty)[1] for side in (1, -1))
+                high, low = max(high, _TOP), min(low, HEIGHT - _BOTTOM)
+                out.append(_line(x, high, x, low, f"whisker l{row.shade}"))
             title = f"<title>{escape(mark.title)}</title>"
-            out.append(_shape("down" if low else row.shape, x, y, row, title))
+            out.append(_shape(x, y, row, title))
         return out
 
-    def box(self, mark: Mark) -> tuple[float, float, float, float]:
-        x, y = self.at(mark.x, max(mark.y, self.y[0]))
-        return x - 4, y - 4, x + 4, y + 4
+    def boxes(self, row: Series) -> list[tuple[float, float, float, float]]:
+        """Where no name should be written: points, and steps along the lines between them."""
+        places = [self.at(mark.x, mark.y) for mark in row.marks if not row.faint]
+        if row.line:
+            for (x1, y1), (x2, y2) in pairwise(list(places)):
+                steps = max(1, int(math.hypot(x2 - x1, y2 - y1) / 8))
+                shares = [step / steps for step in range(1, steps)]
+                places += [(x1 + (x2 - x1) * share, y1 + (y2 - y1) * share) for share in shares]
+        return [(x - 4, y - 4, x + 4, y + 4) for x, y in places]
 
     def labels(self, row: Series, taken: list[tuple[float, float, float, float]]) -> list[str]:
         """Names beside their points where there is room; ``taken`` grows by what is written."""
         out = []
         for mark in row.marks:
-            if not mark.label or mark.y < self.y[0]:
+            if not mark.label:
                 continue
             x, y = self.at(mark.x, mark.y)
             width = _LABEL_WIDTH * len(mark.label)
             for left, base in ((x + 8, y + 14), (x + 8, y - 6), (x - 8 - width, y - 6),
-                               (x - 8 - width, y + 14), (x + 8, y + 28)):  # fmt: skip
+                               (x - 8 - width, y + 14), (x + 8, y + 28), (x - 8 - width, y - 20),
+                               (x + 18, y + 42), (x - width / 2, y - 34)):  # fmt: skip
                 box = (left, base - _LABEL_HEIGHT + 3, left + width, base + 2)
                 fits = box[0] > _LEFT and box[2] < WIDTH and box[1] > _TOP
                 if fits and box[3] < HEIGHT - _BOTTOM and not any(_meet(box, o) for o in taken):
@@ -164,15 +177,13 @@ class _Plot:
         return out
 
 
-def _shape(shape: str, x: float, y: float, row: Series, title: str) -> str:
+def _shape(x: float, y: float, row: Series, title: str) -> str:
     css = f"s{row.shade}" + (" faint" if row.faint else "")
-    if shape == "square":
-        return f'<rect class="{css}" x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8">{title}</rect>'  # noqa: E501
-    if shape == "ring":
+    if row.shape == "square":
+        place = f'x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8"'
+        return f'<rect class="{css}" {place}>{title}</rect>'
+    if row.shape == "ring":
         return f'<circle class="ring l{row.shade}" cx="{x:.1f}" cy="{y:.1f}" r="7">{title}</circle>'
-    if shape == "down":
-        points = f"{x - 4:.1f},{y - 7:.1f} {x + 4:.1f},{y - 7:.1f} {x:.1f},{y:.1f}"
-        return f'<polygon class="{css}" points="{points}">{title}</polygon>'
     radius = 2.6 if row.faint else 4.2
     return f'<circle class="{css}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">{title}</circle>'
 
