@@ -1,0 +1,408 @@
+"""The codec advisor on a small bundle: what is tried, what is measured, fronts, advice, files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+from small_models import FRAME_SHAPE, weights, write_classifier, write_task, write_two_inputs
+
+from waistline.bench import resolve
+from waistline.bundle.store import load_bundle
+from waistline.codec.spec import parse_spec
+from waistline.codec.waist import WaistCodec
+from waistline.errors import ConfigError
+from waistline.frame import SensorFrame
+from waistline.run import load_run, read_table
+from waistline.split import split
+from waistline.tensors import TensorSpec, WaistTensor
+from waistline_hostctl import study, study_grid, study_tables
+from waistline_hostctl.cli import group
+from waistline_hostctl.console import Console
+from waistline_hostctl.recording import report_again
+from waistline_hostctl.results import decode
+from waistline_hostctl.study_front import advise, loss_bound, pareto
+
+FLOAT = TensorSpec("b", "float32", (1, 4, 8, 8), "NCHW", 1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("study")
+    write_classifier(path)
+    write_two_inputs(path)
+    write_task(path)
+    for cut in (0, 3, 7):
+        split(path / "small.onnx", cut, path / f"x{cut}.bundle", task=path / "task.toml")
+    return path
+
+
+def run(folder, runs, bundle="x3.bundle", **options):
+    request = study.Request(bundle=folder / bundle, **{"frames": 12, "coded": 3, **options})
+    return study.run_study(
+        request, bench=resolve(environment={}), console=Console(json=True), runs=runs, name="s"
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(folder, tmp_path_factory):
+    """The default grid, once."""
+    return run(folder, tmp_path_factory.mktemp("runs"))
+
+
+def rows_of(made):
+    return made.tables[study_tables.CODECS].dicts()
+
+
+def test_the_default_grid_is_every_quantizer_at_every_width():
+    found = study_grid.grid([FLOAT], at_frame=False, calibrated=True)
+    names = {(item.spec.quantizer, item.spec.bits) for item in found}
+    for bits in range(1, 9):
+        assert {("affine", bits), ("q1", bits), ("q1h", bits)} <= names
+        limits = {(item.spec.clip, item.spec.per) for item in found
+                  if item.spec.quantizer == "affine" and item.spec.bits == bits}  # fmt: skip
+        clips = (None, "minmax", "mse", "p99.9")
+        assert limits == {(clip, per) for clip in clips for per in ("tensor", "channel")}
+    assert {("q2", 1), ("q2m", 1), ("f16", None), ("f32", None)} <= names
+    for item in found:
+        assert {"none", "deflate", "zstd:1", "zstd:3"} <= set(item.lossless)
+        assert ("ctx" in item.lossless) == (item.spec.bits is not None)
+        assert not item.lossy or item.spec.bits == 8
+        assert all(str(parse_spec(codec)) == codec for codec in item.codecs())
+    assert any(item.lossy for item in found)
+
+
+def test_the_grid_of_other_waists():
+    q = TensorSpec("q", "int8", (1, 8, 8, 4), "NHWC", 3)
+    found = study_grid.grid([q], at_frame=False, calibrated=True)
+    assert {item.spec.quantizer for item in found} == {"i8"}
+    assert {item.spec.bits for item in found} == set(range(1, 9))
+    number = TensorSpec("n", "int64", (3,))
+    (only,) = study_grid.grid([number], at_frame=False, calibrated=True)
+    assert (only.quantizer, only.lossy) == ("raw", ())
+    assert "ctx" not in only.lossless
+    frame = TensorSpec("frame", "uint8", (8, 8, 1), "any", 2)
+    (only,) = study_grid.grid([frame], at_frame=True, calibrated=False)
+    assert {"png", "webp", "ctx"} <= set(only.lossless)
+    assert {"jpeg:75", "webp:75"} <= set(only.lossy)
+    flat = TensorSpec("v", "float32", (1, 100), "NC")
+    found = study_grid.grid([flat], at_frame=False, calibrated=True)
+    assert not any("channel" in item.quantizer for item in found)
+    found = study_grid.grid([FLOAT], at_frame=False, calibrated=False)
+    assert not any(item.spec.clip for item in found)
+
+
+def test_filters_thin_the_grid_out_or_add_to_it():
+    def codecs(**filters):
+        found = study_grid.grid([FLOAT], at_frame=False, calibrated=True, **filters)
+        return {codec for item in found for codec in item.codecs()}
+
+    assert codecs(quantizers=["q2"], coders=["ctx"]) == {"q2|ctx"}
+    assert codecs(quantizers=["affine:b=3,clip=p99"], coders=["zstd:7"]) == {
+        "affine:b=3,clip=p99|zstd:7"
+    }
+    assert codecs(quantizers=["q1:b=8"], coders=["jpeg"]) == {
+        f"q1:b=8|jpeg:{quality}" for quality in (50, 75, 90, 95)
+    }
+    assert codecs(quantizers=["q1"], coders=["jpeg:33"]) == {"q1:b=8|jpeg:33"}
+
+
+@pytest.mark.parametrize(
+    ("filters", "says"),
+    [
+        ({"quantizers": ["q9"]}, "q9"),
+        ({"coders": ["brotli"]}, "no codec is left"),
+        ({"quantizers": ["q2"], "coders": ["jpeg"]}, "no codec is left"),
+        ({"quantizers": ["affine:b=9"]}, "1 to 8"),
+    ],
+)
+def test_filters_that_leave_nothing_are_refused(filters, says):
+    with pytest.raises(ConfigError, match=says):
+        study_grid.grid([FLOAT], at_frame=False, calibrated=True, **filters)
+
+
+def test_lossless_coders_share_what_their_quantizer_answers(whole):
+    shared = {}
+    for row in rows_of(whole)[1:]:
+        if row["lossless"]:
+            quality = tuple(row[name] for name in ("accuracy", "loss", "agreement", "n"))
+            assert shared.setdefault(row["quantizer"], quality) == quality
+    assert len(shared) == 84
+    float32 = next(row for row in rows_of(whole) if row["codec"] == "f32|none")
+    assert (float32["loss"], float32["agreement"], float32["n"]) == (0, 1, 12)
+
+
+def test_the_fronts_are_what_nothing_beats(whole):
+    rows = rows_of(whole)[1:]
+    for flag, aims in study_tables._AIMS.items():
+        points = [aims(row) for row in rows]
+        for row, point in zip(rows, points, strict=True):
+            beaten = any(
+                other != point and all(a <= b for a, b in zip(other, point, strict=True))
+                for other in points
+            )
+            assert row[flag] == (not beaten), row["codec"]
+    # What is on the smaller front is on the larger one, or equal to one that is and slower.
+    assert any(row["front_bytes"] for row in rows)
+    assert sum(row["front_cpu"] for row in rows) >= sum(row["front_bytes"] for row in rows) / 2
+
+
+def test_bytes_are_those_of_the_codec_itself(whole, folder):
+    bundle = load_bundle(folder / "x3.bundle")
+    task = study.load_task(folder / "task.toml")
+    head = _first_waists(bundle, task, 3)
+    measured = {row["codec"]: row for row in rows_of(whole)}
+    for codec in ("affine:b=8|jpeg:75", "affine:b=3|ctx", "affine:b=4,per=channel|deflate",
+                  "q1:b=2|zstd:1", "q2m|none", "f16|zstd:3"):  # fmt: skip
+        waist = WaistCodec([WaistTensor(bundle.cut.tensors[0].tensor, codec)])
+        sizes = [len(waist.encode(tensors).payload) for tensors in head]
+        row = measured[codec]
+        if row["n_coded"] == 3:
+            assert row["mean_bytes"] == pytest.approx(np.mean(sizes))
+        else:  # a lossy one is coded on every frame
+            assert row["n_coded"] == 12
+        stored = read_table(whole.folder, study_tables.SIZES).dicts()
+        found = [one["payload_bytes"] for one in stored if one["codec"] == codec]
+        assert found[:3] == sizes
+
+
+def _first_waists(bundle, task, count):
+    from waistline.backends.base import load_backend
+    from waistline.stages import open_ends
+
+    frames = [frame for frame, _ in zip(task.data("selection"), range(count), strict=False)]
+    with open_ends(load_backend("auto", "onnx"), bundle) as (head, _):
+        return [head.head(head.preprocess(frame)) for frame in frames]
+
+
+def test_the_run_folder_is_whole_and_can_be_computed_again(whole):
+    record = load_run(whole.folder)
+    assert {row.name for row in record.tables} >= {"codecs", "codec_sizes", "codec_answers"}
+    for stored in record.tables:
+        table = read_table(whole.folder, stored.name)
+        assert len(table.rows) == stored.rows
+        header = (whole.folder / f"{stored.name}.csv").read_text().splitlines()[0]
+        assert header == ",".join(column.name for column in table.columns)
+        for column in table.columns:
+            measured = column.unit in {"byte", "s", "1"} and "uncertainty" not in column.meaning
+            assert not measured or column.evidence in {"measured", "modelled"}, column
+    before = (whole.folder / "report.html").read_bytes()
+    again = report_again(whole.folder, recompute=True)
+    assert set(again.recomputed) >= {"codecs"}
+    assert again.changed == ()
+    assert (whole.folder / "report.html").read_bytes() == before
+
+
+def test_the_report_stands_alone(whole):
+    page = whole.report.read_text()
+    assert page.count("<svg ") == 2
+    assert "as in the seeds" in page
+    assert "<script" not in page
+    assert "src=" not in page
+    assert "http" not in page.replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "")
+
+
+def test_figures_have_evidence(whole):
+    assert whole.figures["uncut_accuracy"].evidence == "measured"
+    times = [figure for name, figure in whole.figures.items() if name.endswith("_time_s")]
+    assert all(figure.evidence == "modelled" for figure in times)
+
+
+def test_the_sensor_frame_has_a_study_of_its_own(folder, tmp_path):
+    made = run(folder, tmp_path, "x0.bundle")
+    rows = {row["codec"]: row for row in rows_of(made)}
+    assert {"png", "jpeg:75", "webp", "webp:75", "raw|ctx"} <= set(rows)
+    assert rows["png"]["loss"] == rows["raw|ctx"]["loss"] == 0
+    assert rows["raw|none"]["mean_bytes"] == 4 + 64
+    assert "as in the seeds" not in made.report.read_text()
+
+
+def test_a_waist_of_integers_and_floats(folder, tmp_path):
+    """Without labels agreement decides; integers go without loss beside what is studied."""
+    inputs = {"x": np.linspace(-1, 2, 48, dtype="f4").reshape(8, 1, 6),
+              "mask": np.arange(48, dtype=np.int64).reshape(8, 1, 6) % 3}  # fmt: skip
+    for name in ("calibration", "selection"):
+        np.savez(tmp_path / f"{name}.npz", **inputs)
+        inputs = {key: array[::-1] * 2 for key, array in inputs.items()}
+    text = 'kind = "tensors"\n' + "".join(
+        f'[data.{name}]\nkind = "npz"\npath = "{name}.npz"\n'
+        for name in ("calibration", "selection")
+    )
+    (tmp_path / "task.toml").write_text(text)
+    bundle = split(folder / "two.onnx", 2, tmp_path / "two.bundle", task=tmp_path / "task.toml")
+    made = run(tmp_path, tmp_path, bundle.path.name, coders=("zstd", "none"))
+    rows = rows_of(made)
+    assert rows[0]["accuracy"] is None
+    assert all(row["loss"] == pytest.approx(1 - row["agreement"]) for row in rows)
+    assert {row["quantizer"] for row in rows} >= {"affine:b=4", "q2", "f32"}
+    assert any("no labels" in remark for remark in made.remarks)
+
+
+def int8_model(path):
+    """(1, 1, 8, 8) float -> int8 (1, 4, 8, 8) at a cut -> (1, 4)."""
+    nodes = [
+        helper.make_node("Conv", ["image", "wa"], ["a"], pads=[1, 1, 1, 1]),
+        helper.make_node("QuantizeLinear", ["a", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("Flatten", ["d"], ["e"]),
+        helper.make_node("MatMul", ["e", "wd"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "quantized",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 1, 8, 8])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 4])],
+        [weights("wa", 4, 1, 3, 3), weights("wd", 256, 4),
+         helper.make_tensor("s", TensorProto.FLOAT, [], [0.05]),
+         helper.make_tensor("z", TensorProto.INT8, [], [-10])],
+    )  # fmt: skip
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path
+    )
+
+
+def test_an_int8_waist(folder, tmp_path):
+    int8_model(tmp_path / "q.onnx")
+    bundle = split(tmp_path / "q.onnx", "q", tmp_path / "q.bundle", task=folder / "task.toml")
+    assert bundle.cut.tensors[0].tensor.dtype == "int8"
+    made = run(tmp_path, tmp_path, "q.bundle", task=folder / "task.toml")
+    rows = {row["codec"]: row for row in rows_of(made)}
+    assert rows["i8:b=8|ctx"]["loss"] == 0
+    assert {"i8:b=8|jpeg:75", "i8:b=4,clip=mse|zstd:1"} <= set(rows)
+    assert rows["i8:b=4|none"]["mean_bytes"] == 4 + 128
+
+
+@pytest.mark.parametrize(
+    ("bundle", "options", "says"),
+    [
+        ("x7.bundle", {}, "no waist"),
+        ("x3.bundle", {"links": ("lte-cat9",)}, "lte-cat9"),
+        ("x3.bundle", {"data": "test"}, "no test data"),
+    ],
+)
+def test_what_cannot_be_studied_is_refused(folder, tmp_path, bundle, options, says):
+    with pytest.raises(ConfigError, match=says):
+        run(folder, tmp_path / "runs", bundle, **options)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_study_needs_the_task(folder, tmp_path):
+    shutil.copytree(folder / "x3.bundle", tmp_path / "x3.bundle")
+    with pytest.raises(ConfigError, match=r"task\.toml") as caught:
+        run(tmp_path, tmp_path)
+    assert "--task" in caught.value.fix
+    (tmp_path / "other.toml").write_text('kind = "tensors"\n')
+    with pytest.raises(ConfigError, match="not the task of this bundle"):
+        run(tmp_path, tmp_path, task=tmp_path / "other.toml")
+
+
+def test_calibration_frames_do_not_judge(folder, tmp_path):
+    for name in ("task.toml", "calibration.npz"):
+        shutil.copy(folder / name, tmp_path / name)
+    shutil.copy(folder / "calibration.npz", tmp_path / "selection.npz")
+    with pytest.raises(ConfigError, match="overlap"):
+        run(folder, tmp_path, task=tmp_path / "task.toml", quantizers=("affine",), coders=("none",))
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 5)] * 3), max_size=30))
+def test_pareto_keeps_what_no_other_beats(points):
+    expected = [
+        not any(o != p and all(a <= b for a, b in zip(o, p, strict=True)) for o in points)
+        for p in points
+    ]
+    assert pareto(points) == expected
+
+
+def row(codec, size, encode, loss, u_loss=0.0, n=10_000):
+    return {"codec": codec, "quantizer": codec.partition("|")[0], "lossless": True,
+            "mean_bytes": size, "encode_s": encode, "decode_s": 0.0,
+            "loss": loss, "u_loss": u_loss, "n": n}  # fmt: skip
+
+
+def test_slow_links_call_for_small_payloads_and_fast_ones_for_fast_coders():
+    rows = [row("a|ctx", 500, 1e-3, 0.0), row("a|zstd:1", 700, 1e-4, 0.0),
+            row("b|ctx", 100, 1e-3, 0.05)]  # fmt: skip
+    assert advise(rows, 1e5, 1, 0.01, ())[0].codec == "a|ctx"
+    assert advise(rows, 1e8, 1, 0.01, ())[0].codec == "a|zstd:1"
+    assert advise(rows, 1e6, 10, 0.01, ())[0].codec == "a|zstd:1"
+    assert advise(rows, 0, 1, 0.01, ())[0].send_s == 0
+    assert advise(rows, 1e5, 1, 0.1, ())[0].codec == "b|ctx"
+    first = advise(rows, 1e5, 1, 0.01, ())[0]
+    assert first.time_s == pytest.approx(500 * 8 / 1e5 + 1e-3)
+
+
+def test_a_bound_needs_frames():
+    few, many = row("a|ctx", 1, 1, 0.0, n=20), row("a|ctx", 1, 1, 0.0, n=2000)
+    assert loss_bound(few, ()) > 0.05
+    assert loss_bound(many, ()) < 0.001
+    assert loss_bound(few, ("a",)) == 0
+    assert loss_bound(row("a|ctx", 1, 1, -0.5), ()) > 0
+
+
+def test_a_metric_without_a_value_for_each_frame_gets_a_jackknife():
+    class Share:
+        def score(self, pairs):
+            from waistline.evidence import Evidence, Figure
+
+            pairs = list(pairs)
+            return Figure(sum(a == b for a, b in pairs) / len(pairs), "1", Evidence.MEASURED, "")
+
+    random = np.random.default_rng(0)
+    pairs = [(int(hit), 1) for hit in random.random(2000) < 0.8]
+    whole = [(1, 1)] * 2000
+    value, spread, loss, u_loss = study_tables._paired(Share(), pairs, whole)
+    assert value == pytest.approx(1 - loss)
+    # The uncertainty of a share of independent frames, which the jackknife must find.
+    assert spread == pytest.approx(np.sqrt(value * (1 - value) / 2000), rel=0.5)
+    assert u_loss == pytest.approx(spread)
+
+
+def test_labels_that_tables_can_hold():
+    frames = [SensorFrame(0, (np.zeros(FRAME_SHAPE, np.uint8),), 3, "f")]
+    assert study_tables.has_labels(frame.label for frame in frames)
+    assert not study_tables.has_labels([None, 1])
+    assert not study_tables.has_labels([])
+
+
+@pytest.fixture
+def call(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    few = ["--frames", "6", "--quantizer", "affine", "--coder", "ctx", "--coder", "jpeg"]
+
+    def invoke(*arguments):
+        return CliRunner().invoke(group, ["study", "codec", *arguments, *few])
+
+    return invoke
+
+
+def test_the_command_prints_the_front_and_an_advice(folder, call):
+    done = call(str(folder / "x3.bundle"), "--link", "lte-cat1", "--max-loss", "1")
+    assert done.exit_code == 0, done.output
+    lines = done.output.splitlines()
+    assert lines[0].startswith("front ")
+    assert any(line.split()[:1] == ["lte-cat1"] and "|ctx" in line for line in lines)
+    assert any(line.startswith("report ") for line in lines)
+    assert max(map(len, lines[:-1])) <= 100
+
+
+def test_the_command_says_where_nothing_is_proved(folder, call):
+    done = call(str(folder / "x3.bundle"), "--link", "lte-cat1", "--max-loss", "0.001")
+    assert done.exit_code == 0
+    assert "more --frames" in " ".join(done.output.split())
+
+
+def test_the_command_as_json(folder, call):
+    done = call(str(folder / "x3.bundle"), "--link", "lte-cat1", "--max-loss", "1", "--json")
+    assert done.exit_code == 0, done.output
+    data = json.dumps(json.loads(done.stdout))
+    found = decode(data, study.StudyResult)
+    assert json.loads(data)["command"] == "study codec"
+    assert found.codecs == 64 + 8 * 4
+    assert [one.link for one in found.advised] == ["lte-cat1"]
+    assert [one.mean_bytes for one in found.front] == sorted(one.mean_bytes for one in found.front)
