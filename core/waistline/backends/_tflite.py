@@ -37,22 +37,21 @@ class Engine:
         runtime: the package.
         threads: of one run, at least 1.
         kernels: a key of `RESOLVERS`.
+        delegates: what takes operators over from the kernels.
     """
 
     runtime: Runtime
     threads: int
     kernels: str
+    delegates: tuple[Any, ...] = ()
 
     def interpreter(self, data: bytes) -> Any:
-        """A new interpreter for the model in ``data``.
-
-        Raises:
-            BackendError: a device is in the way. What the engine itself raises passes through.
-        """
+        """A new interpreter for the model in ``data``; what the engine raises passes through."""
         return self.runtime.interpreter(
             data,
             num_threads=self.threads,
             experimental_op_resolver_type=self.runtime.resolver(RESOLVERS[self.kernels]),
+            experimental_delegates=list(self.delegates) or None,
         )
 
     def info(self) -> dict[str, str]:
@@ -163,7 +162,7 @@ class TfliteSlice:
         return self._engine.info()
 
     def close(self) -> None:
-        del self._interpreter
+        del self._interpreter, self._engine
 
 
 def _duration_s(piece: TfliteSlice, tensors: Sequence[np.ndarray]) -> float:
