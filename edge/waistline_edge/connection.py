@@ -35,11 +35,13 @@ class Limits:
 
     Attributes:
         handshake_s: until a whole HELLO has come.
+        idle_s: silence after which a node counts as dead.
         unread_s: how long the peer may leave a full send buffer unread.
         unsent_bytes: output that may wait for the peer; over it the connection is cut.
     """
 
     handshake_s: float
+    idle_s: float
     unread_s: float
     unsent_bytes: int
 
@@ -108,6 +110,7 @@ class Connection:
             now=self._loop.time(),
             wake=self._woken,
             handshake_timeout_s=limits.handshake_s,
+            idle_timeout_s=limits.idle_s,
         )
 
     async def run(self) -> None:

@@ -32,6 +32,7 @@ class EdgeOptions:
         metrics: (host, port) of the Prometheus listener; None: no metrics.
         insecure: plaintext off loopback is meant.
         handshake_s: how long a fresh connection may take to say HELLO.
+        idle_s: how long a node may say nothing before it counts as dead; nodes ping when idle.
         write_s: how long a peer may leave what it was sent unread.
         drain_s: how long queued work may take after SIGTERM; the goodbyes come on top, and both
             together are to take no more than 2 s.
@@ -48,6 +49,7 @@ class EdgeOptions:
     metrics: tuple[str, int] | None = None
     insecure: bool = False
     handshake_s: float = 2.0
+    idle_s: float = 60.0
     write_s: float = 10.0
     drain_s: float = 1.4
 

@@ -115,6 +115,7 @@ class EdgeServer:
         )
         self._limits = Limits(
             handshake_s=options.handshake_s,
+            idle_s=options.idle_s,
             unread_s=options.write_s,
             unsent_bytes=max(MIN_UNSENT_BYTES, 2 * options.max_in_flight * reply_bytes),
         )

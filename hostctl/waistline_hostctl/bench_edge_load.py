@@ -170,9 +170,9 @@ class Load:
         began, cpu_s, edge_cpu_s = time.monotonic(), time.process_time(), self._edge_cpu()
         late_s = self._run(due, intervals_s, began + seconds)
         took_s, cpu_s = time.monotonic() - began, time.process_time() - cpu_s
-        after_s = self._edge_cpu()
-        known = edge_cpu_s is not None and after_s is not None
-        spent_s = after_s - edge_cpu_s if known else None  # type: ignore[operator]
+        spent_s = self._edge_cpu()
+        if spent_s is not None and edge_cpu_s is not None:
+            spent_s -= edge_cpu_s
         self._tallies = [Tally() for _ in self._peers]
         left = self._settle()
         return Phase(took_s, tuple(tallies), tuple(late_s), left, cpu_s, spent_s)
@@ -197,9 +197,8 @@ class Load:
         if peer.is_full:
             self._tallies[k].withheld += 1
             return
-        peer.send(now)
         self._tallies[k].sent += 1
-        if peer.is_full:
+        if not peer.send(now):
             both = selectors.EVENT_READ | selectors.EVENT_WRITE
             self._selector.modify(peer.sock, both, k)
 

@@ -90,8 +90,8 @@ class Peer:
         """The kernel has not taken all of what was sent."""
         return bool(self._left)
 
-    def send(self, now: float) -> None:
-        """Send one frame more; what the kernel does not take waits for `flush`."""
+    def send(self, now: float) -> bool:
+        """Send one frame more; False: the kernel did not take all, the rest waits for `flush`."""
         self._seq += 1
         self.open[self._seq] = now
         self._left += self._message(
@@ -102,6 +102,7 @@ class Peer:
             budget_ms=BUDGET_MS,
         )
         self.flush()
+        return not self._left
 
     def flush(self) -> None:
         """Hand the kernel what it takes now.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -30,6 +31,8 @@ from waistline.session.node import NodeSession
 from waistline.stages import TailStages, open_slice
 from waistline.task.spec import AnswerSpec
 from waistline.tensors import TensorSpec, WaistTensor
+from waistline_edge.options import EdgeOptions
+from waistline_edge.server import EdgeServer, open_stages
 
 WAIT_S = 60
 """Far above what anything here takes on a busy machine; a failure, not a measurement."""
@@ -285,3 +288,83 @@ def read_to_end(sock):
         while chunk := sock.recv(1 << 16):
             data += chunk
     return data
+
+
+class Gate:
+    """Lets tails through when the test says so; notes the order in which they ran."""
+
+    def __init__(self):
+        self.event = threading.Event()
+        self.payloads = []
+
+    def wrap(self, stages):
+        gate = self
+
+        class Gated:
+            decode = staticmethod(lambda payload, raw: gate.note(stages, payload, raw))
+            preprocess = staticmethod(stages.preprocess)
+            postprocess = staticmethod(stages.postprocess)
+
+            @staticmethod
+            def tail(tensors):
+                assert gate.event.wait(WAIT_S)
+                return stages.tail(tensors)
+
+        return Gated()
+
+    def note(self, stages, payload, raw_len):
+        self.payloads.append(bytes(payload))
+        return stages.decode(payload, raw_len)
+
+
+class ServerThread:
+    """An edge in an event loop of its own."""
+
+    def __init__(self, bundle, gate=None, **settings):
+        options = EdgeOptions(listen="tcp://127.0.0.1:0", backend="fake", **settings)
+        stages = open_stages([bundle], options)
+        if gate:
+            # Without the worker that decodes ahead, so that what waits and what runs is exact.
+            stages = stages[: options.workers]
+            stages = [{bundle.id: gate.wrap(each[bundle.id])} for each in stages]
+        self.gate = gate
+        self.server = EdgeServer([bundle], options, stages=stages)
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._thread.start()
+        self.call(self.server.start())
+
+    def call(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(WAIT_S)
+
+    def until(self, condition):
+        deadline = time.monotonic() + WAIT_S
+        while not condition(self.server):
+            assert time.monotonic() < deadline, "did not happen"
+            time.sleep(0.002)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        if self.gate:
+            self.gate.event.set()
+        try:
+            self.call(self.server.drain())
+        finally:
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join(WAIT_S)
+            self.loop.close()
+
+
+def joined(edge, bundle, node_id, **settings):
+    return Client(edge.server.endpoint, bundle, node_id=node_id, **settings).join()
+
+
+def pump_all(clients, done):
+    deadline = time.monotonic() + WAIT_S
+    while not done():
+        assert time.monotonic() < deadline, "did not happen"
+        for client in clients:
+            stop = time.monotonic() + 0.01
+            client.pump(lambda stop=stop: time.monotonic() > stop)

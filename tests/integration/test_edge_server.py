@@ -9,83 +9,26 @@ import time
 
 import numpy as np
 import pytest
-from edge_rig import WAIT_S, Client, LocalTail, fake_bundle, frame_payload
+from edge_rig import (
+    WAIT_S,
+    Client,
+    Gate,
+    LocalTail,
+    ServerThread,
+    fake_bundle,
+    frame_payload,
+    joined,
+    pump_all,
+)
 
 from waistline.errors import ConfigError, LinkError
 from waistline.frame import OutcomeKind
 from waistline.links.base import parse_endpoint
 from waistline.wire import MessageType, bundle_tag, encode_message
 from waistline_edge.options import EdgeOptions
-from waistline_edge.server import EdgeServer, open_stages
+from waistline_edge.server import EdgeServer
 
 LISTEN = "tcp://127.0.0.1:0"
-
-
-class Gate:
-    """Lets tails through when the test says so; notes the order in which they ran."""
-
-    def __init__(self):
-        self.event = threading.Event()
-        self.payloads = []
-
-    def wrap(self, stages):
-        gate = self
-
-        class Gated:
-            decode = staticmethod(lambda payload, raw: gate.note(stages, payload, raw))
-            preprocess = staticmethod(stages.preprocess)
-            postprocess = staticmethod(stages.postprocess)
-
-            @staticmethod
-            def tail(tensors):
-                assert gate.event.wait(WAIT_S)
-                return stages.tail(tensors)
-
-        return Gated()
-
-    def note(self, stages, payload, raw_len):
-        self.payloads.append(bytes(payload))
-        return stages.decode(payload, raw_len)
-
-
-class ServerThread:
-    """An edge in an event loop of its own."""
-
-    def __init__(self, bundle, gate=None, **settings):
-        options = EdgeOptions(listen=LISTEN, backend="fake", **settings)
-        stages = open_stages([bundle], options)
-        if gate:
-            # Without the worker that decodes ahead, so that what waits and what runs is exact.
-            stages = stages[: options.workers]
-            stages = [{bundle.id: gate.wrap(each[bundle.id])} for each in stages]
-        self.gate = gate
-        self.server = EdgeServer([bundle], options, stages=stages)
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
-        self._thread.start()
-        self.call(self.server.start())
-
-    def call(self, coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(WAIT_S)
-
-    def until(self, condition):
-        deadline = time.monotonic() + WAIT_S
-        while not condition(self.server):
-            assert time.monotonic() < deadline, "did not happen"
-            time.sleep(0.002)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc):
-        if self.gate:
-            self.gate.event.set()
-        try:
-            self.call(self.server.drain())
-        finally:
-            self.loop.call_soon_threadsafe(self.loop.stop)
-            self._thread.join(WAIT_S)
-            self.loop.close()
 
 
 @pytest.fixture
@@ -93,23 +36,10 @@ def bundle(tmp_path):
     return fake_bundle(tmp_path / "a.bundle")
 
 
-def _client(edge, bundle, node_id, **settings):
-    return Client(edge.server.endpoint, bundle, node_id=node_id, **settings).join()
-
-
-def _pump_all(clients, done):
-    deadline = time.monotonic() + WAIT_S
-    while not done():
-        assert time.monotonic() < deadline, "did not happen"
-        for client in clients:
-            stop = time.monotonic() + 0.01
-            client.pump(lambda stop=stop: time.monotonic() > stop)
-
-
 def test_a_full_queue_is_told_as_busy_and_the_rest_is_served(bundle):
     gate = Gate()
     with ServerThread(bundle, gate, queue_limit=2, workers=1) as edge:
-        with _client(edge, bundle, "a", max_in_flight=8) as client:
+        with joined(edge, bundle, "a", max_in_flight=8) as client:
             frames = [frame_payload(bundle, seed) for seed in range(6)]
             for frame in frames:
                 client.submit(*frame)
@@ -132,19 +62,19 @@ def test_a_greedy_node_does_not_keep_others_from_the_edge(bundle):
     gate = Gate()
     with (
         ServerThread(bundle, gate, queue_limit=4, workers=1) as edge,
-        _client(edge, bundle, "greedy", max_in_flight=16) as greedy,
-        _client(edge, bundle, "modest", max_in_flight=1) as modest,
+        joined(edge, bundle, "greedy", max_in_flight=16) as greedy,
+        joined(edge, bundle, "modest", max_in_flight=1) as modest,
     ):
         greedy.submit(*frame_payload(bundle, 0))
-        _pump_all([greedy], lambda: edge.server.load() == (0, 1))
+        pump_all([greedy], lambda: edge.server.load() == (0, 1))
         for seed in range(1, 5):
             greedy.submit(*frame_payload(bundle, seed))
-        _pump_all([greedy], lambda: edge.server.load() == (4, 1))
+        pump_all([greedy], lambda: edge.server.load() == (4, 1))
         wanted = frame_payload(bundle, 1000)
         seq = modest.submit(*wanted)
-        _pump_all([modest, greedy], lambda: edge.server.stats.frames["busy"] == 1)
+        pump_all([modest, greedy], lambda: edge.server.stats.frames["busy"] == 1)
         gate.event.set()
-        _pump_all([modest, greedy], lambda: len(greedy.outcomes) == 5 and modest.outcomes)
+        pump_all([modest, greedy], lambda: len(greedy.outcomes) == 5 and modest.outcomes)
         assert modest.outcomes[seq].kind is OutcomeKind.REMOTE
         reasons = [outcome.reason for outcome in greedy.outcomes.values()]
         assert sorted(reasons) == ["", "", "", "", "busy"]
@@ -155,14 +85,14 @@ def test_a_frame_whose_budget_is_over_is_not_run(bundle):
     gate = Gate()
     with (
         ServerThread(bundle, gate, workers=1) as edge,
-        _client(edge, bundle, "first") as first,
-        _client(edge, bundle, "hasty", budget_s=0.2) as hasty,
+        joined(edge, bundle, "first") as first,
+        joined(edge, bundle, "hasty", budget_s=0.2) as hasty,
     ):
         first.submit(*frame_payload(bundle, 1))
-        _pump_all([first], lambda: edge.server.load()[1] == 1)
+        pump_all([first], lambda: edge.server.load()[1] == 1)
         late = frame_payload(bundle, 2)
         hasty.submit(*late)
-        _pump_all([hasty], lambda: hasty.outcomes)
+        pump_all([hasty], lambda: hasty.outcomes)
         assert hasty.outcomes[1].kind is OutcomeKind.ERROR
         gate.event.set()
         edge.until(lambda server: server.stats.frames["expired"] == 1)
@@ -172,9 +102,9 @@ def test_a_frame_whose_budget_is_over_is_not_run(bundle):
 def test_an_answer_finds_the_node_on_its_new_connection(bundle):
     gate = Gate()
     with ServerThread(bundle, gate, workers=1) as edge:
-        client = _client(edge, bundle, "a")
+        client = joined(edge, bundle, "a")
         seq = client.submit(*frame_payload(bundle, 3))
-        _pump_all([client], lambda: edge.server.load()[1] == 1)
+        pump_all([client], lambda: edge.server.load()[1] == 1)
         client.link.abort()
         client.session.disconnected(time.monotonic())
         client.connect()
@@ -188,8 +118,8 @@ def test_an_answer_finds_the_node_on_its_new_connection(bundle):
 
 
 def test_a_newer_session_of_a_node_supersedes_the_older(bundle):
-    with ServerThread(bundle) as edge, _client(edge, bundle, "a", session_id=1) as old:
-        with _client(edge, bundle, "a", session_id=2) as new:
+    with ServerThread(bundle) as edge, joined(edge, bundle, "a", session_id=1) as old:
+        with joined(edge, bundle, "a", session_id=2) as new:
             assert new.ask(*frame_payload(bundle, 1)).kind is OutcomeKind.REMOTE
             old.until_closed()
             assert old.refused is not None
@@ -199,10 +129,10 @@ def test_a_newer_session_of_a_node_supersedes_the_older(bundle):
 def test_draining_finishes_what_is_queued_and_says_bye(bundle):
     gate = Gate()
     edge = ServerThread(bundle, gate, workers=1, drain_s=WAIT_S)
-    with edge, _client(edge, bundle, "a") as client:
+    with edge, joined(edge, bundle, "a") as client:
         for seed in range(3):
             client.submit(*frame_payload(bundle, seed))
-        _pump_all([client], lambda: edge.server.load() == (2, 1))
+        pump_all([client], lambda: edge.server.load() == (2, 1))
         drained = asyncio.run_coroutine_threadsafe(edge.server.drain(), edge.loop)
         gate.event.set()
         client.until_closed()
@@ -215,10 +145,10 @@ def test_draining_finishes_what_is_queued_and_says_bye(bundle):
 def test_what_is_not_reached_while_draining_stays_with_the_node(bundle):
     gate = Gate()
     edge = ServerThread(bundle, gate, workers=1, drain_s=0.05)
-    with edge, _client(edge, bundle, "a") as client:
+    with edge, joined(edge, bundle, "a") as client:
         for seed in range(3):
             client.submit(*frame_payload(bundle, seed))
-        _pump_all([client], lambda: edge.server.load() == (2, 1))
+        pump_all([client], lambda: edge.server.load() == (2, 1))
         drained = asyncio.run_coroutine_threadsafe(edge.server.drain(), edge.loop)
         client.until_closed()
         assert drained.result(WAIT_S) is False
@@ -227,10 +157,10 @@ def test_what_is_not_reached_while_draining_stays_with_the_node(bundle):
 
 def test_the_stages_of_the_stay_are_reported(bundle):
     gate = Gate()
-    with ServerThread(bundle, gate, workers=1) as edge, _client(edge, bundle, "a") as client:
+    with ServerThread(bundle, gate, workers=1) as edge, joined(edge, bundle, "a") as client:
         client.submit(*frame_payload(bundle, 1))
         client.submit(*frame_payload(bundle, 2))
-        _pump_all([client], lambda: edge.server.load() == (1, 1))
+        pump_all([client], lambda: edge.server.load() == (1, 1))
         time.sleep(0.05)
         gate.event.set()
         client.pump(lambda: len(client.outcomes) == 2)
@@ -243,7 +173,7 @@ def test_the_stages_of_the_stay_are_reported(bundle):
 
 def test_a_peer_that_does_not_read_is_cut_off(bundle, monkeypatch):
     monkeypatch.setattr("waistline_edge.server.MIN_UNSENT_BYTES", 1 << 16)
-    with ServerThread(bundle, write_s=0.2) as edge, _client(edge, bundle, "mute") as client:
+    with ServerThread(bundle, write_s=0.2) as edge, joined(edge, bundle, "mute") as client:
         ping = encode_message(MessageType.PING, session=1, bundle=bundle_tag(bundle.id))
         flood = b"".join(ping) * 100_000
         with pytest.raises(LinkError):
@@ -258,7 +188,7 @@ def test_strangers_give_way_when_every_place_is_taken(bundle):
         where = parse_endpoint(edge.server.endpoint)
         strangers = [socket.create_connection((where.host, where.port)) for _ in range(3)]
         try:
-            with _client(edge, bundle, "honest") as client:
+            with joined(edge, bundle, "honest") as client:
                 assert client.ask(*frame_payload(bundle, 1)).kind is OutcomeKind.REMOTE
             edge.until(lambda server: server.stats.rejects["evicted"] == 1)
         finally:
@@ -291,12 +221,12 @@ def test_a_storm_of_strangers_does_not_pass_the_limit(bundle):
 def test_who_was_cut_off_and_lingers_gives_way_to_a_node(bundle, monkeypatch):
     monkeypatch.setattr("waistline_edge.connection.LINGER_S", WAIT_S)
     with ServerThread(bundle, max_connections=2) as edge:
-        gone = [_client(edge, bundle, "gone", session_id=k) for k in (1, 2)]
+        gone = [joined(edge, bundle, "gone", session_id=k) for k in (1, 2)]
         try:
             edge.until(lambda server: server.stats.rejects["superseded"] == 1)
             gone[1].link.send([b"garbage"])
             edge.until(lambda server: server.stats.rejects["garbage"] == 1)
-            with _client(edge, bundle, "honest") as client:
+            with joined(edge, bundle, "honest") as client:
                 assert client.ask(*frame_payload(bundle, 1)).kind is OutcomeKind.REMOTE
         finally:
             for client in gone:
@@ -306,8 +236,8 @@ def test_who_was_cut_off_and_lingers_gives_way_to_a_node(bundle, monkeypatch):
 def test_joined_nodes_are_not_pushed_out(bundle):
     with (
         ServerThread(bundle, max_connections=2) as edge,
-        _client(edge, bundle, "a") as first,
-        _client(edge, bundle, "b") as second,
+        joined(edge, bundle, "a") as first,
+        joined(edge, bundle, "b") as second,
     ):
         with Client(edge.server.endpoint, bundle, node_id="c") as third:
             third.until_closed()
@@ -341,13 +271,13 @@ def test_a_tail_of_another_format_is_refused(bundle):
 def test_many_nodes_at_once_get_their_own_answers(bundle):
     local = LocalTail(bundle)
     with ServerThread(bundle, workers=2) as edge:
-        clients = [_client(edge, bundle, f"n{k}", session_id=k) for k in range(8)]
+        clients = [joined(edge, bundle, f"n{k}", session_id=k) for k in range(8)]
         sent = {}
         for index, client in enumerate(clients):
             for k in range(5):
                 frame = frame_payload(bundle, 100 * index + k)
                 sent[index, client.submit(*frame)] = frame
-        _pump_all(clients, lambda: all(len(client.outcomes) == 5 for client in clients))
+        pump_all(clients, lambda: all(len(client.outcomes) == 5 for client in clients))
         for (index, seq), frame in sent.items():
             outcome = clients[index].outcomes[seq]
             assert outcome.kind is OutcomeKind.REMOTE

@@ -44,7 +44,7 @@ async def wait_for(peer):
         peer,
         store=SessionStore({}),
         stats=EdgeStats(),
-        limits=Limits(handshake_s=60.0, unread_s=0.01, unsent_bytes=1 << 20),
+        limits=Limits(handshake_s=60.0, idle_s=60.0, unread_s=0.01, unsent_bytes=1 << 20),
         request=lambda connection, event: None,
     )
     await connection._wait_for_reader()
