@@ -16,6 +16,7 @@ _USB = Path("/sys/bus/usb/devices")
 _FALLBACK = re.compile(
     r"operator set version: (?P<opset>\d+) is unsupported\. Falling back to: (?P<most>\d+)"
 )
+_OPEN_SHAPE = re.compile(r"has dynamic output shape on \d+ port")
 _RULE = (
     'allow it: echo \'SUBSYSTEM=="usb", ATTRS{idVendor}=="03e7", MODE="0666"\' | '
     "sudo tee /etc/udev/rules.d/97-ncs2.rules, then plug it in again"
@@ -97,6 +98,12 @@ def refused(
             "the NCS2 did not start",
             cause=useful_line(message),
             fix="unplug it, plug it in again on USB 3, and end what else uses it",
+        )
+    if kind == "shape" or _OPEN_SHAPE.search(message):
+        return BackendError(
+            f"{path} cannot be run as a slice",
+            cause=useful_line(message),
+            fix=f"fix its shape: 'waistline split {path} --shape NAME=1,..'",
         )
     if kind == "read":
         return _unread(message, path, engine, printed)

@@ -206,9 +206,9 @@ def _spec(name: str, type_name: str, shape: Iterable[int]) -> Spec:
     axes = [int(axis) for axis in shape]
     short = type_name.lower().replace("fp", "f").replace("boolean", "bool")
     if short not in TYPES:
-        raise Refused("read", f"{name!r} has the element type {type_name}")
+        raise Refused("shape", f"{name!r} has the element type {type_name}")
     if not all(axis > 0 for axis in axes):
-        raise Refused("read", f"{name!r} has an open shape")
+        raise Refused("shape", f"{name!r} has an open shape")
     return {"name": name, "dtype": TYPES[short], "shape": axes}
 
 

@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 from waistline.backends._openvino_errors import cannot_read, check_file
+from waistline.backends._tflite_file import read_checked
 from waistline.errors import BackendError
 
 # Importing the engine reports to its maker, unless the package that reports cannot be imported.
@@ -73,6 +74,8 @@ def read(path: Path) -> tuple[ov.Model, str]:
     check_file(path)
     with path.open("rb") as file:
         kind = "tflite" if file.read(8)[4:] == b"TFL3" else "onnx"
+    if kind == "tflite":
+        read_checked(path)
     try:
         reader = ov.frontend.FrontEndManager().load_by_framework(kind)
         model = reader.convert(reader.load(str(path)))

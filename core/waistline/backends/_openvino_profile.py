@@ -13,6 +13,8 @@ _NOT_EXECUTED = ("undef", "unknown")
 _RENAMED = "/WithoutBiases"
 """What the engine appends to a layer whose bias it first split off."""
 
+_REORDER = "Reorder"
+
 Row = tuple[str, str, float]
 """Name, operator, seconds."""
 
@@ -40,7 +42,11 @@ def executed(rows: Iterable[KernelRow]) -> list[Row]:
 
 
 def layer_times(runs: Sequence[Sequence[Row]]) -> tuple[LayerTime, ...]:
-    """Medians over runs of the same nodes; nodes of one name sum up."""
+    """Medians over runs of the same nodes; nodes of one name sum up.
+
+    Changes of a tensor's order in memory that took no time are left out: most of them were made to
+    weights, when the slice was opened.
+    """
     per_layer: dict[str, list[float]] = {}
     operators: dict[str, str] = {}
     for k, run in enumerate(runs):
@@ -48,7 +54,16 @@ def layer_times(runs: Sequence[Sequence[Row]]) -> tuple[LayerTime, ...]:
             times = per_layer.setdefault(name, [0.0] * len(runs))
             times[k] += duration_s
             operators.setdefault(name, operator)
-    return tuple(_layer(name, operators[name], times) for name, times in per_layer.items())
+    return tuple(
+        _layer(name, operators[name], times)
+        for name, times in per_layer.items()
+        if operators[name] != _REORDER or any(times)
+    )
+
+
+def whole_as_layer(name: str, whole_s: float) -> tuple[LayerTime, ...]:
+    """Stands for the layers of a slice of which the counters name none."""
+    return (LayerTime(name, "Slice", whole_s, 0.0),)
 
 
 def _layer(name: str, operator: str, times: Sequence[float]) -> LayerTime:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from waistline.errors import BackendError
-from waistline.tensors import TensorSpec
+from waistline.tensors import Layout, TensorSpec
 
 _TYPES = {
     "f32": "float32",
@@ -29,7 +29,8 @@ _TYPES = {
 }
 _SINK = "/sink_port_"
 """What the engine appends to a tensor's name for the node that stands for a result."""
-_IMAGE_RANK = 4
+_LAYOUTS: dict[int, tuple[Layout, int | None]] = {4: ("NHWC", 3), 2: ("NC", 1)}
+"""Of TFLite tensors, by rank, as the cutter has them."""
 _EIGHT_BITS = (3, 9)
 """UINT8 and INT8 of TFLite's schema."""
 
@@ -70,14 +71,15 @@ class Port:
         elif self.shape is None or 0 in self.shape:
             cause = f"{name!r} has the open shape {self.shown}"
         else:
-            image = known is not None and len(self.shape) == _IMAGE_RANK
+            layouts = {} if known is None else _LAYOUTS
+            layout, channel_axis = layouts.get(len(self.shape), ("any", None))
             quantization = (known or {}).get(name)
             return TensorSpec(
                 name,
                 _TYPES[self.type_name],
                 self.shape,
-                layout="NHWC" if image else "any",
-                channel_axis=3 if image else None,
+                layout=layout,
+                channel_axis=channel_axis,
                 scale=quantization.scale if quantization else None,
                 zero_point=quantization.zero_point if quantization else None,
             )

@@ -24,10 +24,11 @@ from waistline.backends._ncs2_errors import STICK
 from waistline.backends._ncs2_pipe import Worker, worker_file
 from waistline.backends._ncs2_worker import PROTOCOL
 from waistline.backends._openvino_errors import check_file, useful_line
-from waistline.backends._openvino_profile import KernelRow, executed, layer_times
-from waistline.backends.base import BackendOptions, LayerTime, Probe, Profile
+from waistline.backends._openvino_profile import KernelRow, executed, layer_times, whole_as_layer
+from waistline.backends.base import BackendOptions, Probe, Profile
 from waistline.errors import BackendError, BundleError, ConfigError, MissingExtra, WaistlineError
 from waistline.tensors import TensorSpec, check_spec
+from waistline.toolenv import tool_python
 
 TIMEOUT_S = 120.0
 """What one answer may take; compiling a network for the stick takes the longest."""
@@ -177,7 +178,7 @@ class Ncs2Slice:
         whole_s = statistics.median(whole[1:])
         if not layers:
             note = "the engine's counters name no layer of this slice; it is given as one"
-            layers = (LayerTime(self._path.stem, "Slice", whole_s, 0.0),)
+            layers = whole_as_layer(self._path.stem, whole_s)
         return Profile("native", layers, whole_s, repeat, note)
 
     def info(self) -> dict[str, str]:
@@ -208,8 +209,6 @@ def interpreter(chosen: str) -> str:
     """
     if chosen:
         return chosen
-    from waistline.toolenv import tool_python
-
     return str(tool_python("ncs2"))
 
 
