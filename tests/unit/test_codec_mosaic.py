@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -233,6 +234,28 @@ def test_a_webp_that_announces_gigabytes_allocates_nothing(lossless):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1 << 20
+
+
+def chunk(name, content):
+    check = struct.pack(">I", zlib.crc32(name + content))
+    return struct.pack(">I", len(content)) + name + content + check
+
+
+def test_a_png_brings_pixels_only():
+    """Pillow inflates text on opening, a megabyte for each kilobyte here."""
+    waist = waist_of("png", (480, 480, 1), 2, "uint8")
+    plain = io.BytesIO()
+    Image.new("L", (480, 480)).save(plain, "PNG")
+    plain = plain.getvalue()
+    assert waist.decode(struct.pack("<I", len(plain)) + plain, waist.raw_len)[0].max() == 0
+    text = chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(1 << 20), 9))
+    for bad in (plain[:33] + 40 * text + plain[33:], plain + b"more", plain[:-12], plain[:50]):
+        tracemalloc.start()
+        with pytest.raises(CodecError):
+            waist.decode(struct.pack("<I", len(bad)) + bad, waist.raw_len)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 1 << 20
 
 
 def test_a_second_size_in_a_jpeg_is_refused():
