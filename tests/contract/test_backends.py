@@ -1,10 +1,17 @@
 """What every backend owes its callers. Backends are found by file name; see backends/base.py.
 
-A backend of a new file format adds a sample of it to `SAMPLES`, nothing else.
+Each runs with every format it opens. A backend of a new file format adds a sample of it to
+`SAMPLES`, nothing else; what it cannot run on this machine is skipped with what its probe says.
 """
 
 from __future__ import annotations
 
+import gc
+import sys
+import threading
+from functools import cache
+from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +19,17 @@ import pytest
 
 from waistline import plugins
 from waistline.backends.base import BackendOptions
-from waistline.errors import BackendError, ConfigError, MissingExtra, WaistlineError
+from waistline.errors import BackendError, ConfigError, WaistlineError
+
+sys.path.append(str(Path(__file__).parents[1] / "unit"))
 
 PACKAGE = "waistline.backends"
 A = np.linspace(-1, 1, 12, dtype=np.float32).reshape(1, 3, 4)
 B = np.linspace(2, 3, 4, dtype=np.float32).reshape(1, 4)
+OPENS = {"ncs2": 4}
+"""How often a slice is opened to see that closing frees it; a slice of ncs2 is a process."""
+INSTEAD = {"ncs2": {"device": "CPU", "python": sys.executable}} if find_spec("openvino") else {}
+"""Options by which a backend runs without its device."""
 
 
 def _onnx_sample(path: Path) -> None:
@@ -45,29 +58,85 @@ def _fake_sample(path: Path) -> None:
     write_fake(path, FakeModel((a, b), (s, m), function="noise"))
 
 
-SAMPLES = {"onnx": _onnx_sample, "fake": _fake_sample}
-REFERENCE = {"onnx": (A + B, B * B)}
+def _tflite_sample(path: Path) -> None:
+    net, schema = _tflite_net()
+    a, b = net.input([1, 3, 4], "a"), net.input([1, 4], "b")
+    s = net.op(
+        schema.BuiltinOperator.ADD, [a, b], [net.tensor([1, 3, 4], "s")], schema.AddOptionsT()
+    )
+    m = net.op(schema.BuiltinOperator.MUL, [b, b], [net.tensor([1, 4], "m")], schema.MulOptionsT())
+    path.write_bytes(net.finish(s, m))
 
 
-@pytest.fixture(params=plugins.names(PACKAGE))
-def name(request):
+def _tflite_net(**options):
+    pytest.importorskip(
+        "ai_edge_litert", reason="needs the schema: pip install 'waistline[litert]'"
+    )
+    from ai_edge_litert import schema_py_generated as schema
+    from tflite_help import Net
+
+    return Net(**options), schema
+
+
+SAMPLES = {"onnx": _onnx_sample, "tflite": _tflite_sample, "fake": _fake_sample}
+REFERENCE = {kind: (A + B, B * B) for kind in ("onnx", "tflite")}
+
+
+@cache
+def _module(name):
+    """The backend's module, or why it cannot be run here."""
+    try:
+        module = plugins.load(PACKAGE, name)
+    except WaistlineError as error:
+        return "; ".join(error.lines())
+    if name in INSTEAD or not hasattr(module, "probe"):
+        return module
+    found = module.probe()
+    if any(one.state == "ok" for one in found):
+        return module
+    return "; ".join(f"{one.device}: {one.state}: {one.detail}" for one in found)
+
+
+def _formats(name):
+    """What the backend opens; unknown where it is not installed."""
+    try:
+        module = plugins.load(PACKAGE, name)
+        return module.open_backend(_options(name)).formats
+    except WaistlineError:
+        return ("",)
+
+
+def _options(name, **options):
+    options["extra"] = {**INSTEAD.get(name, {}), **options.get("extra", {})}
+    return BackendOptions(**options)
+
+
+def _backend(name, **options):
+    module = _module(name)
+    if isinstance(module, str):
+        pytest.skip(module)
+    return module.open_backend(_options(name, **options))
+
+
+TARGETS = [(name, kind) for name in plugins.names(PACKAGE) for kind in _formats(name)]
+
+
+@pytest.fixture(params=TARGETS, ids=lambda target: "-".join(filter(None, target)))
+def target(request):
     return request.param
 
 
 @pytest.fixture
-def make(name):
+def make(target):
     """Opens the backend with options."""
-    try:
-        module = plugins.load(PACKAGE, name)
-    except MissingExtra as error:
-        pytest.skip("; ".join(error.lines()))
-    return lambda **options: module.open_backend(BackendOptions(**options))
+    _backend(target[0])
+    return lambda **options: _backend(target[0], **options)
 
 
 @pytest.fixture
-def sample(make, tmp_path):
-    """The sample slice in the backend's first format."""
-    (kind, *_) = make().formats
+def sample(make, target, tmp_path):
+    """The sample slice in the format at hand."""
+    kind = target[1]
     assert kind in SAMPLES, f"add a sample of format {kind!r} to SAMPLES"
     path = tmp_path / f"sample.{kind}"
     SAMPLES[kind](path)
@@ -109,7 +178,7 @@ def test_callers_choose_the_order(make, sample, opened):
     turned.close()
     assert got_first.shape == first.shape
     assert got_second.shape == second.shape
-    if sample.suffix == ".onnx":
+    if sample.suffix[1:] in REFERENCE:
         np.testing.assert_array_equal(got_first, first)
 
 
@@ -198,3 +267,125 @@ def test_an_unknown_option_is_an_error_that_names_it(make):
 def test_errors_are_ours(opened):
     with pytest.raises(WaistlineError):
         opened.run([A.astype(object), B])
+
+
+def test_another_thread_than_the_one_that_opened_it_may_run_it(opened):
+    found = []
+    thread = threading.Thread(target=lambda: found.extend(opened.run([A, B])))
+    thread.start()
+    thread.join()
+    for got, wanted in zip(found, opened.run([A, B]), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_closing_gives_everything_back(target, make, sample):
+    folder = Path("/proc/self/fd")
+    if not folder.is_dir():
+        pytest.skip("needs /proc")
+
+    def use():
+        piece = make().open(sample)
+        piece.run([A, B])
+        piece.close()
+        del piece
+        gc.collect()
+
+    use()
+    before = len(list(folder.iterdir()))
+    for _ in range(OPENS.get(target[0], 50)):
+        use()
+    assert len(list(folder.iterdir())) == before
+
+
+def test_a_quantized_tensor_carries_its_scale(make, target, tmp_path):
+    if target[1] != "tflite":
+        pytest.skip(f"a {target[1]} file says nothing of scales")
+    net, _ = _tflite_net(quantized=True)
+    path = tmp_path / "int8.tflite"
+    path.write_bytes(net.finish(net.conv(net.input([1, 4, 4, 3]), 2, name="y")))
+    made = net.graph.tensors[net.graph.outputs[0]].quantization
+    piece = make().open(path)
+    (x,), (y,) = piece.inputs, piece.outputs
+    assert (x.dtype, x.scale, x.zero_point) == ("int8", 1 / 32, 3)
+    assert (y.dtype, y.zero_point) == ("int8", made.zeroPoint[0])
+    assert y.scale == pytest.approx(made.scale[0], rel=1e-7)
+    assert {(one.layout, one.channel_axis) for one in (x, y)} == {("NHWC", 3)}
+    (codes,) = piece.run([np.arange(48, dtype=np.int8).reshape(x.shape)])
+    assert codes.dtype == np.int8
+    piece.close()
+
+
+WEIGHTS = [
+    np.random.default_rng(3).standard_normal(shape).astype(np.float32) / 3
+    for shape in ((8, 3, 3, 3), (4, 8, 3, 3))
+]
+"""Of two convolutions, output channel first: x (1, 3, 9, 9) -> relu -> w (1, 8, 9, 9) -> y."""
+X = np.random.default_rng(4).standard_normal((1, 3, 9, 9)).astype(np.float32)
+
+
+def _onnx_slice(path, role):
+    onnx = pytest.importorskip("onnx", reason="needs onnx: pip install 'waistline[host]'")
+    make, weights = onnx.helper, WEIGHTS[role == "tail"]
+    source, target = ("x", "w") if role == "head" else ("w", "y")
+    nodes = [make.make_node("Conv", [source, "k"], ["c"], pads=[1] * 4)]
+    nodes.append(make.make_node("Relu" if role == "head" else "Identity", ["c"], [target]))
+    infos = [
+        make.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, channels, 9, 9])
+        for name, channels in ((source, weights.shape[1]), (target, weights.shape[0]))
+    ]
+    kernel = onnx.numpy_helper.from_array(weights, "k")
+    graph = make.make_graph(nodes, role, infos[:1], infos[1:], [kernel])
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 13)], ir_version=8)
+    onnx.save(model, path)
+
+
+def _tflite_slice(path, role):
+    net, schema = _tflite_net()
+    weights = np.ascontiguousarray(WEIGHTS[role == "tail"].transpose(0, 2, 3, 1))
+    out, *_, channels = weights.shape
+    source = net.input([1, 9, 9, channels], "x" if role == "head" else "w")
+    kernel = net.tensor(weights.shape, "k", data=weights)
+    bias = net.tensor([out], "b", data=np.zeros(out, np.float32))
+    options = schema.Conv2DOptionsT(
+        strideW=1, strideH=1, fusedActivationFunction=int(role == "head")
+    )
+    made = net.tensor([1, 9, 9, out], "w" if role == "head" else "y")
+    path.write_bytes(
+        net.finish(net.op(schema.BuiltinOperator.CONV_2D, [source, kernel, bias], [made], options))
+    )
+
+
+SLICES = {"onnx": _onnx_slice, "tflite": _tflite_slice}
+LIMIT = 2e-6
+"""Between float32 engines, of the largest |y|: they add up the same products in another order."""
+HALF_LIMIT = 1e-2
+"""With an end that computes in f16, such as the stick."""
+
+
+def _run_end(target, role, folder, given):
+    """Run one end; arrays are NCHW on both sides, as a bundle transposes between layouts."""
+    name, kind = target
+    path = folder / f"{role}-{kind}.{kind}"
+    SLICES[kind](path, role)
+    piece = _backend(name).open(path)
+    if kind == "tflite":
+        given = given.transpose(0, 2, 3, 1)
+    (made,) = piece.run([given])
+    half = "16" in piece.info()["precision"]
+    piece.close()
+    return (made.transpose(0, 3, 1, 2) if kind == "tflite" else made), half
+
+
+@pytest.mark.parametrize(
+    ("head", "tail"),
+    [pair for pair in product(TARGETS, TARGETS) if all(kind in SLICES for _, kind in pair)],
+    ids=lambda target: "-".join(target),
+)
+def test_head_and_tail_may_run_on_different_engines(head, tail, tmp_path):
+    pytest.importorskip("onnxruntime", reason="the reference is onnxruntime's")
+    reference = ("onnxruntime", "onnx")
+    wanted, _ = _run_end(reference, "tail", tmp_path, _run_end(reference, "head", tmp_path, X)[0])
+    waist, half = _run_end(head, "head", tmp_path, X)
+    got, half_too = _run_end(tail, "tail", tmp_path, waist)
+    limit = HALF_LIMIT if half or half_too else LIMIT
+    assert np.abs(got - wanted).max() <= limit * np.abs(wanted).max()
