@@ -53,6 +53,9 @@ class Target(ABC):
         """What inputs are made of."""
         return []
 
+    def close(self) -> None:  # noqa: B027  # most have nothing to put away
+        """Remove what was written."""
+
 
 def signed(stream: bytes) -> bytes:
     """``stream`` with right checksums wherever a header begins that leaves room for them.
@@ -206,6 +209,9 @@ class BundleJson(Target):
         if bundle.answer_kind.max_bytes < 0:
             raise Wrong("answers of a negative size")
 
+    def close(self) -> None:
+        self._folder.cleanup()
+
 
 class Npz(Target):
     """The archive reader on any file: a `ConfigError`, or arrays of the size they claim."""
@@ -231,6 +237,9 @@ class Npz(Target):
                         raise Wrong("an array of Python objects")
         except WaistlineError:
             return
+
+    def close(self) -> None:
+        self._folder.cleanup()
 
 
 TARGETS: dict[str, type[Target]] = {

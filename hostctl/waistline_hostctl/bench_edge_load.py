@@ -34,7 +34,7 @@ class Tally:
 
     Attributes:
         sent: frames sent.
-        withheld: frames that were due while the kernel still held the one before.
+        withheld: frames that were due while the node could not send, see `Peer.is_full`.
         ends: answers by outcome: ``remote``, ``dropped(busy)`` or ``error(<kind>)``.
         latency_s: of remote frames, from sending to answer.
         busy_s: the same of frames that were not taken.
@@ -212,10 +212,8 @@ class Load:
         for key, ready in self._selector.select(max(0.0, timeout_s)):
             k: int = key.data
             peer = self._peers[k]
-            if ready & selectors.EVENT_WRITE:
-                peer.flush()
-                if not peer.is_full:
-                    self._selector.modify(peer.sock, selectors.EVENT_READ, k)
+            if ready & selectors.EVENT_WRITE and peer.flush():
+                self._selector.modify(peer.sock, selectors.EVENT_READ, k)
             if ready & selectors.EVENT_READ:
                 now = time.monotonic()
                 for message in peer.read():

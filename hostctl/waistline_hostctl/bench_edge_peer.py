@@ -24,6 +24,8 @@ from waistline.wire import (
 WAIT_S = 30.0
 """For a WELCOME, and for the last answers: far above what an edge in order takes."""
 BUDGET_MS = 60_000
+MAX_OPEN = 200
+"""Unanswered frames of a node; an edge may cut off one that has more than `MAX_IN_FLIGHT`."""
 _READ_BYTES = 1 << 18
 
 
@@ -87,8 +89,8 @@ class Peer:
 
     @property
     def is_full(self) -> bool:
-        """The kernel has not taken all of what was sent."""
-        return bool(self._left)
+        """The kernel has not taken all of what was sent, or too many answers are still to come."""
+        return bool(self._left) or len(self.open) >= MAX_OPEN
 
     def send(self, now: float) -> bool:
         """Send one frame more; False: the kernel did not take all, the rest waits for `flush`."""
@@ -101,11 +103,10 @@ class Peer:
             raw_len=self._frame.raw_len,
             budget_ms=BUDGET_MS,
         )
-        self.flush()
-        return not self._left
+        return self.flush()
 
-    def flush(self) -> None:
-        """Hand the kernel what it takes now.
+    def flush(self) -> bool:
+        """Hand the kernel what it takes now; whether that was all.
 
         Raises:
             LinkClosed: the edge is gone.
@@ -117,6 +118,7 @@ class Peer:
                     count -= len(self._left.pop(0))
                 if count:
                     self._left[0] = self._left[0][count:]
+        return not self._left
 
     def read(self) -> list[Message]:
         """What has come.
