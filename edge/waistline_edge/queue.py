@@ -8,6 +8,7 @@ greedy node would fill the bound and the others would only ever be told BUSY.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict, deque
 from collections.abc import Hashable
 from typing import Generic, TypeVar
@@ -52,6 +53,8 @@ class FairQueue(Generic[ItemT]):
         self.limit = limit
         self._lines: OrderedDict[Hashable, deque[Entry[ItemT]]] = OrderedDict()
         self._size = 0
+        self._none_expires_before = math.inf
+        """On the owner's clock; nothing needs to be looked through until then."""
 
     def __len__(self) -> int:
         return self._size
@@ -71,6 +74,7 @@ class FairQueue(Generic[ItemT]):
             evicted = (victim,)
         entry = Entry(line, item, expires_at)
         self._lines.setdefault(line, deque()).append(entry)
+        self._none_expires_before = min(self._none_expires_before, expires_at)
         self._size += 1
         return Admission(True, evicted, expired)
 
@@ -118,6 +122,8 @@ class FairQueue(Generic[ItemT]):
 
     def _purge(self, now: float) -> tuple[Entry[ItemT], ...]:
         """Remove every expired item; called only when the queue is full."""
+        if now < self._none_expires_before:
+            return ()
         expired: list[Entry[ItemT]] = []
         for name, line in list(self._lines.items()):
             kept = deque(entry for entry in line if entry.expires_at > now)
@@ -127,6 +133,8 @@ class FairQueue(Generic[ItemT]):
             else:
                 del self._lines[name]
         self._size -= len(expired)
+        left = (entry.expires_at for line in self._lines.values() for entry in line)
+        self._none_expires_before = min(left, default=math.inf)
         return tuple(expired)
 
 

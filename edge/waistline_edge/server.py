@@ -239,13 +239,13 @@ class EdgeServer:
             refused.append(job)
         for each in refused:
             self._refuse(each)
+            if _owner(each) is not connection:  # which flushes when its events are handled
+                self._now_send(_owner(each))
 
     def _refuse(self, job: Job) -> None:
         self._open_jobs -= 1
         self.stats.frames["busy"] += 1
-        connection = _owner(job)
-        connection.session.busy(job.seq, self._pool.retry_after_s())
-        self._now_send(connection)
+        _owner(job).session.busy(job.seq, self._pool.retry_after_s())
 
     def _deliver(self, job: Job, result: Result) -> None:
         """On a worker's thread: have the loop answer."""

@@ -74,6 +74,17 @@ def test_expired_requests_do_not_keep_a_full_queue_full():
     assert len(queue) == 1
 
 
+def test_what_expires_later_is_found_when_the_queue_is_full_again():
+    queue = FairQueue(2)
+    queue.put("a", "early", now=0.0, expires_at=1.0)
+    queue.put("a", "late", now=0.0, expires_at=5.0)
+    assert [each.item for each in queue.put("a", 1, now=2.0, expires_at=9.0).expired] == ["early"]
+    assert not queue.put("a", 2, now=4.0, expires_at=9.0).accepted
+    admission = queue.put("a", 3, now=6.0, expires_at=9.0)
+    assert [each.item for each in admission.expired] == ["late"]
+    assert admission.accepted
+
+
 def test_clear_returns_everything():
     queue = FairQueue(9)
     _fill(queue, "a", 2)
