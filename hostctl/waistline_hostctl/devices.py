@@ -5,38 +5,70 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from waistline import plugins, provenance
-from waistline.errors import MissingExtra, WaistlineError
+from waistline_hostctl import survey
 from waistline_hostctl.results import Device
+from waistline_node.sources import _v4l2
 
-BACKENDS = "waistline.backends"
 FAKE = "fake"
 UNTRIED = "untried on hardware"
-USABLE, NOT_INSTALLED, BROKEN = "usable", "not installed", "broken"
-_TRIED = {"onnxruntime", FAKE}
-"""Engines that this project's tests run on the hardware they are for."""
-_SERIAL = Path("/dev/serial/by-id")
+USABLE = "usable"
+_TRIED = {"onnxruntime": ("CPU",), "litert": ("CPU",), "openvino": ("CPU",), FAKE: ("CPU",)}
+"""By engine the devices, by how their names begin, that this project's tests run on."""
+_DEV = Path("/dev")
 
 
-def devices(serial_folder: Path = _SERIAL) -> tuple[Device, ...]:
-    """Engines of this machine, then its serial ports by their lasting names."""
-    return (*engines(), *_ports(serial_folder))
+def devices(dev: Path = _DEV) -> tuple[Device, ...]:
+    """Engines with their devices, cameras, then serial ports, by names that last.
+
+    Args:
+        dev: the folder of devices.
+    """
+    return (*engines(), *_cameras(dev), *_ports(dev / "serial" / "by-id"))
+
+
+def tried(engine: str, device: str) -> str:
+    """``yes``, or `UNTRIED` for a device that only documents and stand-ins were seen of."""
+    known = _TRIED.get(engine, ())
+    return "yes" if not device or device.startswith(known) else UNTRIED
 
 
 def engines() -> Iterator[Device]:
-    """Every backend; the detail of one that is not installed is what installs it."""
-    for name in plugins.names(BACKENDS):
-        tried = "yes" if name in _TRIED else UNTRIED
-        try:
-            plugins.load(BACKENDS, name)
-        except MissingExtra as error:
-            yield Device(name, "engine", NOT_INSTALLED, tried, error.fix)
-        except (WaistlineError, ImportError, OSError) as error:
-            yield Device(name, "engine", BROKEN, tried, str(error))
-        else:
-            version = "".join(row.version for row in provenance.libraries([name]))
-            detail = "stand-in for tests and demos" if name == FAKE else f"{version} CPU".strip()
-            yield Device(name, "engine", USABLE, tried, detail)
+    """Every device of every backend; what is in the way of one stands in its state."""
+    for row in survey.survey((survey.BACKENDS,)):
+        state = USABLE if row.state == "ok" else row.state
+        yield Device(
+            id=engine_id(row.name, row.device),
+            name=row.name if plain(row.name, row.device) else f"{row.name} {row.device}",
+            kind="engine",
+            state=state,
+            tried="yes" if row.name in _TRIED and not row.device else tried(row.name, row.device),
+            detail=row.detail,
+            fix=row.fix,
+        )
+
+
+def plain(engine: str, device: str) -> bool:
+    """Whether the engine's name says all: it has one device, or this is the processor."""
+    return not device or device.startswith("CPU") or device.lower() == engine
+
+
+def engine_id(engine: str, device: str) -> str:
+    """What chooses it on a command line: the backend, and its option where it has several."""
+    if plain(engine, device) or " " in device:
+        return engine
+    return f"--backend {engine} --backend-option device={device}"
+
+
+def _cameras(dev: Path) -> Iterator[Device]:
+    for found in _v4l2.list_devices(dev):
+        yield Device(
+            id=f"--source camera:{found.stable}",
+            name=found.card,
+            kind="camera",
+            state="present",
+            tried=UNTRIED,
+            detail=f"now {found.path}",
+        )
 
 
 def _ports(folder: Path) -> Iterator[Device]:
@@ -47,4 +79,7 @@ def _ports(folder: Path) -> Iterator[Device]:
         return
     for path in found:
         target = f"now {path.resolve()}; this version drives nothing over serial"
-        yield Device(str(path), "serial", "present", UNTRIED, target)
+        yield Device(
+            id=str(path), name=str(path), kind="serial", state="present", tried=UNTRIED,
+            detail=target,
+        )  # fmt: skip

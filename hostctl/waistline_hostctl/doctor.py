@@ -1,4 +1,4 @@
-"""What this machine can do, and what to do about what it cannot."""
+"""What this machine can do, and what to do about what it cannot. Nothing is written."""
 
 from __future__ import annotations
 
@@ -6,98 +6,148 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from waistline import __version__, provenance
+from waistline import __version__, provenance, toolenv
 from waistline.codec import native
 from waistline.errors import WaistlineError
-from waistline_hostctl import devices
+from waistline_hostctl import doctor_packages as packages
+from waistline_hostctl import survey, wheels
+from waistline_hostctl.devices import FAKE, UNTRIED, plain, tried
 from waistline_hostctl.results import DoctorResult, Finding
 
 LIBRARIES = (
     "waistline", "numpy", "msgspec", "zstandard", "pillow", "click", "onnx", "onnxruntime",
-    "prometheus-client",
+    "ai-edge-litert", "tflite-runtime", "openvino", "av", "prometheus-client",
 )  # fmt: skip
-_EXTRAS = (
-    ("prometheus_client", "edge", "Prometheus metrics of the edge"),
-    ("torch", "train", "training the example again"),
-)
+BASE, ENGINES, SOURCES, LINKS, TOOLS, MACHINE = (
+    packages.BASE, "engines", "sources", "links", "tools", "machine",
+)  # fmt: skip
+GROUPS = (BASE, ENGINES, TOOLS, SOURCES, LINKS, packages.EXTRAS, packages.TRAPS, MACHINE)
+"""In the order in which they are shown."""
 _FREE_BYTES = 200_000_000
+_TROUBLE = {"wrong version", "no permission", "failed"}
+"""States of something that is installed, and meant to work."""
 
 
-def examine() -> DoctorResult:
-    """Look at everything; takes as long as importing the engines."""
+def examine(*, only: Iterable[str] | None = None) -> DoctorResult:
+    """Look at everything; takes as long as the slowest engine's probe.
+
+    Args:
+        only: the base and these engines, for a caller that needs no more.
+    """
     return DoctorResult(
         version=__version__,
         commit=provenance.commit(),
         machine=provenance.machine(),
         libraries=provenance.libraries(LIBRARIES),
-        findings=tuple(_findings()),
+        findings=tuple(_findings(None if only is None else tuple(only))),
+        wheels=wheels.wheels() if only is None else (),
     )
 
 
-def _findings() -> Iterator[Finding]:
-    yield Finding("python", "ok", f"{sys.version.split()[0]} in {sys.prefix}")
+def _findings(only: tuple[str, ...] | None) -> Iterator[Finding]:
+    yield _python()
     yield _codec()
-    yield from _engines()
+    yield from packages.base()
     yield _onnx()
-    for module, extra, purpose in _EXTRAS:
-        if importlib.util.find_spec(module) is None:
-            fix = f"pip install 'waistline[{extra}]'"
-            yield Finding(f"extra {extra}", "info", f"not installed: {purpose}", fix)
-        else:
-            yield Finding(f"extra {extra}", "ok", purpose)
-    yield _governor()
+    rows = survey.survey() if only is None else survey.survey_engines(only)
+    yield from _engines([row for row in rows if row.package == survey.BACKENDS])
+    if only is None:
+        yield from _tools()
+        for package, group in ((survey.SOURCES, SOURCES), (survey.LINKS, LINKS)):
+            for row in rows:
+                if row.package == package:
+                    yield _finding(row, group, f"{group[:-1]} {row.name}", row.detail)
+        yield from packages.extras()
+    yield from packages.traps()
+    yield _processor()
     yield _disk()
+
+
+def _python() -> Finding:
+    version = sys.version.split()[0]
+    own = sys.prefix == sys.base_prefix
+    kind = "the system's own environment" if own else "virtual environment"
+    return Finding("python", "ok", f"{version}, {kind} {sys.prefix}", "", BASE, "ok")
 
 
 def _codec() -> Finding:
     try:
         why_not = native.reason()
     except WaistlineError as error:
-        return Finding("codec", "fail", str(error), error.fix)
+        return Finding("codec", "fail", str(error), error.fix, BASE, "failed")
     if not why_not:
-        return Finding("codec", "ok", "compiled (C)")
+        return Finding("codec", "ok", "compiled (C)", "", BASE, "ok")
     return Finding(
         "codec",
         "warn",
         f"NumPy, same bits but slower: {why_not}",
         "install a C compiler, then: pip install --force-reinstall --no-deps waistline",
+        BASE,
+        "missing library",
     )
-
-
-def _engines() -> Iterator[Finding]:
-    found = [row for row in devices.engines() if row.id != devices.FAKE]
-    for row in found:
-        name = f"engine {row.id}"
-        if row.state == devices.USABLE:
-            yield Finding(name, "ok", row.detail)
-        elif row.state == devices.NOT_INSTALLED:
-            yield Finding(name, "info", row.state, row.detail)
-        else:
-            yield Finding(name, "fail", row.detail, f"pip install 'waistline[{row.id}]'")
-    if not any(row.state == devices.USABLE for row in found):
-        yield Finding(
-            "engines", "fail", "no inference engine", "pip install 'waistline[onnxruntime]'"
-        )
 
 
 def _onnx() -> Finding:
     if importlib.util.find_spec("onnx") is None:
         return Finding(
-            "onnx", "fail", "not installed: models cannot be cut", "pip install 'waistline[host]'"
+            "onnx", "fail", "not installed: models cannot be cut", "pip install 'waistline[host]'",
+            BASE, "missing extra",
+        )  # fmt: skip
+    version = "".join(row.version for row in provenance.libraries(["onnx"]))
+    return Finding("onnx", "ok", version, "", BASE, "ok")
+
+
+def _engines(rows: list[survey.Surveyed]) -> Iterator[Finding]:
+    rows = [row for row in rows if row.name != FAKE]
+    for row in rows:
+        name = f"engine {row.name}"
+        if not plain(row.name, row.device):
+            name = f"{name} {row.device}"
+        untried = row.state == "ok" and tried(row.name, row.device) == UNTRIED
+        yield _finding(row, ENGINES, name, f"{row.detail}; {UNTRIED}" if untried else row.detail)
+    if not any(row.state == "ok" for row in rows):
+        yield Finding(
+            "engines", "fail", "no inference engine", "pip install 'waistline[onnxruntime]'",
+            ENGINES, "missing extra",
+        )  # fmt: skip
+
+
+def _finding(row: survey.Surveyed, group: str, name: str, detail: str) -> Finding:
+    if row.state == "ok":
+        return Finding(name, "ok", detail, "", group, "ok")
+    level = "warn" if row.state in _TROUBLE else "info"
+    return Finding(name, level, f"{row.state}: {detail}", row.fix, group, row.state)
+
+
+def _tools() -> Iterator[Finding]:
+    """Environments of their own, for programs that cannot live in this one."""
+    for name, tool in toolenv.TOOLS.items():
+        found = toolenv.tool_state(name)
+        if found.state == "ready":
+            yield Finding(f"tool {name}", "ok", f"{found.detail}, {tool.purpose}", "", TOOLS, "ok")
+            continue
+        state = "missing extra" if found.state == "absent" else "wrong version"
+        size = f"{tool.size_bytes / 1e6:.0f} MB"
+        yield Finding(
+            f"tool {name}",
+            "info" if found.state == "absent" else "warn",
+            f"{state}: {tool.purpose}; {found.detail} ({size})",
+            f"waistline tools install {name}{'' if found.state == 'absent' else ' --force'}",
+            TOOLS,
+            state,
         )
-    return Finding("onnx", "ok", "".join(row.version for row in provenance.libraries(["onnx"])))
 
 
-def _governor() -> Finding:
+def _processor() -> Finding:
     machine = provenance.machine()
     text = f"{machine.cores} cores, {machine.processor}, {machine.architecture}"
     if machine.governor in {"", "performance"}:
-        return Finding("processor", "ok", text)
+        return Finding("processor", "ok", text, "", MACHINE)
     fix = "for steady times: sudo cpupower frequency-set -g performance"
-    return Finding("processor", "info", f"{text}, governor {machine.governor}", fix)
+    return Finding("processor", "info", f"{text}, governor {machine.governor}", fix, MACHINE)
 
 
 def _disk() -> Finding:
@@ -105,6 +155,9 @@ def _disk() -> Finding:
     free_bytes = shutil.disk_usage(folder).free
     text = f"{free_bytes / 1e9:.1f} GB free in {folder}"
     if not os.access(folder, os.W_OK):
-        return Finding("disk", "warn", f"{folder} is read-only", "run from a folder of your own")
+        fix = "run from a folder of your own"
+        return Finding("disk", "warn", f"{folder} is read-only", fix, MACHINE)
     level = "ok" if free_bytes >= _FREE_BYTES else "warn"
-    return Finding("disk", level, text, "" if level == "ok" else "free some space for runs/")
+    return Finding(
+        "disk", level, text, "" if level == "ok" else "free some space for runs/", MACHINE
+    )

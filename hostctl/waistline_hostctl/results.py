@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from waistline.bundle.cuts import CutRow
-from waistline.evidence import Figure
+from waistline.evidence import Evidence, Figure
 from waistline.provenance import Library, Machine
 from waistline.verify import VerifyReport
 
@@ -35,12 +35,49 @@ class Finding(msgspec.Struct, frozen=True):
 
     Attributes:
         level: ``ok``, ``info`` (not there, not needed), ``warn`` (works, with less) or ``fail``.
+        group: it is shown with, such as ``engines``.
+        state: ``ok``, ``missing extra``, ``missing library``, ``missing device``, ``no
+            permission``, ``wrong version`` or ``failed``; "" for what has no states.
     """
 
     name: str
     level: str
     found: str
     fix: str = ""
+    group: str = ""
+    state: str = ""
+
+
+class Wheel(msgspec.Struct, frozen=True):
+    """Whether a package's index lists a file for one board.
+
+    Attributes:
+        package, version: looked up.
+        architecture: ``x86-64``, ``aarch64`` or ``armv7``.
+        python: version of the interpreter.
+        file: its name; "" where there is none.
+        checked: day of the look-up.
+        evidence: a listing is published; that it installs and runs is another matter.
+    """
+
+    package: str
+    version: str
+    architecture: str
+    python: str
+    file: str
+    checked: str
+    evidence: Evidence = Evidence.PUBLISHED
+
+    @property
+    def tag(self) -> str:
+        """What it asks of the system, such as ``glibc 2.28``."""
+        if not self.file:
+            return "none"
+        platform = self.file.removesuffix(".whl").rsplit("-", 1)[-1]
+        if platform.startswith("manylinux2014"):
+            return "glibc 2.17"
+        major, minor = platform.removeprefix("manylinux_").split("_")[:2]
+        return f"glibc {major}.{minor}"
 
 
 class DoctorResult(Result, frozen=True, kw_only=True, tag="doctor"):
@@ -51,15 +88,18 @@ class DoctorResult(Result, frozen=True, kw_only=True, tag="doctor"):
     machine: Machine
     libraries: tuple[Library, ...]
     findings: tuple[Finding, ...]
+    wheels: tuple[Wheel, ...] = ()
 
 
 class Device(msgspec.Struct, frozen=True):
     """Something that can run a slice or be talked to.
 
     Attributes:
-        id: pasteable.
-        kind: ``engine`` or ``serial``.
-        state: ``usable``, ``not installed`` or ``broken`` for an engine, ``present`` for a port.
+        id: pasteable: the name that ``--backend`` takes, or flags with their values.
+        name: for people.
+        kind: ``engine``, ``camera`` or ``serial``.
+        state: of an engine's device ``usable`` or what is in the way, as `Finding` words it;
+            ``present`` for a camera or port.
         tried: whether this project has run it on hardware: ``yes`` or ``untried on hardware``.
     """
 
@@ -68,6 +108,8 @@ class Device(msgspec.Struct, frozen=True):
     state: str
     tried: str
     detail: str = ""
+    fix: str = ""
+    name: str = ""
 
 
 class DevicesResult(Result, frozen=True, kw_only=True, tag="devices"):

@@ -34,6 +34,7 @@ KINDS = {
     "channels": "channels in another order",
     "shuffled": "the right values in other places",
     "input": "another input",
+    "codec": "the codec is at fault, not the head",
     "tensors": "waist tensors in another order",
     "unrelated": "no relation: another model, or other weights",
     "different": "related, but not explained",
@@ -137,11 +138,14 @@ def _close(here: Values, there: Values) -> Diagnosis | None:
     errors = np.abs(here - there)
     scale = float(there.std())
     typical = float(np.sqrt(np.square(errors).mean()))
-    if scale == 0.0 or typical == 0.0 or typical >= _SAME * scale:
+    if typical == 0.0:
+        return Diagnosis("rounding", "the values are equal")
+    if typical >= _SAME * scale:
         return None
     # Zeros stay zero in any format, so they tell nothing.
-    touched = np.count_nonzero(errors > _UNTOUCHED * scale) / max(np.count_nonzero(there), 1)
-    evidence = {"relative_error": typical / scale, "touched": float(touched)}
+    moved, filled = (int(np.count_nonzero(a)) for a in (errors > _UNTOUCHED * scale, there))
+    touched = moved / max(filled, 1)
+    evidence = {"relative_error": typical / scale, "touched": touched}
     seen = f"errors of {typical / scale:.1e} of the standard deviation"
     if typical < _ROUNDING * scale:
         return Diagnosis("rounding", seen, evidence)

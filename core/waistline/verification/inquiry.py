@@ -91,6 +91,8 @@ def _diagnoses(
     expected: Sequence[np.ndarray] | None,
 ) -> list[Diagnosis | None]:
     tensors = bundle.cut.tensors
+    if run.values and (wrong := _codec_fault(bundle, run)):
+        return [wrong if check.failed else None for check in checks]
     exact = expected is not None and len(run.values) == len(tensors)
     here, there = taken_apart(tensors, run.codes), taken_apart(tensors, golden)
     if exact and expected is not None:
@@ -112,6 +114,14 @@ def _diagnoses(
         else:
             found.append(_from_codes(here[k], there[k]))
     return found
+
+
+def _codec_fault(bundle: Bundle, run: HeadRun) -> Diagnosis | None:
+    """Whether the head's values give other codes here than it says they gave there."""
+    codec = bundle.waist_codec()
+    if codec is None or codec.codes(run.values) == run.codes:
+        return None
+    return Diagnosis("codec", f"its values give other codes with the {codec.implementation} here")
 
 
 def _from_codes(here: Coded, there: Coded) -> Diagnosis:

@@ -1,22 +1,44 @@
-"""List the engines and ports of this machine."""
+"""List the engines, cameras and ports of this machine."""
 
 from __future__ import annotations
 
 import click
 
-from waistline_hostctl.console import grid
-from waistline_hostctl.devices import devices
+from waistline_hostctl.console import WIDTH
+from waistline_hostctl.devices import UNTRIED, USABLE, devices
 from waistline_hostctl.options import App, common
 from waistline_hostctl.results import DevicesResult
+
+_NOWHERE = {
+    "engine": "pip install 'waistline[onnxruntime]'",
+    "camera": "nothing that captures under /dev/video*",
+    "serial": "nothing under /dev/serial/by-id",
+}
 
 
 @click.command()
 @common
 def command(app: App) -> None:
-    """List the engines and ports of this machine, with ids to paste."""
+    """List the engines, cameras and ports of this machine, with ids to paste."""
     result = DevicesResult(devices=devices())
-    rows = [(row.id, row.kind, row.state, row.tried, row.detail) for row in result.devices]
-    app.console.say(grid(("id", "kind", "state", "tried", ""), rows, indent=0))
-    if not any(row.kind == "serial" for row in result.devices):
-        app.console.say("\nno serial port under /dev/serial/by-id")
+    app.console.say(text(result))
     app.console.emit(result)
+
+
+def text(result: DevicesResult) -> str:
+    """By kind, a line a device, and below it what is to be pasted where the name is not enough."""
+    lines = []
+    for kind in ("engine", "camera", "serial"):
+        found = [row for row in result.devices if row.kind == kind]
+        lines.append(f"{kind}s" if found else f"no {kind}: {_NOWHERE[kind]}")
+        name = max((len(row.name) for row in found), default=0)
+        state = max((len(row.state) for row in found), default=0)
+        for row in found:
+            line = f"  {row.name.ljust(name)}  {row.state.ljust(state)}  "
+            about = f"{UNTRIED}; {row.detail}" if row.tried == UNTRIED else row.detail
+            room = max(WIDTH - len(line), 20)
+            lines.append(line + (about if len(about) <= room else about[: room - 2] + ".."))
+            if row.id.startswith("--") and row.state in {USABLE, "present"}:
+                lines.append(f"      {row.id}")
+        lines.append("")
+    return "\n".join(lines).rstrip()
