@@ -235,7 +235,14 @@ def _ask(candidate: Path) -> tuple[str, Path] | None:
 def _build(tool: Tool, folder: Path, python: Path) -> None:
     log = folder.with_suffix(".log")
     inside = folder / "bin" / "python"
-    pip = [inside, "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
+    pip: list[str | Path] = [
+        inside,
+        "-m",
+        "pip",
+        "install",
+        "--no-input",
+        "--disable-pip-version-check",
+    ]
     steps: list[Sequence[str | Path]] = [
         [python, "-m", "venv", "--clear", folder],
         [*pip, *tool.requirements],
