@@ -40,6 +40,7 @@ from waistline_hostctl.devices import devices
 from waistline_hostctl.doctor import examine
 from waistline_hostctl.recording import About, Rendered, report_again
 from waistline_hostctl.streaming import Stream, Streamed, check_answered, run_streams
+from waistline_node.sources.base import path_of
 
 __all__ = [
     "RADIOS",
@@ -100,7 +101,8 @@ def run_pair(
 
     Args:
         bundle: its folder.
-        source: image folder or ``.npz``; None: the bundle's golden frame, again and again.
+        source: of frames, not live (`waistline_node.sources`); None: the bundle's golden frame,
+            again and again.
         link: profile that paces the link; "" for loopback as it is; None: as the bench says.
         count: frames at most.
         sequential: one frame at a time; False: stages overlap, so latency holds waiting.
@@ -138,12 +140,13 @@ def run_pair(
     ]
     settings = settings_of(opened, tables[1].column("label"), link, radios)
     derived = derive({row.name: row for row in tables}, settings)
+    files = [path for path in [path_of(source)] if path]
     about = About(
         name=name,
         title=f"{opened.manifest.model_name}, cut at x = {opened.cut.partition_point}",
         bench=bench,
         seeds=recording.seeds(link),
-        inputs={str(opened.path / MANIFEST): opened.id, **recording.hashes([Path(source)])},
+        inputs={str(opened.path / MANIFEST): opened.id, **recording.hashes(files)},
         settings=settings,
         remarks=(*cheaper(derived.tables, settings), *remarks),
         more={"link": describe_link(link), "source": source, "sequential": sequential},
@@ -159,9 +162,7 @@ def finish(folder: RunFolder, tables: Sequence[Table], derived: Derived, about: 
     for outcome in named[raw.FRAMES].column("outcome"):
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
     measure = measure_of(about.settings) if about.settings.metric else ""
-    return Run(
-        folder.path, report, outcomes, derived.figures, named, tuple(about.remarks), measure
-    )
+    return Run(folder.path, report, outcomes, derived.figures, named, tuple(about.remarks), measure)
 
 
 def settings_of(

@@ -17,14 +17,14 @@ from waistline.bundle.cuts import FRAME_CODECS
 from waistline.bundle.store import Bundle
 from waistline.codec.spec import CodecSpec, parse_spec
 from waistline.codec.waist import WaistCodec
-from waistline.errors import NonFinite
+from waistline.errors import ConfigError, NonFinite
 from waistline.frame import SensorFrame
 from waistline.stages import HeadStages, TailStages, make_answer, model_input, open_ends
 from waistline.tensors import TensorSpec, WaistTensor
 from waistline_hostctl.derived.base import label_text
 from waistline_hostctl.raw import FLOAT_BITS, InputRow, PictureRow, StudyRow
 from waistline_node.service import source_options
-from waistline_node.sources.base import UnreadableFrame, open_source
+from waistline_node.sources.base import UnreadableFrame, open_source, path_of
 
 Step = Callable[[int], None]
 BITS = tuple(range(1, 9))
@@ -36,10 +36,16 @@ def look_at(bundle: Bundle, source: str) -> tuple[str, ...]:
     """What a person should know about the frames of ``source``.
 
     Raises:
-        ConfigError: it cannot be used for ``bundle``.
+        ConfigError: it cannot be used for ``bundle``, or not be read twice.
     """
     opened = open_source(source, source_options(bundle, 1))
     opened.close()
+    if opened.live or path_of(source) is None:
+        raise ConfigError(
+            f"a run cannot be made of {source}",
+            cause="its frames are read twice, and a camera or pipe has others the second time",
+            fix="use 'waistline node' and 'waistline edge', or record the frames to a file first",
+        )
     return tuple(getattr(opened, "remarks", ()))
 
 

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import waistline
 from waistline.bundle.store import Bundle
-from waistline.run import read_table
+from waistline.run import load_run, read_table
 from waistline.task.load import load_task
 from waistline.tensors import TensorSpec
 from waistline_hostctl.results import RunResult
@@ -131,6 +131,14 @@ def test_a_model_of_motion_runs_end_to_end(motion: Path) -> None:
     assert found.outcomes == {"remote": 6}
     assert found.figures["accuracy_cut"].value == 1
     assert found.figures["accuracy_cut"].n == 6
+    assert load_run(motion / found.folder).inputs["motion.csv"]
+
+
+def test_a_run_is_not_made_of_frames_that_cannot_be_read_twice(motion: Path) -> None:
+    done = cli("run", "tones.bundle", "--source", "csv:-?columns=ax,ay", cwd=motion)
+    assert done.returncode == 2
+    assert "waistline node" in done.stderr
+    assert len(list((motion / "runs").glob("*"))) <= 1
 
 
 def test_rows_piped_into_a_node_are_answered_as_they_come(motion: Path, tmp_path: Path) -> None:
@@ -188,7 +196,7 @@ def test_a_busy_node_loses_frames_of_a_camera_and_counts_them(tmp_path: Path) ->
             code, _, summary = node.end()
     assert code == 0, node.errors
     assert summary["outcomes"]["remote"] >= 3
-    assert summary["lost"]["overtaken"] >= summary["frames"]
+    assert summary["lost"]["overtaken"] > 0
 
 
 def lines_of(path: Path) -> int:

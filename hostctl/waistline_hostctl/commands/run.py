@@ -13,8 +13,9 @@ from waistline_hostctl.results import RunResult
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--source", metavar="DIR|FILE.npz",
-              help="Frames (default: the bundle's golden frame, again and again).")  # fmt: skip
+@click.option("--source", metavar="SOURCE",
+              help="A folder of images or sounds, a .npz, .wav, .csv or video file "
+              "(default: the bundle's golden frame, again and again).")  # fmt: skip
 @click.option("--link", metavar="PROFILE",
               help="Pace the link to a row of the protocol table (wifi-n-esp32).")  # fmt: skip
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N frames.")
