@@ -57,6 +57,8 @@ _SPREAD = 0.3
 _LOCAL_PEAK = 30.0
 """The largest rounding error is at most this many times the typical one."""
 _LOCAL, _LOCAL_SHARE = 0.05, 0.05
+_SORTED = 0.999
+"""How much being equal when sorted counts for: less than the order that was shuffled."""
 _ONE_STEP = 1.25
 """Codes off by one step, with ranges that moved a little."""
 _NAMED_SCALES = (
@@ -117,10 +119,10 @@ def diagnose(
     close = _close_codes(here, there, step) if step else _close(here, there)
     if close:
         return close
-    for candidate in (_signedness, _scaled, _rearranged, _permuted, _shuffled):
-        found = candidate(spec, here, there, plain, step)
-        if found:
-            return found
+    sought = (_signedness, _scaled, _rearranged, _permuted, _shuffled)
+    found = [one for seek in sought if (one := seek(spec, here, there, plain, step))]
+    if found:
+        return max(found, key=lambda one: one.evidence["explains"])
     return _local(here, there) or _unexplained(here, there, plain)
 
 
@@ -229,9 +231,11 @@ def _signedness(
         return None
     turned = np.where(here - 128 * spec.scale < _lowest(spec), here + 128 * spec.scale,
                       here - 128 * spec.scale)  # fmt: skip
-    if not _better(explained(turned, there), plain):
+    quality = explained(turned, there)
+    if not _better(quality, plain):
         return None
-    return Diagnosis("signedness", "adding 128 to every byte mends it")
+    seen = f"turning the highest bit of every byte explains {quality:.2%}"
+    return Diagnosis("signedness", seen, {"explains": quality})
 
 
 def _lowest(spec: TensorSpec) -> float:
@@ -367,7 +371,7 @@ def _shuffled(
     gap = np.abs(np.sort(here, axis=None) - np.sort(there, axis=None)).max()
     if np.unique(there).size < here.size // 4 or gap > 1e-4 * there.std():
         return None
-    return Diagnosis("shuffled", "sorted, they are equal")
+    return Diagnosis("shuffled", "sorted, they are equal", {"explains": _SORTED})
 
 
 def _unexplained(here: Values, there: Values, plain: float) -> Diagnosis:

@@ -29,14 +29,28 @@ def permutation(here: NDArray[np.float64], there: NDArray[np.float64]) -> NDArra
     match = _standard(there) @ _standard(here).T / values
     own = np.diagonal(match)
     order = np.where(own >= match.max(axis=1) - _ALIKE, np.arange(channels), match.argmax(axis=1))
-    order = np.where(alive, order, -1)
-    found = alive & (match[np.arange(channels), order] >= _MATCHED)
+    order = _one_each(np.where(alive, order, -1), match)
+    found = order >= 0
     if np.count_nonzero(found) < max(2, _MIN_FOUND * np.count_nonzero(alive)):
         return None
-    kept = order[found]
-    if np.unique(kept).size != kept.size or np.array_equal(kept, np.flatnonzero(found)):
+    if np.array_equal(order[found], np.flatnonzero(found)):
         return None
     return _filled(order, found)
+
+
+def _one_each(order: NDArray[np.int64], match: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Give no place twice: of those that want one, the better fit keeps it, the next looks on."""
+    result = np.full_like(order, -1)
+    free = np.ones(order.size, bool)
+    wanting = np.flatnonzero(order >= 0)
+    by_fit = wanting[np.argsort(-match[wanting, order[wanting]], kind="stable")]
+    for channel in by_fit:
+        place = int(order[channel])
+        if not free[place]:
+            place = int(np.where(free, match[channel], -np.inf).argmax())
+        if match[channel, place] >= _MATCHED:
+            result[channel], free[place] = place, False
+    return result
 
 
 def _filled(order: NDArray[np.int64], found: NDArray[np.bool_]) -> NDArray[np.int64]:
