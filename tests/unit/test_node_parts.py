@@ -80,13 +80,14 @@ def test_what_the_user_chose_comes_before_what_the_bundle_hints(monkeypatch):
     seen = []
     monkeypatch.setattr(tensor, "open_slice", lambda backend, bundle, stage: None)
     monkeypatch.setattr(tensor, "TensorHead", lambda bundle, piece: piece)
-    fake = SimpleNamespace(open_backend=lambda options: seen.append(options))
-    monkeypatch.setattr(tensor.plugins, "load", lambda package, name: fake)
+    monkeypatch.setattr(tensor, "load_backend", lambda name, kind, options: seen.append(options))
     hinted = bundle({"threads": "3", "function": "noise", "delay_ms": "1"})
     tensor.open_head(hinted, HeadChoice("fake"))
     tensor.open_head(hinted, HeadChoice("fake", 2, {"delay_ms": "9"}))
     assert [options.threads for options in seen] == [3, 2]
     assert seen[1].extra == {"function": "noise", "delay_ms": "9"}
+    tensor.open_head(hinted, HeadChoice())  # the slice's format is at home in the fake engine
+    assert seen[2].threads == 3
     with pytest.raises(ConfigError, match="many"):
         tensor.open_head(bundle({"threads": "many"}), HeadChoice("fake"))
 
