@@ -98,7 +98,7 @@ def convert(
     with tempfile.TemporaryDirectory(prefix="waistline-convert-") as name:
         folder = Path(name)
         request = _request(folder, source, task, calibration)
-        _run_worker(python, folder, request, say)
+        _run_worker(python, folder, request, say, int8=int8)
         say("giving it the names of the ONNX model")
         file = _named(folder, source, inputs_of(source.graph, task, frame), int8=int8)
         data = pack(file)
@@ -173,7 +173,7 @@ def _request(
     return request
 
 
-def _run_worker(python: Path, folder: Path, request: Path, say: Say) -> None:
+def _run_worker(python: Path, folder: Path, request: Path, say: Say, *, int8: bool) -> None:
     """Run the converter to its end.
 
     Raises:
@@ -214,6 +214,9 @@ def _run_worker(python: Path, folder: Path, request: Path, say: Say) -> None:
             raise
     if worker.returncode != 0 or ("done", "") not in told:
         raise _failure(told, log + errors.read_text(errors="replace").splitlines())
+    for name in ("float.tflite", "int8.tflite" if int8 else "float.tflite"):
+        if not (folder / name).is_file():
+            raise _failure([("failed", f"it wrote no {name}")], [])
 
 
 def _failure(told: list[tuple[str, str]], log: list[str]) -> ModelError:
