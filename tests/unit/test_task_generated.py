@@ -115,3 +115,15 @@ def test_a_file_that_does_not_import_says_why_and_leaves_the_path_alone(tmp_path
     with pytest.raises(ConfigError, match="ZeroDivisionError"):
         load_entry("broken.py:frame", tmp_path, "metric")
     assert sys.path == before
+
+
+def test_frames_within_the_room_are_made_once_and_cannot_be_changed(maker, monkeypatch):
+    monkeypatch.setattr(generated, "KEPT_BYTES", 3 * 4 * 6 * 3)
+    data = open_data(maker, count=5)
+    first, again = list(data), list(data)
+    kept = [one is other for one, other in zip(first, again, strict=True)]
+    assert kept == [True, True, True, False, False]
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one.arrays[0], other.arrays[0])
+    with pytest.raises(ValueError, match="read-only"):
+        first[0].arrays[0][0] = 1

@@ -80,12 +80,15 @@ class Task:
         self.answer = AnswerSpec(content.kind, content.answer)
         self.metric = content.metric
         self._data = content.data
+        self._opened: dict[tuple[str, tuple[TensorSpec, ...]], DataSet] = {}
 
     def has_data(self, name: str) -> bool:
         return name in DATA_NAMES and getattr(self._data, name) is not None
 
     def data(self, name: str, inputs: Sequence[TensorSpec] = ()) -> DataSet:
         """Open the data set called ``calibration``, ``selection``, ``report`` or ``test``.
+
+        Opened again it is the same object, so that what it read or made once is at hand.
 
         Args:
             name: of the data set.
@@ -101,6 +104,10 @@ class Task:
                 cause=f"{self.path} names {', '.join(named) or 'no data at all'}",
                 fix=f"add [data.{name}] with kind and path to {self.path}",
             )
+        shape = self.preprocess.frame_shape if self.preprocess else None
+        takes = () if shape else tuple(inputs)
+        if (name, takes) in self._opened:
+            return self._opened[name, takes]
         options = dict(getattr(self._data, name))
         kind = options.pop("kind", None)
         if not isinstance(kind, str):
@@ -108,17 +115,17 @@ class Task:
                 f"[data.{name}] in {self.path} has no kind",
                 fix=f"add kind = one of {', '.join(plugins.names(data_package.__name__))}",
             )
-        shape = self.preprocess.frame_shape if self.preprocess else None
         classes = self.answer.options.get("classes", ())
         context = DataContext(
             self.path.parent,
             f"[data.{name}]",
             shape,
             tuple(classes),
-            () if shape else tuple(inputs),
+            takes,
         )
-        data_set: DataSet = plugins.load(data_package.__name__, kind).open_data(options, context)
-        return data_set
+        opened: DataSet = plugins.load(data_package.__name__, kind).open_data(options, context)
+        self._opened[name, context.inputs] = opened
+        return opened
 
     def open_kind(self) -> Kind:
         return load_kind(self.answer)

@@ -26,6 +26,8 @@ from waistline.task.boxes import truth
 from waistline.task.data.base import DataContext
 from waistline.task.entry import load_entry
 
+KEPT_BYTES = 64 << 20
+
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``source``: ``file.py:function``; ``seed`` of the first frame; ``count`` of frames."""
@@ -36,10 +38,15 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GeneratedData:
-    """Frames made when asked for; the first is made at once, to see whether it fits."""
+    """Frames made when asked for; the first is made at once, to see whether it fits.
+
+    The first `KEPT_BYTES` of them stay in memory: a set is read once for each thing it is for.
+    """
 
     def __init__(self, make: Callable[..., Any], options: Options, context: DataContext) -> None:
         self._make, self._options, self._context = make, options, context
+        self._kept: list[SensorFrame] = []
+        self._room = KEPT_BYTES
         self._labelled = self._frame(0).label is not None
 
     @property
@@ -53,6 +60,16 @@ class GeneratedData:
         return map(self._frame, range(len(self)))
 
     def _frame(self, index: int) -> SensorFrame:
+        if index < len(self._kept):
+            return self._kept[index]
+        frame = self._made(index)
+        if index == len(self._kept) and frame.arrays[0].nbytes <= self._room:
+            self._room -= frame.arrays[0].nbytes
+            frame.arrays[0].flags.writeable = False  # the next reader gets the same array
+            self._kept.append(frame)
+        return frame
+
+    def _made(self, index: int) -> SensorFrame:
         seed = self._options.seed + index
         shape = self._context.frame_shape
         try:
