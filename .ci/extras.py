@@ -6,9 +6,11 @@ without a runtime pulls in. Needs a package registry, so it is no test; `make ex
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import venv
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,33 +21,113 @@ MAX_NODE_PACKAGES = 8
 
 @dataclass(frozen=True)
 class Case:
+    """One extra.
+
+    Attributes:
+        extra: its name, "" for the base.
+        must_import: modules, imported in this order in one process.
+        must_be_absent: top-level packages.
+        below: Python versions for which its packages exist; () for any.
+        pins: (package, bound) that must hold, such as ("numpy", 2): a major version below 2.
+        runs: a statement that must not raise.
+    """
+
     extra: str
     must_import: tuple[str, ...]
     must_be_absent: tuple[str, ...]
+    below: tuple[int, int] | tuple[()] = ()
+    pins: tuple[tuple[str, int], ...] = ()
+    runs: str = "pass"
 
 
+_ENGINES = ("onnxruntime", "ai_edge_litert", "tflite_runtime", "openvino")
+
+
+def others(*kept: str) -> tuple[str, ...]:
+    """Engines and host packages that an extra must not bring."""
+    return tuple(name for name in (*_ENGINES, "onnx", "click", "av", "pycoral") if name not in kept)
+
+
+PROBED = (
+    "from waistline.backends import {0} as engine; found = engine.probe(); "
+    "assert any(one.state == 'ok' for one in found), found"
+)
 CASES = (
     Case(
         "",
-        ("waistline_node", "waistline_node.__main__", "waistline_edge", "waistline.codec.waist"),
-        ("onnx", "onnxruntime", "click", "prometheus_client"),
+        (
+            "waistline_node",
+            "waistline_node.__main__",
+            "waistline_node.probe",
+            "waistline_edge",
+            "waistline.codec.waist",
+            "waistline_node.sources.wav",
+            "waistline_node.sources.csv",
+        ),
+        (*others(), "prometheus_client"),
     ),
-    Case("onnxruntime", ("waistline.backends.onnxruntime",), ("onnx", "click")),
+    Case("onnxruntime", ("waistline.backends.onnxruntime",), others("onnxruntime")),
+    Case(
+        "litert",
+        ("waistline.backends.litert", "waistline.model.tflite_graph"),
+        others("ai_edge_litert"),
+        runs=PROBED.format("litert"),
+    ),
+    Case(
+        "tflite-runtime",
+        ("waistline.backends.litert",),
+        others("tflite_runtime"),
+        below=(3, 12),
+        pins=(("numpy", 2),),
+        runs=PROBED.format("litert"),
+    ),
+    Case(
+        "coral",
+        ("waistline.backends.coral",),
+        others("tflite_runtime"),
+        below=(3, 12),
+        pins=(("numpy", 2),),
+        runs="from waistline.backends import coral; assert coral.probe()",
+    ),
+    Case(
+        "openvino",
+        ("waistline.backends.openvino",),
+        others("openvino"),
+        runs=PROBED.format("openvino"),
+    ),
+    # One package for both: installed once.
+    Case(
+        "camera",
+        ("waistline_node.sources.camera", "waistline_node.sources.video"),
+        others("av"),
+    ),
     Case(
         "host",
-        ("waistline_hostctl.cli", "waistline.model.onnx_graph"),
-        ("onnxruntime", "prometheus_client"),
+        (
+            "waistline_hostctl.cli",
+            "waistline.model.onnx_graph",
+            "waistline_hostctl.verifying",
+            "waistline_hostctl.doctor",
+        ),
+        (*others("onnx", "click"), "prometheus_client"),
     ),
-    Case("edge", ("waistline_edge.metrics", "prometheus_client"), ("onnx", "click", "onnxruntime")),
+    Case("edge", ("waistline_edge.metrics", "prometheus_client"), others()),
 )
 
 PROBE = """
 import importlib, importlib.util, sys
-must, absent = (part.split(",") if part else [] for part in sys.argv[1:3])
-for name in must:
+from importlib import metadata
+must, absent, pins, runs = sys.argv[1:5]
+for name in filter(None, must.split(",")):
     importlib.import_module(name)
-there = [name for name in absent if importlib.util.find_spec(name)]
-sys.exit(f"must not be installed: {there}" if there else 0)
+there = [name for name in filter(None, absent.split(",")) if importlib.util.find_spec(name)]
+if there:
+    sys.exit(f"must not be installed: {there}")
+for pin in filter(None, pins.split(",")):
+    package, _, below = pin.partition("<")
+    if int(metadata.version(package).split(".")[0]) >= int(below):
+        sys.exit(f"{package} {metadata.version(package)} is not below {below}")
+exec(runs)
 """
 
 
@@ -62,7 +144,10 @@ def check(case: Case, folder: Path, wheel: Path) -> int:
     python = folder / "bin" / "python"
     target = f"{wheel}[{case.extra}]" if case.extra else str(wheel)
     run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", target)
-    run(python, "-c", PROBE, ",".join(case.must_import), ",".join(case.must_be_absent))
+    run(
+        python, "-c", PROBE, ",".join(case.must_import), ",".join(case.must_be_absent),
+        ",".join(f"{package}<{major}" for package, major in case.pins), case.runs,
+    )  # fmt: skip
     listed = run(python, "-m", "pip", "list", "--format=freeze", "--disable-pip-version-check")
     return sum(not line.startswith(("pip==", "setuptools==")) for line in listed.splitlines())
 
@@ -73,8 +158,16 @@ def main() -> None:
         wheel = next(Path(temp).glob("waistline-*.whl"))
         print(f"wheel: {wheel.name}, {wheel.stat().st_size // 1024} kB")
         for case in CASES:
-            count = check(case, Path(temp) / f"venv-{case.extra or 'base'}", wheel)
-            print(f"extra {case.extra or '(none)':<12} ok, {count} packages")
+            name = case.extra or "(none)"
+            if case.below and sys.version_info[:2] >= case.below:
+                below = ".".join(map(str, case.below))
+                print(f"extra {name:<15} skipped: its packages exist for Python below {below}")
+                continue
+            began = time.monotonic()
+            folder = Path(temp) / "venv"
+            count = check(case, folder, wheel)
+            shutil.rmtree(folder)
+            print(f"extra {name:<15} ok, {count} packages, {time.monotonic() - began:.0f} s")
             if not case.extra and count > MAX_NODE_PACKAGES:
                 sys.exit(
                     f"a node without a runtime has {count} packages, {MAX_NODE_PACKAGES} allowed"

@@ -60,6 +60,8 @@ class Wanted:
                     f"--{name.replace('_', '-')} says nothing without --{needs}",
                     fix=f"add --{needs}, or leave it out",
                 )
+        if flags["via"] is not None and not flags["via"].strip():
+            raise ConfigError("--via names no command", fix="--via 'ssh -T pi python3 -m ..'")
         head, tail = _choices(app, flags)
         return cls(
             head=head,

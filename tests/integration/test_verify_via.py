@@ -1,0 +1,303 @@
+"""``waistline verify --via``: the far side as a process, well-behaved, broken and hostile."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli_rig import cli, result, tiny_frames, tiny_model
+
+from waistline.bundle.schema import StoredFile
+from waistline.bundle.store import load_bundle
+from waistline.errors import (
+    BadFrame,
+    BundleError,
+    ConfigError,
+    LinkClosed,
+    LinkError,
+    LinkTimeout,
+    VersionMismatch,
+)
+from waistline.split import split
+from waistline.verification import pipe
+from waistline.verification.ends import EndChoice, LocalEnds
+from waistline.verification.pipe import Kind
+from waistline.verify import verify_ends
+from waistline_hostctl.far import FarEnds
+from waistline_hostctl.results import VerifyResult
+
+pytest.importorskip("onnxruntime", reason="the ends run on onnxruntime")
+PROBE = f"{shlex.quote(sys.executable)} -m waistline_node.probe"
+WAIT_S = 120.0
+_PREAMBLE = "import os, sys, signal\nfrom waistline.verification import ends\n"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("via")
+    tiny_frames(folder / "frames.npz", 4)
+    model = tiny_model(folder / "tiny.onnx")
+    for name, cut in (("cut", "relu1"), ("whole", 6), ("input", 1)):
+        split(model, cut, folder / f"{name}.bundle")
+    return folder
+
+
+def far(
+    home: Path, command: str, *, name: str = "cut", timeout_s: float = WAIT_S, **more
+) -> FarEnds:
+    chosen = {"head": EndChoice(), "tail": EndChoice(), **more}
+    return FarEnds(load_bundle(home / f"{name}.bundle"), command, timeout_s=timeout_s, **chosen)
+
+
+def python(code: str) -> str:
+    return shlex.join([sys.executable, "-c", code])
+
+
+def instead_of_a_run(code: str) -> str:
+    """A far side that does this where it should run the head."""
+    return python(
+        f"{_PREAMBLE}def run_head(self, frame):\n    {code}\n    return own(self, frame)\n"
+        "own, ends.LocalEnds.run_head = ends.LocalEnds.run_head, run_head\n"
+        "from waistline_node.probe import main\nsys.exit(main())"
+    )
+
+
+@pytest.mark.parametrize("name", ["cut", "whole", "input"])
+@pytest.mark.parametrize("at", ["head", "tail", "both"])
+def test_a_far_machine_reproduces_what_was_made_here(home, tmp_path, name, at):
+    bundle = load_bundle(home / f"{name}.bundle")
+    ends = {role: EndChoice() if at in (role, "both") else None for role in ("head", "tail")}
+    here = {role: EndChoice() if ends[role] is None else None for role in ends}
+    command = f"env TMPDIR={tmp_path} {PROBE}"
+    with far(home, command, name=name, **ends) as there, LocalEnds(bundle, **here) as local:
+        assert len(list(tmp_path.iterdir())) == 1
+        head, tail = (there if ends[role] else local for role in ("head", "tail"))
+        report = verify_ends(bundle, head, tail)
+    assert report.ok
+    assert report.answer_identical
+    assert [check.verdict for check in report.tensors] == ["identical"] * len(bundle.cut.tensors)
+    assert {report.head_at.name, report.tail_at.name} == {
+        command,
+        "here" if at != "both" else command,
+    }
+    assert there.place.machine.python.startswith("CPython")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_that_lies_there_is_not_sent(home, tmp_path):
+    command = f"env TMPDIR={tmp_path} {PROBE}"
+    with far(home, command, path=str(home / "cut.bundle")) as there:
+        assert list(tmp_path.iterdir()) == []
+        assert verify_ends(load_bundle(home / "cut.bundle"), there, there).ok
+    with pytest.raises(BundleError, match="another bundle") as caught:
+        far(home, PROBE, path=str(home / "input.bundle"))
+    assert load_bundle(home / "input.bundle").id[:12] in caught.value.cause
+
+
+def test_what_the_way_and_the_libraries_print_disturbs_nothing(home):
+    talking = instead_of_a_run("os.write(1, b'hello from C'); print('hello from Python')")
+    banner = shlex.join(["sh", "-c", f"echo 'Welcome to pi'; exec {talking}"])
+    with far(home, banner) as there:
+        assert verify_ends(load_bundle(home / "cut.bundle"), there, there).ok
+        assert there.noise == "Welcome to pi"
+
+
+@pytest.mark.parametrize(
+    ("command", "kind", "says", "helps"),
+    [
+        ("sh -c 'echo Last login: now'", LinkError, "Last login: now", "waistline_node"),
+        ("sh -c 'nosuchprogram'", LinkError, "exit code 127", "path"),
+        (f"{sys.executable} -m waistline_node.prob", LinkError, "No module named", "pip install"),
+        ("sh -c 'kill -9 $$'", LinkError, "SIGKILL", "probe"),
+        ("sh -c 'echo secret >&2; exit 255'", LinkError, "exit code 255", "probe"),
+        ("no-such-program-here", ConfigError, "No such file", "shell"),
+        ("sh -c 'unbalanced", ConfigError, "closing quotation", ""),
+        ("yes", LinkError, "does not stop", "probe"),
+    ],
+)  # fmt: skip
+def test_a_way_that_leads_nowhere_is_named(home, command, kind, says, helps):
+    with pytest.raises(kind) as caught:
+        far(home, command)
+    assert says in caught.value.cause
+    assert helps in caught.value.fix
+
+
+def test_last_words_are_repeated(home):
+    with pytest.raises(LinkError) as caught:
+        far(home, "sh -c 'echo ssh: connect to host pi: No route to host >&2; exit 255'")
+    assert "No route to host" in caught.value.cause
+
+
+def test_silence_ends_at_the_deadline(home):
+    with pytest.raises(LinkTimeout, match=r"said nothing for 0\.2 s"):
+        far(home, "sleep 60", timeout_s=0.2)
+
+
+def test_a_terminal_in_between_is_recognized(home):
+    cooked = python(
+        "import sys\nfrom waistline.verification import pipe\n"
+        "data = pipe.frame(pipe.Kind.HELLO, b'{}').replace(b'\\n', b'\\r\\n')\n"
+        "sys.stdout.buffer.write(data); sys.stdout.flush(); sys.stdin.read()"
+    )
+    with pytest.raises(LinkError, match="as a terminal does") as caught:
+        far(home, cooked)
+    assert "ssh -T" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("code", "how"),
+    [("os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"), ("os._exit(7)", "exit code 7")],
+)
+def test_a_far_side_that_dies_in_its_engine_is_named(home, code, how):
+    with far(home, instead_of_a_run(code)) as there, pytest.raises(LinkClosed) as caught:
+        verify_ends(load_bundle(home / "cut.bundle"), there, there)
+    assert how in caught.value.cause
+
+
+def test_errors_of_the_far_side_arrive_as_they_are(home):
+    with pytest.raises(ConfigError, match="at the far side: there is no backend named 'onnxrun'"):
+        far(home, PROBE, head=EndChoice("onnxrun"))
+    with far(home, instead_of_a_run("raise ValueError('odd')")) as there:
+        with pytest.raises(LinkClosed) as caught:
+            verify_ends(load_bundle(home / "cut.bundle"), there, there)
+        assert "ValueError: odd" in caught.value.cause
+
+
+def sends(data: str) -> str:
+    return python(
+        "import sys, struct, zlib\nfrom waistline.verification import pipe\n"
+        f"sys.stdout.buffer.write({data}); sys.stdout.flush(); sys.stdin.read()"
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "says"),
+    [
+        ("pipe.frame(pipe.Kind.RESULT, b'{}')", BadFrame, "out of place"),
+        ("pipe.frame(pipe.Kind.HELLO, b'[]')", BadFrame, "does not read"),
+        ("pipe.frame(pipe.Kind.HELLO, bytes(1 << 17))", BadFrame, "are allowed"),
+        ("pipe.frame(pipe.Kind.HELLO, b'{}')[:-1] + b'X'", BadFrame, "fails its CRC-32"),
+        ("pipe.MAGIC + bytes(16)", BadFrame, "fails its CRC-32"),
+        ("(lambda start: start + struct.pack('<I', zlib.crc32(start)))"
+         "(pipe.MAGIC + bytes([9, 1]) + bytes(10))", VersionMismatch, "another version"),
+    ],
+)  # fmt: skip
+def test_a_far_side_that_speaks_otherwise_is_refused(home, data, kind, says):
+    with pytest.raises(kind, match=says):
+        far(home, sends(data))
+
+
+@pytest.fixture
+def probe(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "waistline_node.probe"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    yield process
+    process.kill()
+    process.wait()
+    for stream in (process.stdin, process.stdout):
+        stream.close()
+
+
+def ask(process, opened: pipe.Open, *more: bytes) -> tuple[Kind, bytes]:
+    """The far side's answer to a host that says this."""
+    pipe.read_frame(process.stdout.read, (Kind.HELLO,))
+    process.stdin.write(b"".join([pipe.message(Kind.OPEN, opened), *more]))
+    process.stdin.close()
+    return pipe.read_frame(process.stdout.read, (Kind.ERROR, Kind.OPENED))
+
+
+@pytest.mark.parametrize(
+    ("names", "size_bytes", "says"),
+    [
+        (["bundle.json", "../../escape"], 1, "a path"),
+        (["bundle.json", "/etc/escape"], 1, "a path"),
+        (["bundle.json", ".hidden"], 1, "hidden"),
+        (["bundle.json", "a\nb"], 1, "a path"),
+        (["bundle.json", "same", "same"], 1, "two of one name"),
+        (["other.json"], 1, "first file"),
+        ([], 1, "0 files"),
+        (["bundle.json", "head.onnx"], 1 << 40, "larger than"),
+        (["bundle.json", "head.onnx"], -1, "negative"),
+        (["bundle.json"], 1, "changed on the way"),
+    ],
+)
+def test_a_hostile_host_writes_nothing_it_should_not(probe, tmp_path, names, size_bytes, says):
+    files = tuple(
+        StoredFile(name, size_bytes if k else 1, hashlib.sha256(b"x").hexdigest())
+        for k, name in enumerate(names)
+    )
+    opened = pipe.Open("0" * 64, files, "", EndChoice(), None)
+    kind, payload = ask(probe, opened, pipe.frame(Kind.CHUNK, b"y"))
+    assert kind is Kind.ERROR
+    failure = pipe.decode(payload, pipe.Failure)
+    assert says in f"{failure.what} {failure.cause}"
+    assert probe.wait(WAIT_S) != 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("end", ["closes", "terminates"])
+def test_a_far_side_whose_host_is_gone_cleans_up(probe, tmp_path, end):
+    pipe.read_frame(probe.stdout.read, (Kind.HELLO,))
+    files = (StoredFile("bundle.json", 10, "0" * 64),)
+    probe.stdin.write(pipe.message(Kind.OPEN, pipe.Open("0" * 64, files, "", EndChoice(), None)))
+    probe.stdin.write(pipe.frame(Kind.CHUNK, b"12345"))
+    probe.stdin.flush()
+    if end == "closes":
+        probe.stdin.close()
+    else:
+        while not list(tmp_path.glob("*/bundle.json")):
+            assert probe.poll() is None
+        probe.terminate()
+    assert probe.wait(WAIT_S) == (4 if end == "closes" else 128 + 15)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_line_says_where_it_ran(home):
+    done = cli("verify", "cut.bundle", "--via", PROBE, "--ends", "both", "--source", "frames.npz",
+               "--frames", "3", "--threads", "1", "--json", cwd=home)  # fmt: skip
+    assert done.returncode == 0
+    found = result(done, VerifyResult)
+    assert found.ok
+    assert found.report.frames.frames == 3
+    assert found.report.frames.different == 0
+    assert found.report.tail_at.name == PROBE
+    shown = cli("verify", "cut.bundle", "--via", PROBE, cwd=home)
+    assert shown.returncode == 0
+    assert f"waistline {found.report.head_at.waistline}" in " ".join(shown.stdout.split())
+    assert max(map(len, shown.stdout.splitlines())) <= 100
+
+
+def test_a_wrong_head_there_ends_with_5_and_is_explained(home):
+    wrong = python(
+        f"{_PREAMBLE}def run_head(self, frame):\n"
+        "    made = own(self, frame)\n"
+        "    values = [v[:, ::-1].copy() for v in made.values]\n"
+        "    return ends.HeadRun(self._codec.codes(values), tuple(values))\n"
+        "own, ends.LocalEnds.run_head = ends.LocalEnds.run_head, run_head\n"
+        "from waistline_node.probe import main\nsys.exit(main())"
+    )
+    done = cli("verify", "cut.bundle", "--via", wrong, "--json", cwd=home)
+    assert done.returncode == 5
+    (check,) = result(done, VerifyResult).report.tensors
+    assert (check.verdict, check.looks_like) == ("fault", "channels")
+    shown = cli("verify", "cut.bundle", "--via", wrong, cwd=home)
+    assert shown.returncode == 5
+    assert "FAILED" in shown.stdout
+    assert "channels in another order" in " ".join(shown.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [("--ends", "tail"), ("--via-bundle", "x"), ("--frames", "3"), ("--backend-option", "x"),
+     ("--via", "")],
+)  # fmt: skip
+def test_flags_that_say_nothing_alone_are_refused(home, flags):
+    assert cli("verify", "cut.bundle", *flags, cwd=home).returncode == 2
