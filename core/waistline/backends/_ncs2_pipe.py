@@ -13,6 +13,7 @@ import selectors
 import signal
 import subprocess
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -59,6 +60,8 @@ class Worker:
             ) from error
         for pipe in self._pipes():
             os.set_blocking(pipe.fileno(), False)
+        # A slice that nobody closes must not leave a process behind.
+        self._dropped = weakref.finalize(self, _end, self._process)
 
     def _pipes(self) -> list[IO[bytes]]:
         process = self._process
@@ -157,21 +160,26 @@ class Worker:
     def _stop(self) -> int | None:
         """Ask by closing its input, then end it; its exit status, None if it did not go."""
         process = self._process
-        if process.stdin and not process.stdin.closed:
-            # A worker that is gone leaves nothing to flush to.
-            with contextlib.suppress(OSError):
-                process.stdin.close()
+        if process.stdin:
+            process.stdin.close()
         code: int | None = None
         try:
             code = process.wait(_GRACE_S)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait()
         if process.stderr and not process.stderr.closed:
             self._drain()
-        for pipe in self._pipes():
-            pipe.close()
+        self._dropped()
         return code
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Leave nothing of a worker."""
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe:
+            pipe.close()
 
 
 class _Exchange:

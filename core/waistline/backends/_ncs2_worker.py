@@ -12,6 +12,7 @@ ends when its standard input does. What the engine prints goes to standard error
 # The syntax and the typing of Python 3.6 (no list[int], no zip(strict=)):
 # ruff: noqa: UP006, UP035, UP045, B905
 
+import importlib
 import json
 import os
 import signal
@@ -42,7 +43,6 @@ TYPES = {
     "i64": "int64",
     "bool": "bool",
 }
-"""Element types by the engine's name, as `_spec` spells it for both dialects."""
 _SINK = "/sink_port_"
 _STICK = "MYRIAD"
 _PARENT_CHECK_S = 1.0
@@ -69,34 +69,35 @@ class OldSlice:
         self._network = _refusing("read", core.read_network, model=request["path"])
         self._loaded = _refusing("compile", self._load, {})
         self._counting = None  # type: Any
+        given, made = _file_order(self._network)
         known = self._network.input_info
+        found = self._resolved(known, request["inputs"], given)
+        self._feeds = [own for _, own in found]
         self.inputs = [
             _spec(name, known[own].input_data.precision, known[own].input_data.shape)
-            for name, own in self._resolved(known, request["inputs"])
+            for name, own in found
         ]
-        self._feeds = [own for _, own in self._resolved(known, request["inputs"])]
-        made = self._network.outputs
+        outputs = self._network.outputs
+        found = self._resolved(outputs, request["outputs"], made)
+        self._results = [own for _, own in found]
         self.outputs = [
-            _spec(name, made[own].precision, made[own].shape)
-            for name, own in self._resolved(made, request["outputs"])
+            _spec(name, outputs[own].precision, outputs[own].shape) for name, own in found
         ]
-        self._results = [own for _, own in self._resolved(made, request["outputs"])]
 
-    def _resolved(self, known: Any, wanted: Optional[List[str]]) -> List[Tuple[str, str]]:
-        """Wanted names that the network has, each with the engine's own name for it."""
-        if wanted is None:
-            return [(name, name) for name in known]
-        found = []
-        for name in wanted:
-            own = name
+    def _resolved(
+        self, known: Any, wanted: Optional[List[str]], order: List[str]
+    ) -> List[Tuple[str, str]]:
+        """Each tensor's name for the caller and the engine's own: as wanted, then the others."""
+        own_names = {name: name for name in known}
+        for name in wanted or ():
             if name not in known:
                 try:
-                    own = self._network.get_ov_name_for_tensor(name)
+                    own_names[name] = self._network.get_ov_name_for_tensor(name)
                 except (RuntimeError, KeyError):
                     continue
-            if own in known:
-                found.append((name, own))
-        return found
+        found = [(name, own_names[name]) for name in wanted or () if name in own_names]
+        taken = {own for _, own in found}
+        return found + [(name, name) for name in order if name in known and name not in taken]
 
     def _load(self, more: Dict[str, str]) -> Any:
         config = dict(more)
@@ -165,11 +166,9 @@ class NewSlice:
         if self._counting is None:
             self._counting = self._compiled({"PERF_COUNT": "YES"}).create_infer_request()
         self._infer(self._counting, tensors)
-        rows = self._counting.get_profiling_info
-        rows = rows() if callable(rows) else self._counting.profiling_info
         return [
             [row.node_name, row.node_type, row.exec_type, row.real_time.total_seconds() * 1e6]
-            for row in rows
+            for row in self._counting.get_profiling_info()
         ]
 
 
@@ -179,6 +178,17 @@ def _refusing(kind: str, function: Callable[..., Any], *args: Any, **kwargs: Any
         return function(*args, **kwargs)
     except Exception as error:
         raise Refused(kind, str(error)) from error
+
+
+def _file_order(network: Any) -> Tuple[List[str], List[str]]:
+    """Inputs and outputs in the order of the file; ``IECore`` itself sorts them by name."""
+    graph = importlib.import_module("ngraph").function_from_cnn(network)
+    made = []
+    for result in graph.get_results():
+        source = result.input(0).get_source_output()
+        name = source.get_node().get_friendly_name()
+        made.append(name if name in network.outputs else f"{name}.{source.get_index()}")
+    return [given.get_friendly_name() for given in graph.get_parameters()], made
 
 
 def _kernel(row: Dict[str, Any]) -> str:
@@ -198,7 +208,8 @@ def _ports(ports: Any, wanted: Optional[List[str]]) -> Tuple[List[Spec], List[in
                 name,
                 (index, _spec(name, port.get_element_type().get_type_name(), axes)),
             )
-    order = list(found) if wanted is None else [name for name in wanted if name in found]
+    first = [name for name in wanted or () if name in found]
+    order = first + [name for name in found if name not in first]
     return [found[name][1] for name in order], [found[name][0] for name in order]
 
 
@@ -218,7 +229,6 @@ class Engine:
     def __init__(self) -> None:
         # Importing a recent engine reports to its maker unless this cannot be imported.
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-        self._old = False
         self._slice = None  # type: Any
         try:
             self._core, self.dialect = _core()
@@ -232,13 +242,10 @@ class Engine:
         return {
             "protocol": PROTOCOL,
             "dialect": self.dialect,
-            "version": self.version(),
+            "version": str(self._core.get_versions("CPU")["CPU"].build_number),
             "python": ".".join(str(part) for part in sys.version_info[:3]),
             "devices": list(self._core.available_devices),
         }
-
-    def version(self) -> str:
-        return str(self._core.get_versions("CPU")["CPU"].build_number)
 
     def sticks(self) -> Dict[str, Any]:
         """Sticks that the engine finds."""
@@ -251,31 +258,21 @@ class Engine:
         return {"inputs": self._slice.inputs, "outputs": self._slice.outputs}
 
     def run(self, tensors: Sequence[np.ndarray]) -> List[np.ndarray]:
-        found = []
-        for array, spec in zip(self._slice.run(tensors), self._slice.outputs):
-            found.append(np.ascontiguousarray(array).reshape(spec["shape"]))
-        return found
+        found = zip(self._slice.run(tensors), self._slice.outputs)
+        return [np.ascontiguousarray(array).reshape(spec["shape"]) for array, spec in found]
 
-    def counts(self, tensors: Sequence[np.ndarray]) -> Dict[str, Any]:
-        return {"rows": self._slice.counts(tensors)}
+    def counts(self, tensors: Sequence[np.ndarray]) -> List[Row]:
+        return list(self._slice.counts(tensors))
 
 
 def _core() -> Tuple[Any, str]:
-    try:
-        from openvino import Core
-
-        return Core(), "Core"
-    except ImportError:
-        pass
-    try:
-        from openvino.runtime import Core as RuntimeCore
-
-        return RuntimeCore(), "runtime.Core"
-    except ImportError:
-        pass
-    from openvino.inference_engine import IECore
-
-    return IECore(), "IECore"
+    for module in ("openvino", "openvino.runtime"):
+        try:
+            core = importlib.import_module(module).Core
+        except (ImportError, AttributeError):
+            continue
+        return core(), (module + ".Core").replace("openvino.", "", 1)
+    return importlib.import_module("openvino.inference_engine").IECore(), "IECore"
 
 
 def read_frame(stream: BinaryIO) -> Optional[Tuple[Dict[str, Any], List[np.ndarray]]]:
@@ -347,7 +344,7 @@ def answer(engine: Engine, body: Dict[str, Any], arrays: List[np.ndarray]) -> Tu
     if op == "run":
         return {}, engine.run(arrays)
     if op == "counts":
-        return engine.counts(arrays), []
+        return {"rows": engine.counts(arrays)}, []
     raise Refused("protocol", f"no request is called {op!r}")
 
 
