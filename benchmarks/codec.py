@@ -14,7 +14,6 @@ import argparse
 import ctypes
 import gc
 import json
-import os
 import platform
 import time
 import zlib
@@ -22,7 +21,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnx
+from codec_waists import (
+    CTX_LIMIT,
+    example_waists,
+    examples_report,
+    judged,
+    mosaics,
+    mosaics_report,
+)
 
 from waistline import plugins
 from waistline.codec import native
@@ -41,8 +47,7 @@ ENCODE_LIMIT = {True: 6.5, False: 3.0}
 DECODE_LIMIT = {True: 4.5, False: 1.8}
 NUMPY_LIMIT = 6.0
 ZSTD_LIMIT, RLE_LIMIT = 0.08, 0.20
-CTX_LIMIT, CTX_MEDIAN_LIMIT, ENTROPY_LIMIT = 0.90, 0.85, 1.12
-EXAMPLE_IMAGES = 20
+ENTROPY_LIMIT = 1.12
 BITS = (8, 4, 3, 2, 1)
 Call = Callable[[], object]
 
@@ -199,64 +204,7 @@ def _information(counts: np.ndarray) -> float:
     return float(total * np.log2(total) - (counts * np.log2(counts)).sum())
 
 
-def example_waists() -> list[dict[str, object]]:
-    """The feature maps of the Fashion-MNIST example: context coder over zlib 6, one row per width.
-
-    Bytes are summed over the first images of the report set, each a message of its own.
-    """
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime is imported
-    import onnxruntime
-
-    path = Path(__file__).resolve().parents[1] / "examples" / "fashion"
-    graph = onnx.shape_inference.infer_shapes(onnx.load(path / "model.onnx")).graph
-    names = [info.name for info in graph.value_info if len(info.type.tensor_type.shape.dim) == 4]
-    proto = onnx.load(path / "model.onnx")
-    proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
-    session = onnxruntime.InferenceSession(proto.SerializeToString())
-    images = np.load(path / "report.npz")["images"][:EXAMPLE_IMAGES].transpose(0, 3, 1, 2)
-    maps = [
-        session.run(names, {session.get_inputs()[0].name: image[None].astype(np.float32) / 255})
-        for image in images
-    ]
-    rows: list[dict[str, object]] = []
-    for bits in (4, 3, 2, 1):
-        ratios = [
-            _example_ratio([frame[k] for frame in maps], bits)
-            for k, name in enumerate(names)
-            if maps[0][k].size > 1000
-        ]
-        rows.append(
-            {
-                "bits": bits,
-                "tensors": len(ratios),
-                "images": len(images),
-                "median": float(np.median(ratios)),
-                "worst": max(ratios),
-            }
-        )
-    return rows
-
-
-def _example_ratio(maps: list[np.ndarray], bits: int) -> float:
-    """Bytes of the context coder over those of zlib 6."""
-    coder = plugins.load("waistline.codec.coders", "ctx").open_coder(None)
-    codec = codec_of(f"affine:b={bits}", maps[0], native.kernels())
-    shape = CodeShape(maps[0].shape, 1, bits)
-    ctx = zlib6 = 0
-    for x in maps:
-        packed = codec.encode(x)[1]
-        ctx += len(coder.compress(packed, shape))
-        zlib6 += len(zlib.compress(packed, 6))
-    return ctx / zlib6
-
-
-def _judged(value: float, limit: float) -> str:
-    return f"{value:.2f}" if value <= limit else f"**{value:.2f} (over {limit})**"
-
-
-def report(
-    speeds: list[dict], sizes: list[dict], examples: list[dict], zeros: dict[str, float]
-) -> str:
+def report(speeds: list[dict], sizes: list[dict], zeros: dict[str, float]) -> list[str]:
     lines = [
         "## Codec",
         "",
@@ -276,12 +224,12 @@ def report(
         far = float("inf")
         lines.append(
             f"| {row['tensor']} | {row['codec']} | {row['memcpy_s'] * 1e3:.3f} "
-            f"| {_judged(row['encode'], row['encode_limit'] if exact else far)} "
+            f"| {judged(row['encode'], row['encode_limit'] if exact else far)} "
             f"| {row['whole_encode']:.2f} "
-            f"| {_judged(row['decode'], row['decode_limit'] if exact else far)} "
+            f"| {judged(row['decode'], row['decode_limit'] if exact else far)} "
             f"| {row['whole_decode']:.2f} "
-            f"| {_judged(row['numpy_encode'], NUMPY_LIMIT if exact else far)} "
-            f"| {_judged(row['numpy_decode'], NUMPY_LIMIT if exact else far)} |"
+            f"| {judged(row['numpy_encode'], NUMPY_LIMIT if exact else far)} "
+            f"| {judged(row['numpy_decode'], NUMPY_LIMIT if exact else far)} |"
         )
     lines += [
         "",
@@ -298,13 +246,13 @@ def report(
             f"| {row['tensor']} | {row['bits']} | {row['raw_bytes']} | {row['packed_bytes']} "
             f"| {row['deflate_bytes']} | {row['zstd_bytes']} | {row['zlib6_bytes']} "
             f"| {row['zlib6_s'] * 1e3:.2f} "
-            f"| {_judged(row['deflate_cpu'], RLE_LIMIT if strict else float('inf'))} "
-            f"| {_judged(row['zstd_cpu'], ZSTD_LIMIT if strict else float('inf'))} |"
+            f"| {judged(row['deflate_cpu'], RLE_LIMIT if strict else float('inf'))} "
+            f"| {judged(row['zstd_cpu'], ZSTD_LIMIT if strict else float('inf'))} |"
         )
-    return "\n".join(lines + _context_report(sizes, examples))
+    return lines + _context_report(sizes)
 
 
-def _context_report(sizes: list[dict], examples: list[dict]) -> list[str]:
+def _context_report(sizes: list[dict]) -> list[str]:
     lines = [
         "",
         f"The context coder: bytes over zlib level 6 (limit {CTX_LIMIT:.2f} at b <= 4) and over "
@@ -319,22 +267,9 @@ def _context_report(sizes: list[dict], examples: list[dict]) -> list[str]:
         strict = row["bits"] <= 4
         lines.append(
             f"| {row['tensor']} | {row['bits']} | {row['ctx_bytes']} "
-            f"| {_judged(row['ctx_over_zlib6'], CTX_LIMIT if strict else float('inf'))} "
-            f"| {_judged(row['ctx_over_entropy'], ENTROPY_LIMIT if strict else float('inf'))} "
+            f"| {judged(row['ctx_over_zlib6'], CTX_LIMIT if strict else float('inf'))} "
+            f"| {judged(row['ctx_over_entropy'], ENTROPY_LIMIT if strict else float('inf'))} "
             f"| {row['ctx_encode_ns']:.1f} | {row['ctx_decode_ns']:.1f} |"
-        )
-    lines += [
-        "",
-        "The same over zlib level 6 for the feature maps over 1000 elements of the Fashion-MNIST "
-        f"example (limits: median {CTX_MEDIAN_LIMIT:.2f}, each {CTX_LIMIT:.2f}).",
-        "",
-        "| b | tensors | images | median | worst |",
-        "|---|---|---|---|---|",
-    ]
-    for row in examples:
-        lines.append(
-            f"| {row['bits']} | {row['tensors']} | {row['images']} "
-            f"| {_judged(row['median'], CTX_MEDIAN_LIMIT)} | {_judged(row['worst'], CTX_LIMIT)} |"
         )
     return lines
 
@@ -346,6 +281,7 @@ def main() -> None:
     options = parser.parse_args()
     speeds: list[dict] = []
     sizes: list[dict] = []
+    pictures: list[dict] = []
     zeros = {}
     for size, shape in TENSORS.items():
         rounds = options.rounds if size == IN_CACHE else max(3, options.rounds // 6)
@@ -355,11 +291,13 @@ def main() -> None:
             zeros[name] = float((x == 0).mean())
             speeds += speed(name, x, rounds)
             sizes += entropy(name, x, max(3, rounds // 10))
+            pictures.append(mosaics(name, x))
     examples = example_waists()
-    print(report(speeds, sizes, examples, zeros))
+    lines = report(speeds, sizes, zeros) + examples_report(examples) + mosaics_report(pictures)
+    print("\n".join(lines))
     if options.json:
         document = {"schema": 1, "seed": SEED, "zeros": zeros, "speed": speeds, "entropy": sizes}
-        document["example_waists"] = examples
+        document |= {"example_waists": examples, "mosaics": pictures}
         options.json.write_text(json.dumps(document, indent=1) + "\n")
 
 
