@@ -2,14 +2,12 @@
 
 Pure, so that ``waistline report --recompute`` gives the same bytes. Quality is the task's metric
 where frames have labels, else agreement with the uncut model. What a codec loses is the difference
-to the uncut model on the same frames; where a metric has no value for one frame (mean average
-precision), its uncertainties come from a jackknife over groups of frames.
+to the uncut model on the same frames.
 """
 
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ from waistline.links._profiles import profile
 from waistline.run import Column, RunRecord, Table, table
 from waistline.task.boxes import Boxes
 from waistline.task.kinds.base import Kind, load_kind
-from waistline.task.metrics.base import MeanMetric, Metric, load_metric
+from waistline.task.metrics.base import Metric, load_metric
 from waistline_hostctl.derive import Derived, Settings
 from waistline_hostctl.derived.base import label_of, label_text, unpacked
 from waistline_hostctl.study_front import BOUND, advise, pareto
@@ -34,7 +32,8 @@ SIZES, ANSWERS, FRAMES = "codec_sizes", "codec_answers", "codec_frames"
 CODECS, LINKS = "codecs", "codec_links"
 UNCODED = "uncut"
 """First row of the codecs: the waist in float, not coded at all."""
-_GROUPS = 10
+_FAR = 0.2
+"""Of the metric: codecs that lose more are advised under no bound."""
 _MEASURED = Evidence.MEASURED.value
 
 
@@ -139,7 +138,7 @@ _CODEC_COLUMNS = (
     Column("u_accuracy", "number", "1", "standard uncertainty"),
     Column("loss", "number", "1", "uncut less coded, same frames: accuracy, else agreement",
            _MEASURED),
-    Column("u_loss", "number", "1", "standard uncertainty, paired"),
+    Column("u_loss", "number", "1", "standard uncertainty, paired; empty for a large loss"),
     Column("agreement", "number", "1", "with the uncut model", _MEASURED),
     Column("u_agreement", "number", "1", "standard uncertainty of the mean"),
     Column("n", "integer", "frame", "behind accuracy and agreement"),
@@ -213,6 +212,7 @@ class _Score:
             row["index"]: label_of(row["label"], kind, settings) for row in rows if settings.metric
         }
         self._metric: Metric | None = None
+        self._scored: dict[tuple[int, ...], Figure] = {}
         if settings.metric:
             self._metric = load_metric(settings.metric, kind, Path(settings.metric_folder))
 
@@ -228,34 +228,15 @@ class _Score:
             return row
         pairs = [(answers[index], self._labels[index]) for index in both]
         whole = [(self.uncut[index], self._labels[index]) for index in both]
-        value, u_value, loss, u_loss = _paired(self._metric, pairs, whole)
-        return row | {"accuracy": value, "u_accuracy": u_value, "loss": loss, "u_loss": u_loss}
-
-
-def _paired(
-    metric: Metric, pairs: Sequence[tuple[Any, Any]], whole: Sequence[tuple[Any, Any]]
-) -> tuple[float, float | None, float, float | None]:
-    """The metric and what it lost against ``whole``, each with its standard uncertainty."""
-    if isinstance(metric, MeanMetric):
-        each = [metric.score([pair]).value for pair in pairs]
-        lost = [metric.score([pair]).value - one for pair, one in zip(whole, each, strict=True)]
-        return (*mean(each), *mean(lost))
-    value, before = metric.score(pairs).value, metric.score(whole).value
-    left_out, lost = [], []
-    for group in range(_GROUPS if len(pairs) >= 2 * _GROUPS else 0):
-        kept = [place for place in range(len(pairs)) if place % _GROUPS != group]
-        left_out.append(metric.score([pairs[place] for place in kept]).value)
-        lost.append(metric.score([whole[place] for place in kept]).value - left_out[-1])
-    return value, _jackknife(left_out), before - value, _jackknife(lost)
-
-
-def _jackknife(values: Sequence[float]) -> float | None:
-    """Standard uncertainty from what is found without each group (Shao and Tu, 1995, ch. 2.3)."""
-    if not values:
-        return None
-    middle = math.fsum(values) / len(values)
-    spread = math.fsum((value - middle) ** 2 for value in values)
-    return math.sqrt(spread * (len(values) - 1) / len(values))
+        score = self._metric.score(pairs)
+        frames = tuple(both)
+        before = self._scored.get(frames) or self._metric.score(whole)
+        self._scored[frames] = before
+        row |= {"accuracy": score.value, "u_accuracy": score.standard_uncertainty,
+                "loss": before.value - score.value, "u_loss": None}  # fmt: skip
+        if row["loss"] <= _FAR:  # the bootstrap of some metrics takes seconds
+            row["u_loss"] = self._metric.compare(pairs, whole).standard_uncertainty
+        return row
 
 
 def _under(link: str, rows: Sequence[Row], settings: StudySettings) -> list[tuple[Any, ...]]:
