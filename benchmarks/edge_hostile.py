@@ -119,23 +119,29 @@ class Silent(Hostile):
 
 
 class Deaf(Hostile):
-    """Joins, asks for 2,000 answers a second and reads none of them."""
+    """Joins, has one answer said again 2,000 times a second and reads none of them."""
 
     count = 16
     reads = False
-    turn_bytes = 200 * HEADER_BYTES
+    turn_bytes = 200 * (HEADER_BYTES + 1)
 
     def first(self, number: int) -> bytes:
-        return self.hello(number) + self.message(number, MessageType.PING) * 50_000
+        whole = self._bundle.waist_codec()
+        raw_len = whole.raw_len if whole else 1
+        asked = {"seq": 1, "raw_len": raw_len, "budget_ms": 60_000}
+        return self.hello(number) + self.message(number, MessageType.DATA, b"x", **asked) * 50_000
 
     def turn(self, peer: Peer) -> None:
         peer.left = peer.left[peer.sock.send(peer.left[: self.turn_bytes]) :]
 
 
 class Flood(Deaf):
-    """The same with 16,000 a second."""
+    """Joins and sends 16,000 PINGs a second."""
 
     turn_bytes = 1 << 16
+
+    def first(self, number: int) -> bytes:
+        return self.hello(number) + self.message(number, MessageType.PING) * 50_000
 
 
 class Bomber(Hostile):

@@ -163,7 +163,7 @@ def markdown(found: dict[str, Any]) -> list[str]:
         "silent": "200 that say nothing",
         "bombs": "4 that send bombs of 64 MiB",
         "flood": "16 that send 16,000 PINGs a second",
-        "deaf": "16 that send 2,000 PINGs a second and read nothing",
+        "deaf": "16 that ask for 2,000 answers a second and read none",
     }
     rows = [
         "One good client, a frame at a time, without and with hostile peers in turns; p99 of its "

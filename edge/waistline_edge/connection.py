@@ -17,11 +17,13 @@ from waistline.errors import BadFrame, LinkClosed, LinkTimeout, VersionMismatch,
 from waistline.session.edge import EdgeSession
 from waistline.session.events import Broken, Declined, Event, Joined, Left, Requested
 from waistline.session.store import SessionStore
+from waistline.wire import HEADER_BYTES
 from waistline_edge.stats import EdgeStats
 
 log = logging.getLogger("waistline_edge")
 
 READ_BYTES = 1 << 16
+HELLO_TURN_BYTES = 1 << 14
 LINGER_S = 1.0
 """After the last word, how long the peer gets to read it: closing at once, with bytes of the peer
 unread, would reset the connection and take the word away."""
@@ -95,6 +97,7 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._reader = reader
         self._writer = writer
+        self._store = store
         self._stats = stats
         self._limits = limits
         self._request = request
@@ -103,6 +106,9 @@ class Connection:
         self._closing = False
         self._waiting: asyncio.Task[None] | None = None
         """For the peer to read; as long, nothing is read from it."""
+        self._unread = memoryview(b"")
+        """What has come and waits for its turn; as long, nothing is read either."""
+        self._turn_bytes = HELLO_TURN_BYTES
         self._said_bytes = self._ignored_bytes = 0
         self.peer = _name(writer)
         self.session = EdgeSession(
@@ -124,26 +130,64 @@ class Connection:
             # Only what had come before is read here, and then the end.
             while data := await self._reader.read(READ_BYTES):
                 self._received(data)
+                while self._unread and self._waiting is None:
+                    self._take_turn()
         except OSError as error:
             log.debug("%s: %s", self.peer, error)
         finally:
             self._end()
 
     def _received(self, data: bytes) -> None:
-        """Bytes from the peer. From one that is behind with reading no more are taken."""
+        """Bytes from the peer; about a frame of them is taken in a turn of the loop.
+
+        So connections take turns with their frames. If all that had come were taken at once, a node
+        that sends twice as much would get twice as much done whenever the loop is behind, and one
+        that sends a thousand small messages at once would keep the others waiting.
+        """
         self._stats.bytes_in += len(data)
         if self._closing:
             self._ignored_bytes += len(data)
             if self._ignored_bytes > LINGER_BYTES:
                 self._reader.feed_eof()
             return
-        self._handle(self.session.receive(data, self._loop.time()))
-        self.flush()
+        if self._unread:
+            self._unread = memoryview(bytes(self._unread) + data)
+            return
+        self._unread = memoryview(data)
+        self._take_turn()
+
+    def _take_turn(self) -> None:
+        """Take a part of what has come; from a peer that is behind with reading, no more."""
+        if not self._closing:
+            part, self._unread = self._unread[: self._turn_bytes], self._unread[self._turn_bytes :]
+            self._handle(self.session.receive(part, self._loop.time()))
+            self.flush()
+        if self._closing:
+            self._unread = memoryview(b"")
+        elif self._is_behind() and self._waiting is None:
+            self._transport.pause_reading()
+            self._waiting = self._loop.create_task(self._resume())
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Take the next turn, read on, or wait for the peer to read."""
+        if self._waiting is not None:
+            return
+        if self._unread:
+            self._transport.pause_reading()
+            self._loop.call_soon(self._next_turn)
+        else:
+            self._transport.resume_reading()
+
+    def _next_turn(self) -> None:
+        if self._unread and self._waiting is None:
+            self._take_turn()
+
+    @property
+    def _transport(self) -> asyncio.Transport:
         transport = self._writer.transport
-        if self._is_behind() and self._waiting is None and not self._closing:
-            assert isinstance(transport, asyncio.Transport)
-            transport.pause_reading()
-            self._waiting = self._loop.create_task(self._resume(transport))
+        assert isinstance(transport, asyncio.Transport)
+        return transport
 
     @property
     def can_be_evicted(self) -> bool:
@@ -182,7 +226,7 @@ class Connection:
         waiting_bytes: int = transport.get_write_buffer_size()
         return waiting_bytes > transport.get_write_buffer_limits()[1]
 
-    async def _resume(self, transport: asyncio.Transport) -> None:
+    async def _resume(self) -> None:
         """Wait for the peer, then read from it again; cut it off when it reads nothing at all."""
         try:
             await self._wait_for_reader()
@@ -192,7 +236,8 @@ class Connection:
         except OSError as error:
             log.debug("%s: %s", self.peer, error)
         else:
-            transport.resume_reading()
+            self._waiting = None
+            self._go_on()
         self._waiting = None
 
     async def _wait_for_reader(self) -> None:
@@ -227,6 +272,8 @@ class Connection:
                 self._stats.frames[event.reason] += 1
             elif isinstance(event, Joined):
                 self._stats.nodes += 1
+                limits = self._store.bundles[event.bundle_id]
+                self._turn_bytes = HEADER_BYTES + limits.max_payload_bytes
                 log.debug("node %s joined from %s", event.node_id, self.peer)
             elif isinstance(event, Left):
                 log.debug("node %s left", self.session.node_id)

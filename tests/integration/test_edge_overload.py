@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+import time
 
 from edge_rig import (
+    WAIT_S,
     EdgeProcess,
     Gate,
     LocalTail,
@@ -92,3 +95,36 @@ def test_the_load_generator_accounts_for_every_frame(tmp_path):
         assert sum(node.wrong for node in phase.nodes) == 0
         assert {name for node in phase.nodes for name in node.ends} <= {REMOTE, BUSY}
     assert set(summary["frames"]) == {"remote", "busy"}
+
+
+def test_connections_take_turns_with_their_frames(tmp_path):
+    """A node that has sent much at once does not have all of it taken before the next one's."""
+    bundle = fake_bundle(tmp_path / "a.bundle", codec="f32|none")
+    frames = [frame_payload(bundle, seed) for seed in range(16)]
+    gate = Gate()
+    with (
+        ServerThread(bundle, gate, queue_limit=100, workers=1) as edge,
+        joined(edge, bundle, "much", max_in_flight=16) as much,
+        joined(edge, bundle, "little", max_in_flight=16) as little,
+    ):
+        order = []
+        submit = edge.server._pool.submit
+
+        def noted(line, job, expires_at):
+            order.append(line)
+            return submit(line, job, expires_at)
+
+        edge.server._pool.submit = noted
+        held, release = threading.Event(), threading.Event()
+        edge.loop.call_soon_threadsafe(lambda: (held.set(), release.wait(WAIT_S)))
+        assert held.wait(WAIT_S)
+        for client, count in ((much, 16), (little, 2)):
+            for frame in frames[:count]:
+                client.submit(*frame)
+            while out := client.session.to_send(time.monotonic()):
+                client.link.send(out)
+        release.set()
+        gate.event.set()
+        pump_all([much, little], lambda: len(much.outcomes) == 16 and len(little.outcomes) == 2)
+    assert len(order) == 18
+    assert [k for k, line in enumerate(order) if line == "little"][-1] < 6

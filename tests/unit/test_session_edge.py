@@ -9,6 +9,7 @@ from session_help import BUNDLE, MAX_PAYLOAD, OTHER, RAW_LEN, Pair, make_store
 from waistline.errors import BadFrame, LinkClosed, LinkError, LinkTimeout, VersionMismatch
 from waistline.frame import EdgeTimes, OutcomeKind
 from waistline.session import bodies
+from waistline.session.edge import MAX_PINGS_PER_S
 from waistline.session.events import Broken, Declined, Joined, Left, Refused, Requested
 from waistline.session.store import BundleLimits, SessionStore
 from waistline.wire import MessageType, encode_message
@@ -233,12 +234,24 @@ def test_pings_are_answered_and_bye_is_heard():
 
 def test_a_node_that_never_reads_is_cut_off():
     node = joined()
+    node.data(1)
+    node.edge.reply(1, EdgeTimes(), b"answer")
     for _ in range(2000):
-        events = node.say(MessageType.PING)
+        events = node.data(1)
         if events:
             break
     assert "does not read" in events[0].error.what
     assert len(node.edge.to_send()) < 4000
+
+
+def test_a_flood_of_pings_is_cut_off_and_a_ping_now_and_then_is_not():
+    node = joined()
+    for k in range(1000):
+        assert not node.say(MessageType.PING, now=k / 50)
+        node.edge.to_send()
+    ends = [node.say(MessageType.PING, now=100.0) for _ in range(MAX_PINGS_PER_S + 1)]
+    assert not any(ends[:-1])
+    assert "PINGs a second" in ends[-1][0].error.what
 
 
 def test_an_edge_that_stops_says_bye():

@@ -36,8 +36,10 @@ from waistline.wire import (
 )
 
 OUTBOX_MESSAGES = bodies.MAX_IN_FLIGHT + 16
-"""One read of a sound node makes no more answers than it may have frames under way. A flood of
-PINGs is cut off here: each takes the loop some 15 us, and 64 kB hold 1,600."""
+"""One read of a sound node makes no more answers than it may have frames under way."""
+MAX_PINGS_PER_S = 100
+"""A node pings when it has heard nothing for seconds. Each PING takes the loop some 15 us, and
+64 kB hold 1,600 of them."""
 RETRY_AFTER_S = 0.05
 """Advice to a node that has more frames running than was agreed."""
 
@@ -77,6 +79,7 @@ class EdgeSession:
         self._out_messages = 0
         self._events: list[Event] = []
         self._over = False
+        self._pings_since, self._pings = now, 0
 
     @property
     def joined(self) -> bool:
@@ -170,10 +173,18 @@ class EdgeSession:
         if kind is MessageType.DATA:
             self._request(message, now)
         elif kind is MessageType.PING:
+            self._count_ping(now)
             self._say(self._message(MessageType.PONG, seq=message.seq))
         elif kind is MessageType.BYE:
             self._over = True
             self._events.append(Left())
+
+    def _count_ping(self, now: float) -> None:
+        if now - self._pings_since >= 1.0:
+            self._pings_since, self._pings = now, 0
+        self._pings += 1
+        if self._pings > MAX_PINGS_PER_S:
+            raise BadFrame(f"the node sends more than {MAX_PINGS_PER_S} PINGs a second")
 
     def _greet(self, message: Message, now: float) -> None:
         self._session_id = message.session
