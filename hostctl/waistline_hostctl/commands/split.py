@@ -16,7 +16,7 @@ from waistline_hostctl.results import CutsResult, SplitResult
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", metavar="MODEL", type=click.Path(path_type=Path))
 @click.option("--list", "list_only", is_flag=True, help="List the cuts, write nothing.")
 @click.option("--cut", metavar="NAME[,NAME]|X", help="Where: tensors, or a partition point 0..N.")
 @click.option("-o", "--output", metavar="NAME.bundle", help="The folder to make.")
@@ -45,11 +45,12 @@ def command(
     shapes: tuple[str, ...],
     force: bool,
 ) -> None:
-    """List the cuts of a model, or cut it and write a bundle.
+    """List the cuts of a model (.onnx or .tflite), or cut it and write a bundle.
 
     \b
     waistline split model.onnx --list
     waistline split model.onnx --cut 12 -o model.bundle
+    waistline split model.int8.tflite --cut 12 --codec 'i8:b=4|ctx' -o small.bundle
     """  # noqa: D301
     _check_usage(model, list_only, cut, output)
     found = None if no_task else models.find_task(model, task, app.console.note)
@@ -109,7 +110,7 @@ def cuts_text(result: CutsResult) -> str:
             (str(row.x), mark, size(row.size_bytes), size(row.packed_bytes),
              f"{100 * row.macs_share:.1f}", shape, name)
         )  # fmt: skip
-    headings = ("x", "", "float", "4 bit", "head MACs %", "shape", "waist")
+    headings = ("x", "", "as it is", "4 bit", "head MACs %", "shape", "waist")
     lines = [grid(headings, rows, indent=0), ""]
     if result.default_x is not None:
         lines.append("*  what the demo would choose")
