@@ -5,8 +5,8 @@
 Models written with the schema (branches, and MobileNetV1 with its 28 layers) and the examples that
 a converter made, float and int8. Each is compared bit for bit with the whole model on the same
 kernels: LiteRT's built-in ones, and XNNPACK, its default. Cutting is timed alone, from a model that
-was read to the bytes of both slices: processor time of one thread, because machines are shared. Exit status 5 when a cut is not bitwise equal, or a model of
-28 layers takes longer than the goal.
+was read to the bytes of both slices: processor time of one thread, because machines are shared.
+Exit status 5 when a cut is not bitwise equal, or a model of 28 layers takes longer than the goal.
 """
 
 from __future__ import annotations
@@ -113,11 +113,10 @@ def main() -> int:
     print(table(rows))
     cuts = sum(row.frontiers for row in rows)
     equal = sum(row.equal_plain + row.equal_xnnpack for row in rows)
-    print(f"\n{equal} of {2 * cuts} cuts are bitwise equal (goal: all). {TIMED}, 28 layers with")
     verdict = "reached" if fast else "missed"
-    print(
-        f"weights: {timed.cut_worst_s:.3f} s processor time for the slowest cut (goal {GOAL_S} s: {verdict})."
-    )
+    print(f"\n{equal} of {2 * cuts} cuts are bitwise equal (goal: all). {TIMED}, 28 layers with")
+    print(f"weights: {timed.cut_worst_s:.3f} s of processor time for the slowest cut")
+    print(f"(goal {GOAL_S} s: {verdict}).")
     if options.json:
         report = {
             "schema": 1,
