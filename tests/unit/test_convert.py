@@ -200,6 +200,9 @@ def test_what_is_missing_is_said_before_anything_runs(source, tmp_path, monkeypa
         convert(source, int8=True)
     with pytest.raises(ConfigError, match="cannot write"):
         convert(source, tmp_path / "none" / "m.tflite")
+    with pytest.raises(ModelError, match="is not an ONNX model") as refused:
+        convert(FASHION / "model.tflite", tmp_path / "m.tflite")
+    assert "give the ONNX model" in refused.value.cause
     integers = stored(
         tmp_path, parse("g (int64[1,3] x) => (int64[1,3] y) { y = Neg(x) }"), "i.onnx"
     )

@@ -20,6 +20,7 @@ _MAGIC = (
     (0, b"PK\x03\x04", "a zip archive, as PyTorch and Keras write; export it to ONNX"),
     (0, b"\x80\x02", "a pickle, as old PyTorch writes; export it to ONNX"),
     (0, b"\x89HDF", "an HDF5 file, as Keras writes; convert it with tf2onnx"),
+    (4, b"TFL3", "a TFLite model; give the ONNX model it was made from"),
     (0, b"version https://git-lfs", "a Git LFS pointer; run git lfs pull"),
 )
 
