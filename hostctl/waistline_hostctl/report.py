@@ -34,16 +34,16 @@ def render(record: RunRecord, tables: Mapping[str, Table]) -> bytes:
     words = derive.stream_words(sequential, str(record.settings.get("picture", "")))
     title = str(record.settings.get("title", record.name))
     sections = [
-        _head(record, title),
+        head(record, title),
         _tiles(record.figures, measure),
-        _remarks(record.settings.get("remarks", [])),
+        remarks(record.settings.get("remarks", [])),
         samples_section(rows, settings),
         choices_section(rows, settings),
         latency_section(rows.get(derive.LATENCY, []), record, words),
         cuts_section(rows.get(raw.CUTS, []), record.figures),
         bits_section(rows.get(derive.BITS, []), record, measure),
         _outcomes(rows.get(derive.OUTCOMES, []), words),
-        _provenance(record),
+        provenance(record),
     ]
     style = resources.files(__package__).joinpath("page.css").read_text(encoding="utf-8")
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -71,7 +71,7 @@ def recorded_settings(record: RunRecord) -> derive.Settings:
         ) from error
 
 
-def _head(record: RunRecord, title: str) -> str:
+def head(record: RunRecord, title: str) -> str:
     machine = record.machine
     place = f"{machine.processor}, {machine.cores} cores, {machine.system}"
     codec = {"c": "compiled codec", "numpy": "NumPy codec"}.get(record.codec, "no codec")
@@ -108,7 +108,7 @@ def _spread(figure: Figure, show: Callable[[float], str]) -> str:
     return escape(text)
 
 
-def _remarks(remarks: Iterable[str]) -> str:
+def remarks(remarks: Iterable[str]) -> str:
     items = "".join(f"<li>{escape(remark)}</li>" for remark in remarks)
     return f'<ul class="remarks">{items}</ul>' if items else ""
 
@@ -128,7 +128,7 @@ def _outcomes(rows: Dicts, streams: Mapping[str, str]) -> str:
     return f"<h2>What became of each frame {grade(Evidence.MEASURED)}</h2>{table}"
 
 
-def _provenance(record: RunRecord) -> str:
+def provenance(record: RunRecord) -> str:
     machine = record.machine
     rows = [
         ("command", " ".join(record.command)),

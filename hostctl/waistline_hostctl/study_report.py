@@ -39,13 +39,13 @@ def render(record: RunRecord, tables: Mapping[str, Table]) -> bytes:
     links = tables[LINKS].dicts() if LINKS in tables else []
     title = str(record.settings.get("title", record.name))
     sections = [
-        report._head(record, title),
-        report._remarks(record.settings.get("remarks", [])),
+        report.head(record, title),
+        report.remarks(record.settings.get("remarks", [])),
         _advice(links, rows, record),
         _front(rows, _word(rows, record)),
         _seeds(rows, _word(rows, record)),
         _all(rows, _word(rows, record)),
-        report._provenance(record),
+        report.provenance(record),
     ]
     style = resources.files(__package__).joinpath("page.css").read_text(encoding="utf-8") + _STYLE
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
