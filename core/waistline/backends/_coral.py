@@ -23,6 +23,7 @@ _TRIAL = Path(__file__).with_name("_coral_trial.py")
 _NEWER = re.compile(
     r"requires runtime version \((?P<model>\d+)\).*this runtime version \((?P<library>\d+)\)"
 )
+_IDLE = re.compile(rf"\w+: Encountered unresolved custom op: {EDGE_TPU}")
 State = Literal[
     "ok", "missing library", "missing device", "no permission", "wrong version", "failed"
 ]
@@ -232,11 +233,13 @@ def _refused_model(setup: Setup, text: str) -> Verdict:
             f"it needs runtime version {match['model']}, {setup.library} has {match['library']}",
             f"edgetpu_compiler --min_runtime_version {match['library']} MODEL, or upgrade it",
         )
-    if f"unresolved custom op: {EDGE_TPU}" in text:
+    if _IDLE.match(text):
         return Verdict(
             "missing library",
             f"{setup.library} is a delegate, but not the Edge TPU's",
             f"it left the operator {EDGE_TPU} to the runtime",
             f"give library=PATH of {LIBRARY}",
         )
+    # The runtime goes on without the delegate and fails once more, which says nothing new.
+    text = text.partition("Encountered unresolved")[0].strip()
     return Verdict("failed", "the Edge TPU refused the model", text, "compile the model again")

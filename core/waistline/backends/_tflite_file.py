@@ -32,6 +32,9 @@ _BITS = {
     15: 32, 16: 16, 17: 4, 18: 16, 19: 2, 20: 4,
 }  # fmt: skip
 """By element type; others (strings, resources, variants) have no fixed size."""
+_CODES = {3: (0, 255), 7: (-(1 << 15), (1 << 15) - 1), 9: (-128, 127)}
+_ANY_CODES = (-(1 << 31), (1 << 31) - 1)
+"""Zero points an element type may have; LiteRT indexes tables by them."""
 _LISTS = {
     3: ((1, 4), (2, 4)), 8: ((5, 1),), 17: ((0, 4),), 30: ((0, 4),), 111: ((0, 1), (1, 1)),
     115: ((0, 4),),
@@ -165,19 +168,27 @@ class _Reader:
                 raise Malformed(f"tensor {name!r} would take {needs} bytes")
             if has and has != needs:
                 raise Malformed(f"tensor {name!r} takes {needs} bytes, its weights have {has}")
-        self._quantization(tensor, shape, name)
+        self._quantization(tensor, shape, kind)
         return has > 0
 
-    def _quantization(self, tensor: int, shape: Sequence[int], name: str) -> None:
+    def _quantization(self, tensor: int, shape: Sequence[int], kind: int) -> None:
         table = self._table(tensor, 4)
         if table is None:
             return
-        scales, zeros = len(self._vector(table, 2, "f")), len(self._vector(table, 3, "q"))
-        axis = self._scalar(table, 6, "<i")
-        if zeros not in (scales, 1, 0) or (scales and not zeros):
-            raise Malformed(f"tensor {name!r} has {scales} scales and {zeros} zero points")
-        if scales > 1 and not (0 <= axis < len(shape) and shape[axis] == scales):
-            raise Malformed(f"tensor {name!r} has {scales} scales along axis {axis}")
+        steps, zeros = self._vector(table, 2, "f"), self._vector(table, 3, "q")
+        axis, count = self._scalar(table, 6, "<i"), len(steps)
+        least, most = _CODES.get(kind, _ANY_CODES)
+        problem = ""
+        if len(zeros) not in (count, 1, 0) or (count and not zeros):
+            problem = f"{count} scales and {len(zeros)} zero points"
+        elif count > 1 and not (0 <= axis < len(shape) and shape[axis] == count):
+            problem = f"{count} scales along axis {axis}"
+        elif not all(0 <= step < math.inf for step in steps):
+            problem = "a scale that is no number or negative"
+        elif not all(least <= zero <= most for zero in zeros):
+            problem = f"a zero point outside {least} to {most}"
+        if problem:
+            raise Malformed(f"tensor {self._text(tensor, 3)!r} has {problem}")
 
     def _options(self, operator: int, k: int) -> None:
         kind, options = self._scalar(operator, 3, "<B"), self._table(operator, 4)
@@ -233,7 +244,7 @@ class _Reader:
         at = self._field(table, slot)
         return None if at is None else at + self._u32(at)
 
-    def _vector(self, table: int, slot: int, kind: str) -> memoryview | tuple[int, ...]:
+    def _vector(self, table: int, slot: int, kind: str) -> Sequence[int]:
         at = self._table(table, slot)
         if at is None:
             return ()
