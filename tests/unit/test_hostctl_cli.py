@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from waistline import plugins
 from waistline.errors import LinkError
-from waistline_hostctl import doctor
+from waistline_hostctl import doctor, survey
 from waistline_hostctl.cli import COMMANDS, group
 from waistline_hostctl.results import (
     DevicesResult,
@@ -119,6 +119,14 @@ def test_exceptions_end_in_their_exit_code(
     assert "Traceback" not in done.stderr
 
 
+@pytest.fixture
+def engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a survey finds, without one; tests/unit/test_doctor.py makes real ones."""
+    row = survey.Surveyed(survey.BACKENDS, "onnxruntime", "CPU", "ok", "onnxruntime 1.2.3")
+    monkeypatch.setattr(survey, "survey", lambda packages=(): [row])
+
+
+@pytest.mark.usefixtures("engines")
 def test_doctor_says_what_there_is(call) -> None:
     found = decode(call("doctor", "--json").stdout, DoctorResult)
     names = {finding.name: finding.level for finding in found.findings}
@@ -129,6 +137,7 @@ def test_doctor_says_what_there_is(call) -> None:
     assert "numpy" in {row.name for row in found.libraries}
 
 
+@pytest.mark.usefixtures("engines")
 def test_doctor_ends_with_3_when_something_needed_is_missing(
     call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +148,7 @@ def test_doctor_ends_with_3_when_something_needed_is_missing(
     assert "fix onnx: pip install 'waistline[host]'" in done.output
 
 
+@pytest.mark.usefixtures("engines")
 def test_doctor_says_why_the_codec_is_not_compiled(call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WAISTLINE_CODEC", "numpy")
     found = decode(call("doctor", "--json").stdout, DoctorResult)
@@ -147,6 +157,7 @@ def test_doctor_says_why_the_codec_is_not_compiled(call, monkeypatch: pytest.Mon
     assert "WAISTLINE_CODEC=numpy is set" in codec.found
 
 
+@pytest.mark.usefixtures("engines")
 def test_devices_as_json(call) -> None:
     found = decode(call("devices", "--json").stdout, DevicesResult)
     assert "onnxruntime" in {row.id for row in found.devices}

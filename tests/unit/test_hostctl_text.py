@@ -9,7 +9,6 @@ from waistline.bench import resolve
 from waistline.errors import ConfigError
 from waistline_hostctl import console
 from waistline_hostctl.console import WIDTH, grid, plus_minus, si, size
-from waistline_hostctl.devices import UNTRIED, devices
 from waistline_hostctl.example import find_example
 from waistline_hostctl.models import find_task, parse_codecs, parse_shapes
 from waistline_hostctl.passing import with_settings
@@ -142,13 +141,3 @@ def test_the_last_error_of_a_log_is_taken() -> None:
     log = "12:00 INFO x\nerror: first\nfix:   a\nerror: second\ncause: why: not\nfix:   b\n"
     assert reported_error(log) == {"error": "second", "cause": "why: not", "fix": "b"}
     assert reported_error("all is well\n") == {}
-
-
-def test_devices_list_engines_and_ports_by_lasting_name(tmp_path: Path) -> None:
-    port = tmp_path / "usb-Maker_Board_0123-if00"
-    port.symlink_to("/dev/null")
-    found = {row.id: row for row in devices(tmp_path)}
-    assert found["onnxruntime"].state == "usable"
-    assert found[str(port)].tried == UNTRIED
-    assert "/dev/null" in found[str(port)].detail
-    assert all(row.kind == "engine" for row in devices(tmp_path / "none"))
