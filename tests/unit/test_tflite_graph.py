@@ -117,6 +117,24 @@ def test_an_unknown_batch_is_one(tmp_path):
     assert graph.inputs[0].shape == (1, 12, 12, 3)
 
 
+def test_a_size_that_depends_on_the_data_is_no_batch():
+    net = Net()
+    x = net.input([1, 4])
+    net.graph.tensors[x].shapeSignature = [-1, 4]
+    found = net.tensor([1, 2], "found", type_=TYPES.INT64)
+    net.graph.tensors[found].shapeSignature = [-1, 2]
+    net.op(OPS.WHERE, [x], [found], schema.WhereOptionsT())
+    rows = net.tensor([1, 2], "rows")
+    net.graph.tensors[rows].shapeSignature = [-1, 2]
+    net.op(OPS.CAST, [found], [rows], schema.CastOptionsT())
+    axis = net.tensor([1], type_=TYPES.INT32, data=np.array([0], np.int32))
+    y = net.tensor([2], "y")
+    net.op(OPS.SUM, [rows, axis], [y], schema.ReducerOptionsT())
+    graph = load(net.finish(y)).graph
+    assert set(graph.unsized) == {"found", "rows"}
+    assert [frontier.names for frontier in graph.frontiers] == [("x",), ("y",)]
+
+
 def test_tensors_that_cannot_cross_are_left_out_by_name():
     def signature(model):
         model.subgraphs[0].tensors[_number(model, "thin")].shapeSignature = [1, -1, 6, 8]

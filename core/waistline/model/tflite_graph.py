@@ -23,14 +23,7 @@ from waistline.model.tflite_layers import GraphIndex, broken, index_of, layers_o
 from waistline.tensors import DTYPES, MAX_RANK, Layout, TensorSpec, check_spec
 
 _SIZE_FROM_DATA = frozenset(
-    {
-        "WHERE",
-        "UNIQUE",
-        "NON_MAX_SUPPRESSION_V4",
-        "NON_MAX_SUPPRESSION_V5",
-        "RANGE",
-        "STRIDED_SLICE",
-    }
+    {"WHERE", "UNIQUE", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5", "RANGE"}
 )
 """Operators whose output may have an unknown first axis that is no batch."""
 _QUANTIZED = frozenset({"int8", "uint8"})
