@@ -23,9 +23,9 @@ from waistline_hostctl.bench_edge_bundle import golden_waist, sleeping_bundle
 from waistline_hostctl.bench_edge_load import REMOTE, Load, Phase
 from waistline_hostctl.passing import with_settings
 
-UNDER_WAY = 32
-"""Frames under way at peak, all nodes together: more than any pool runs at once, and less than a
-queue of the default length holds."""
+UNDER_WAY = 64
+"""Frames under way at peak, all nodes together: as many as a queue of the default length holds, so
+that none is refused and an edge that is kept from its processor for a while still has work."""
 MAX_GENERATOR_CPU = 0.85
 """Of one core: more, and the generator's own thread may be what limits."""
 MIN_OFFERED = 0.97

@@ -49,7 +49,7 @@ def test_half_of_the_nodes_send_twice_as_often_and_all_more_than_their_share():
     assert len(set(Setting(nodes=5, overload=1.2).rates_hz(10.0))) == 1
 
 
-@pytest.mark.parametrize(("nodes", "window"), [(1, 32), (5, 7), (32, 1), (100, 1)])
+@pytest.mark.parametrize(("nodes", "window"), [(1, 64), (5, 13), (32, 2), (100, 1)])
 def test_about_as_many_frames_are_under_way_whatever_the_number_of_nodes(nodes, window):
     assert Setting(nodes=nodes).window == window
 
