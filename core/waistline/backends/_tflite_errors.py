@@ -39,6 +39,12 @@ def cannot_open(path: Path, message: str, engine: str) -> BackendError:
             cause=f"the model uses its version {match['version']}, newer than {engine} knows",
             fix="upgrade the runtime, or convert the model with an older converter",
         )
+    if node and "XNNPack" in node["op"]:
+        return BackendError(
+            f"the XNNPACK kernels of {engine} cannot run {path}",
+            cause=_one_line(_NODE.sub("", message)),
+            fix="give the backend kernels=builtin, which also names the operator if it fails",
+        )
     if node:
         return BackendError(
             f"operator {node['op']} (node {node['node']}) of {path} cannot be run",
