@@ -85,6 +85,20 @@ def test_integers_and_bools_cross_a_cut_as_they_are(tmp_path, kind, dtype):
     np.testing.assert_array_equal(b, a.T)
 
 
+def test_lent_inputs_are_neither_changed_nor_kept(tmp_path):
+    """The first operator could work in place; the next run must not see what the last was lent."""
+    path = save(tmp_path / "r.onnx", [node("Relu", "a", "b")], [("a", [1, 64])], [("b", [1, 64])])
+    piece = open_slice(path)
+    a = np.linspace(-1, 1, 64, dtype=np.float32).reshape(1, 64)
+    locked = a.copy()
+    locked.flags.writeable = False
+    (first,) = piece.run([locked])
+    (again,) = piece.run([a[:, ::-1]])
+    np.testing.assert_array_equal(locked, a)
+    np.testing.assert_array_equal(first, np.maximum(a, 0))
+    np.testing.assert_array_equal(again, np.maximum(a[:, ::-1], 0))
+
+
 def test_a_shape_that_only_the_engine_knows_is_learnt(tmp_path):
     nodes = [node("NonZero", "a", "n"), node("Gather", "a n", "b", axis=0), node("Relu", "a", "r")]
     outputs = [("r", [4])]

@@ -145,10 +145,13 @@ class OpenVinoSlice:
         return results
 
     def _infer(self, tensors: Sequence[np.ndarray], request: Any = None) -> list[np.ndarray]:
-        """Copies of all the model's results, in the file's order."""
+        """Copies of all the model's results, in the file's order.
+
+        Inputs are lent, not copied: a copy of 300 kB cost 0.1 ms, three times the call itself.
+        """
         feeds = dict(zip(self._feeds, tensors, strict=True))
         try:
-            return list((request or self._request).infer(feeds).values())
+            return list((request or self._request).infer(feeds, share_inputs=True).values())
         except FOREIGN as error:
             raise failed_run(self._path, str(error)) from error
 
