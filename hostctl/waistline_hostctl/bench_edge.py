@@ -187,7 +187,7 @@ def _check_offered(phase: Phase, planned_hz: float) -> None:
     What the edge itself does not take from its sockets was offered as well.
     """
     _check_generator(phase)
-    due_hz = phase.offered_hz + sum(node.withheld for node in phase.nodes) / phase.seconds
+    due_hz = phase.offered_hz
     if due_hz < MIN_OFFERED * planned_hz:
         late_s = statistics.median(phase.late_s) if phase.late_s else 0.0
         raise MeterError(

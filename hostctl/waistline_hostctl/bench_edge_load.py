@@ -81,8 +81,14 @@ class Phase:
 
     @property
     def offered_hz(self) -> float:
-        """Frames sent a second."""
-        return sum(node.sent for node in self.nodes) / self.seconds
+        """Frames a second that were sent, or would have been had the edge taken those before."""
+        return sum(node.sent + node.withheld for node in self.nodes) / self.seconds
+
+    @property
+    def withheld_share(self) -> float:
+        """Of the frames offered: held back at the nodes."""
+        held = sum(node.withheld for node in self.nodes)
+        return held / max(1, held + sum(node.sent for node in self.nodes))
 
     @property
     def waiting(self) -> float:

@@ -88,6 +88,7 @@ def figures(rounds: Sequence[Round], evidence: Evidence) -> dict[str, Figure]:
         "overload_goodput": ("frame/s", lambda row: row.overload.goodput_hz),
         "goodput_share": ("1", lambda row: row.overload.goodput_hz / row.peak.goodput_hz),
         "offered_share": ("1", lambda row: row.overload.offered_hz / row.peak.goodput_hz),
+        "withheld_share": ("1", lambda row: row.overload.withheld_share),
         "fairness_most_over_least": ("1", lambda row: spread(row.overload)[0]),
         "fairness_jain": ("1", lambda row: spread(row.overload)[1]),
         "peak_latency_p50": ("s", lambda row: quantile(latencies(row.peak), 0.50)),
@@ -154,6 +155,8 @@ def shown(result: BenchEdgeResult, setting: Setting) -> str:
             f"fairness  most / least served node {value['fairness_most_over_least']:.3f}, goal <= "
             f"{FAIRNESS_GOAL:.2f}: {met['fairness']}; Jain {value['fairness_jain']:.4f}",
             f"ends      {ends}; all typed: {met['busy_typed']}; answers: {met['answers_right']}",
+            f"          {value['withheld_share']:.1%} of the frames were held back at nodes with 200 "
+            "unanswered ones",
             f"generator {value['generator_cpu']:.2f} of one core, sent within "
             f"{si(value['generator_late_p99'], 's')} (p99); at peak {value['peak_waiting']:.1f} "
             "requests waited at the edge",
@@ -165,7 +168,8 @@ _ROUNDS = (
     Column("round", "integer"),
     Column("phase", "text", meaning="peak or overload"),
     Column("seconds", "number", "s", "measured"),
-    Column("offered", "number", "frame/s", "sent"),
+    Column("offered", "number", "frame/s", "sent, or held back at a node"),
+    Column("withheld_share", "number", "1", "of the offered frames: held back at a node"),
     Column("goodput", "number", "frame/s", "answered"),
     Column("busy", "integer", "frame", "refused as dropped(busy)"),
     Column("other", "integer", "frame", "ended otherwise, or not at all"),
@@ -195,7 +199,8 @@ def tables(rounds: Sequence[Round]) -> list[Table]:
             spent = latencies(phase)
             by_phase.append(
                 [
-                    *(number, name, phase.seconds, phase.offered_hz, phase.goodput_hz, busy),
+                    *(number, name, phase.seconds, phase.offered_hz, phase.withheld_share),
+                    *(phase.goodput_hz, busy),
                     every - busy - phase.total(REMOTE),
                     *(quantile(spent, 0.50), quantile(spent, 0.99)),
                     *(phase.edge_cpu_s, phase.cpu_s),
