@@ -19,6 +19,7 @@ from waistline.evidence import Evidence, Figure, mean
 from waistline.run import Cell, Column, RunRecord, Table, new_run, table
 from waistline_hostctl.bench_edge import Round, Setting, UnderTest
 from waistline_hostctl.bench_edge_load import BUSY, REMOTE, Phase
+from waistline_hostctl.bench_edge_peer import MAX_OPEN
 from waistline_hostctl.console import grid, si
 from waistline_hostctl.doctor import LIBRARIES
 from waistline_hostctl.results import Result
@@ -155,8 +156,8 @@ def shown(result: BenchEdgeResult, setting: Setting) -> str:
             f"fairness  most / least served node {value['fairness_most_over_least']:.3f}, goal <= "
             f"{FAIRNESS_GOAL:.2f}: {met['fairness']}; Jain {value['fairness_jain']:.4f}",
             f"ends      {ends}; all typed: {met['busy_typed']}; answers: {met['answers_right']}",
-            f"          {value['withheld_share']:.1%} of the frames were held back at nodes with 200 "
-            "unanswered ones",
+            f"          {value['withheld_share']:.1%} of the frames were held back at nodes that had "
+            f"{MAX_OPEN} without an answer",
             f"generator {value['generator_cpu']:.2f} of one core, sent within "
             f"{si(value['generator_late_p99'], 's')} (p99); at peak {value['peak_waiting']:.1f} "
             "requests waited at the edge",
@@ -227,7 +228,8 @@ def evaluate(
         ConfigError: the folder cannot be written.
     """
     # An engine that sleeps is an emulated one, whatever else is real.
-    evidence = Evidence.EMULATED if edge.backend == "fake" else Evidence.MEASURED
+    sleeps = bundle.tail is not None and bundle.tail.format == "fake"
+    evidence = Evidence.EMULATED if sleeps else Evidence.MEASURED
     found, ends = figures(rounds, evidence), outcomes(rounds)
     verdicts = goals(found, ends, rounds)
     folder = new_run(runs, "bench-edge")
