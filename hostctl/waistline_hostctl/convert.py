@@ -35,6 +35,7 @@ faults and is no figure of quality."""
 _WORKER = Path(__file__).with_name("convert_worker.py")
 _KEPT_ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT")
 _LOG_LINES = 4
+_NOT_IN_TFLITE = re.compile(r"'tf\.(\w+)' op is neither a custom op nor a flex op")
 
 Say = Callable[[str], None]
 
@@ -220,21 +221,25 @@ def _run_worker(python: Path, folder: Path, request: Path, say: Say, *, int8: bo
 
 
 def _failure(told: list[tuple[str, str]], log: list[str]) -> ModelError:
-    fix = "convert it by other means; waistline takes any .tflite"
-    for kind, text in told:
-        if kind == "unsupported":
-            return ModelError(
-                f"the converter does not know the operator {text}",
-                cause="onnx2tf has no rule for it",
-                fix=f"export the model without it, or {fix}",
-            )
+    other = "convert it by other means; waistline takes any .tflite"
+    everything = "\n".join([*(text for _, text in told), *log])
+    unknown = [(text, "onnx2tf has no rule for it") for kind, text in told if kind == "unsupported"]
+    unknown += [
+        (name, "TFLite has no such operator") for name in _NOT_IN_TFLITE.findall(everything)
+    ]
+    if unknown:
+        return ModelError(
+            f"the converter cannot write the operator {unknown[0][0]}",
+            cause=unknown[0][1],
+            fix=f"export the model without it, or {other}",
+        )
     plain = (re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in log)
     errors = [line for line in plain if re.match(r"(ERROR|.*Error\b)", line)]
-    causes = [text for kind, text in told if kind == "failed"] + errors[:_LOG_LINES]
+    causes = [text for kind, text in told if kind == "failed"] or errors[:_LOG_LINES]
     return ModelError(
         "the model could not be converted",
         cause="; ".join(causes)[:1000] or "the converter ended without a word",
-        fix=fix,
+        fix=other,
     )
 
 

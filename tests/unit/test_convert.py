@@ -161,7 +161,16 @@ def test_a_conversion_is_compared_and_kept(source, stand_in, tmp_path):
 @pytest.mark.parametrize(
     ("body", "what", "cause"),
     [
-        ("print('@unsupported FancyOp'); sys.exit(1)", "does not know the operator FancyOp", ""),
+        (
+            "print('@unsupported FancyOp'); sys.exit(1)",
+            "cannot write the operator FancyOp",
+            "no rule",
+        ),
+        (
+            "sys.stderr.write(\"x: 'tf.Erf' op is neither a custom op nor a flex op\"); sys.exit(1)",
+            "cannot write the operator Erf",
+            "TFLite has no such operator",
+        ),
         ("print('@failed ValueError: no'); sys.exit(1)", "could not be", "ValueError: no"),
         (
             "sys.stderr.write('\\x1b[31mERROR:\\x1b[0m bad\\n'); sys.exit(1)",
