@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 BUILD  := pyproject.toml hatch_build.py $(wildcard core/c/*.[ch])
 
-.PHONY: help setup demo test test-slow check extras bench fuzz clean
+.PHONY: help setup demo test test-slow check extras bench fuzz tools clean
 .DELETE_ON_ERROR:
 
 help:
@@ -18,7 +18,8 @@ help:
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make extras     install each extra alone and check what imports and what must not"
 	@echo "make bench      every figure in docs/BENCHMARKS.md, written anew (about an hour)"
-	@echo "make fuzz       hostile-input tests with many more examples"
+	@echo "make fuzz       1,000,000 mutated frames, and every parser guided by coverage"
+	@echo "make tools      environments for 'waistline convert' and the NCS2 (3 GB)"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -45,6 +46,11 @@ $(VENV)/.test: $(BUILD) | $(BIN)/python
 $(VENV)/.dev: $(BUILD) | $(BIN)/python
 	@echo "installing into $(VENV) ..."
 	@$(PIP) install -e '.[dev]'
+	@touch $@ $(VENV)/.demo $(VENV)/.test
+
+$(VENV)/.fuzz: $(BUILD) | $(BIN)/python
+	@echo "installing into $(VENV) ..."
+	@$(PIP) install -e '.[fuzz]'
 	@touch $@ $(VENV)/.demo $(VENV)/.test
 
 setup: $(VENV)/.dev
@@ -78,8 +84,16 @@ extras: | $(BIN)/python
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/run.py
 
-fuzz: $(VENV)/.test
+# FUZZ_FRAMES (1,000,000), FUZZ_SECONDS of each guided target (60) and FUZZ_SEED may be set.
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python fuzz/run.py
+	$(BIN)/python fuzz/guided.py
 	WAISTLINE_HYPOTHESIS=fuzz $(BIN)/pytest tests/unit -n auto -k 'hostile or mutat or corrupt or fuzz or chunk'
+
+# What converts models, and what drives an NCS2, live apart: their pins fit nothing else.
+tools: $(VENV)/.demo
+	$(BIN)/waistline tools install tflite
+	$(BIN)/waistline tools install ncs2 || echo "going on without ncs2"
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache runs

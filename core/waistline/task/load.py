@@ -14,7 +14,8 @@
     kind = "npz"
     path = "calibration.npz"         # relative to this file
 
-Without ``[preprocess]`` frames are the model's inputs, and data is ``npz`` with one array an input.
+Without ``[preprocess]`` frames are the model's inputs, and data is ``npz`` with one array an input,
+``wav`` or ``csv``.
 Code is named here only, on the user's own machine: a bundle carries ``preprocess`` and ``answer``,
 which are plain data.
 """
