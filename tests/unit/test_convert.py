@@ -167,7 +167,7 @@ def test_a_conversion_is_compared_and_kept(source, stand_in, tmp_path):
             "no rule",
         ),
         (
-            "sys.stderr.write(\"x: 'tf.Erf' op is neither a custom op nor a flex op\"); sys.exit(1)",
+            "print('@failed', \"'tf.Erf' op is neither a custom op nor a flex op\"); sys.exit(1)",
             "cannot write the operator Erf",
             "TFLite has no such operator",
         ),
