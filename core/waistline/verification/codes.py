@@ -16,6 +16,9 @@ ALLOWED_SHARE = 1e-3
 """Share of a float head's codes that may differ, each by one step; of an integer head's none."""
 RANGE_TOLERANCE = 1e-5
 """Ranges found in the frame may differ by this share of their span."""
+KERNEL_STEPS, KERNEL_RMS = 16, 1 / 16
+"""Other kernels for 8-bit integers than the golden codes are from round elsewhere, and layers add
+that up: limits of one element in 255ths of the range, and of the rms in standard deviations."""
 FLOAT_TOLERANCE = 1e-3
 """Unquantized values may differ by this share of the tensor's standard deviation."""
 
@@ -30,7 +33,7 @@ class TensorCheck(msgspec.Struct, frozen=True):
         largest_step: largest difference of two codes; 0 for unquantized tensors.
         verdict: ``identical``, ``rounding`` (allowed), ``quantization`` (a head that computes the
             same less exactly than allowed), ``reduced`` (the same, and the engine says so itself:
-            allowed) or ``fault``.
+            allowed), ``kernels`` (8-bit integers that other kernels rounded: allowed) or ``fault``.
         cause: what was seen, "" when identical.
         looks_like: a key of `waistline.verification.diagnosis.KINDS`, "" where none was sought.
         allowed: the limit that was applied, in words.
@@ -99,21 +102,28 @@ def taken_apart(tensors: tuple[WaistTensor, ...], codes: bytes) -> list[Coded]:
 
 
 def compare_codes(
-    tensors: tuple[WaistTensor, ...], codes: bytes, golden: bytes
+    tensors: tuple[WaistTensor, ...], codes: bytes, golden: bytes, *, other_kernels: bool = False
 ) -> list[TensorCheck]:
-    """Compare two results of `WaistCodec.codes` of one bundle, tensor by tensor."""
+    """Compare two results of `WaistCodec.codes` of one bundle, tensor by tensor.
+
+    Args:
+        tensors: of the waist.
+        codes: of the head that is verified.
+        golden: what they should be.
+        other_kernels: integers were computed by others than the golden ones, see `KERNEL_STEPS`.
+    """
     pairs = zip(taken_apart(tensors, codes), taken_apart(tensors, golden), strict=True)
-    return [compare_tensor(here, there) for here, there in pairs]
+    return [compare_tensor(here, there, other_kernels) for here, there in pairs]
 
 
-def compare_tensor(here: Coded, there: Coded) -> TensorCheck:
+def compare_tensor(here: Coded, there: Coded, other_kernels: bool = False) -> TensorCheck:
     """Compare one tensor; ``there`` is what it should be."""
     codec = there.codec
     tensor, quantizer = codec.tensor, codec.spec.quantizer
     if here.ranges == there.ranges and np.array_equal(here.packed, there.packed):
         return TensorCheck(tensor.name, tensor.elements, 0, 0, "identical")
     if tensor.numpy_dtype.kind != "f":
-        return _compare_integers(here, there)
+        return _compare_integers(here, there, other_kernels)
     if quantizer in {"f32", "f16", "raw"}:
         return _compare_floats(here, there)
     count = tensor.elements
@@ -130,20 +140,28 @@ def compare_tensor(here: Coded, there: Coded) -> TensorCheck:
     return TensorCheck(tensor.name, count, different, largest, verdict, seen, "", words)
 
 
-def _compare_integers(here: Coded, there: Coded) -> TensorCheck:
-    """Integers are exact: a head of integers has no rounding that an engine may choose."""
-    tensor = there.codec.tensor
-    if there.codec.bits < 8 * tensor.numpy_dtype.itemsize:
-        steps = np.abs(here.codes - there.codes)
+def _compare_integers(here: Coded, there: Coded, other_kernels: bool) -> TensorCheck:
+    """The same kernels give the same integers; others round elsewhere, within a limit."""
+    tensor, bits = there.codec.tensor, there.codec.bits
+    if bits < 8 * tensor.numpy_dtype.itemsize:
+        one, other = (np.asarray(part.codes, np.float64) for part in (here, there))
     else:
         dtype = tensor.numpy_dtype.newbyteorder("<")
-        gap = here.packed.view(dtype).astype(np.float64) - there.packed.view(dtype)
-        steps = np.abs(gap).clip(max=2**31)
-    different, largest = int(np.count_nonzero(steps)), int(steps.max())
+        one, other = (part.packed.view(dtype).astype(np.float64) for part in (here, there))
+    steps = np.abs(one - other)
+    different, largest = int(np.count_nonzero(steps)), int(min(steps.max(), 2**31))
     seen = f"{different} of {tensor.elements} integers differ, by at most {largest}"
-    return TensorCheck(
-        tensor.name, tensor.elements, different, largest, "fault", seen, "", "none: integers"
-    )
+    verdict, words = "fault", "none: integers"
+    if other_kernels and tensor.scale is not None and bits <= 8:
+        most = max(1, KERNEL_STEPS >> (8 - bits))
+        words = f"{most} by other kernels, and {KERNEL_RMS:g} of the standard deviation as rms"
+        rms = float(np.sqrt(np.square(steps).mean()))
+        if largest <= most and rms <= KERNEL_RMS * float(other.std()):
+            verdict, seen = (
+                "kernels",
+                f"{seen}, rms {rms / float(other.std()):.3f} of the deviation",
+            )
+    return TensorCheck(tensor.name, tensor.elements, different, largest, verdict, seen, "", words)
 
 
 def _compare_floats(here: Coded, there: Coded) -> TensorCheck:

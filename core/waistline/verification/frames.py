@@ -15,9 +15,8 @@ from waistline.errors import ConfigError
 from waistline.frame import SensorFrame
 from waistline.verification.codes import allowed_codes, compare_codes
 from waistline.verification.ends import Ends, LocalEnds
+from waistline.verification.pairs import other_kernels, reduced
 
-REDUCED = frozenset({"f16", "bf16", "fp16", "float16", "bfloat16"})
-"""Precisions that an engine may state and that are less than the model's: its codes differ."""
 LEAST_AGREEMENT = 0.9
 """Of answers. An engine that computes the same model in 16 or 8 bits stays well above."""
 
@@ -64,11 +63,13 @@ def compare_frames(
         ConfigError: there are frames and no reference engine here.
     """
     reference: LocalEnds | None = None
-    count = codes = different = largest = faulty = 0
+    count = codes = different = largest = faulty = rounded = 0
+    others = False
     agreed = 0.0
     kind = bundle.answer_kind
     for frame in frames:
-        reference = reference or open_reference()
+        if reference is None and (reference := open_reference()) is not None:
+            others = other_kernels(bundle, head.place.head_engine, reference.place.head_engine)
         if reference is None:
             raise ConfigError(
                 "frames need the bundle's own engine on this machine to be compared with",
@@ -76,7 +77,10 @@ def compare_frames(
             )
         made, expected = head.run_head(frame), reference.run_head(frame)
         if bundle.cut.tensors:
-            checks = compare_codes(bundle.cut.tensors, made.codes, expected.codes)
+            checks = compare_codes(
+                bundle.cut.tensors, made.codes, expected.codes, other_kernels=others
+            )
+            rounded += sum(one.different for one in checks if one.verdict == "kernels")
             codes += sum(check.codes for check in checks)
             different += sum(check.different for check in checks)
             largest = max(largest, *(check.largest_step for check in checks))
@@ -89,7 +93,6 @@ def compare_frames(
         count += 1
     if not count or reference is None:
         return None
-    reduced = head.place.head_engine.get("precision", "").lower() in REDUCED
     engine = reference.place.head_engine or reference.place.tail_engine
     return FramesCheck(
         frames=count,
@@ -100,7 +103,11 @@ def compare_frames(
         faulty=faulty,
         agrees=agreed / count,
         reasons=(
-            *(() if reduced else _code_reasons(count, codes, different, faulty)),
+            *(
+                ()
+                if reduced(head.place.head_engine)
+                else _code_reasons(count, codes, different - rounded, faulty)
+            ),
             *_answer_reasons(agreed / count),
         ),
     )

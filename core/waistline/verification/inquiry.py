@@ -21,7 +21,7 @@ from waistline.tensors import TensorSpec, dequantize
 from waistline.verification.codes import Coded, TensorCheck, compare_codes, taken_apart
 from waistline.verification.diagnosis import INEXACT, Diagnosis, diagnose, explained, misordered
 from waistline.verification.ends import EndChoice, HeadRun, LocalEnds
-from waistline.verification.frames import REDUCED
+from waistline.verification.pairs import other_kernels, reduced
 
 _INPUT_EXPLAINS = 0.985
 
@@ -70,15 +70,17 @@ def judge(
     if not any(check.failed for check in checks):
         return checks
     engine_of_golden = reference()
+    own = engine_of_golden.place.head_engine if engine_of_golden else None
+    if other_kernels(bundle, engine, own):
+        checks = compare_codes(tensors, run.codes, golden, other_kernels=True)
     expected = expected_values(bundle, engine_of_golden, golden)
     found = _diagnoses(bundle, checks, run, golden, expected)
     unclear = any(one and one.kind in {"unrelated", "different"} for one in found)
     if unclear and engine_of_golden is not None and expected is not None:
-        mistake = _mistaken_input(bundle, run, engine_of_golden)
+        mistake = _mistaken_input(bundle, run, engine_of_golden, expected)
         found = [mistake if one and mistake else one for one in found]
-    precision = engine.get("precision", "")
     return [
-        _verdict(check, one, precision) if one else check
+        _verdict(check, one, reduced(engine)) if one else check
         for check, one in zip(checks, found, strict=True)
     ]
 
@@ -110,7 +112,8 @@ def _diagnoses(
             found.append(None)
         elif exact and expected is not None:
             spec = tensors[k].tensor
-            found.append(diagnose(spec, _real(spec, run.values[k]), _real(spec, expected[k])))
+            values, there_values = _real(spec, run.values[k]), _real(spec, expected[k])
+            found.append(diagnose(spec, values, there_values, step=spec.scale or 0.0))
         else:
             found.append(_from_codes(here[k], there[k]))
     return found
@@ -151,8 +154,7 @@ def _verdict(check: TensorCheck, found: Diagnosis, precision: str) -> TensorChec
     if found.kind == "rounding":
         verdict = "rounding"
     elif found.kind in INEXACT:
-        says_so = precision.lower() in REDUCED
-        verdict = "reduced" if says_so else "quantization"
+        verdict = "reduced" if precision else "quantization"
     begins = {
         "fault": "fault in the head: ",
         "quantization": "quantization differs: ",
@@ -162,20 +164,21 @@ def _verdict(check: TensorCheck, found: Diagnosis, precision: str) -> TensorChec
     return msgspec.structs.replace(check, verdict=verdict, cause=text, looks_like=found.kind)
 
 
-def _mistaken_input(bundle: Bundle, run: HeadRun, reference: LocalEnds) -> Diagnosis | None:
+def _mistaken_input(
+    bundle: Bundle, run: HeadRun, reference: LocalEnds, expected: Sequence[np.ndarray]
+) -> Diagnosis | None:
     """The mistake of preprocessing that gives what the head gave, if one does."""
     preprocess = bundle.manifest.preprocess
     if preprocess is None or bundle.cut.partition_point <= 1 or not run.values:
         return None
     (spec,) = bundle.manifest.model_inputs
     (given,) = reference.preprocess(read_frame(bundle))
-    best, quality = "", _INPUT_EXPLAINS
+    # It has to explain more than no mistake at all.
+    plain = _least_explained(run.values, expected)
+    best, quality = "", max(_INPUT_EXPLAINS, 1.0 - (1.0 - plain) / 4)
     for words, mistaken in input_mistakes(spec, preprocess, given):
         made = reference.run_inputs([mistaken]).values
-        fits = min(
-            explained(np.asarray(here, np.float64), np.asarray(there, np.float64))
-            for here, there in zip(run.values, made, strict=True)
-        )
+        fits = _least_explained(run.values, made)
         if fits > quality:
             best, quality = words, fits
     if not best:
@@ -184,6 +187,13 @@ def _mistaken_input(bundle: Bundle, run: HeadRun, reference: LocalEnds) -> Diagn
         "input",
         f"the frame {best} gives its values: {quality:.2%} explained",
         {"explains": quality},
+    )
+
+
+def _least_explained(values: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float:
+    return min(
+        explained(np.asarray(here, np.float64), np.asarray(there, np.float64))
+        for here, there in zip(values, expected, strict=True)
     )
 
 
