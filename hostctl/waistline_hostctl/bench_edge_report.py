@@ -156,8 +156,8 @@ def shown(result: BenchEdgeResult, setting: Setting) -> str:
             f"fairness  most / least served node {value['fairness_most_over_least']:.3f}, goal <= "
             f"{FAIRNESS_GOAL:.2f}: {met['fairness']}; Jain {value['fairness_jain']:.4f}",
             f"ends      {ends}; all typed: {met['busy_typed']}; answers: {met['answers_right']}",
-            f"          {value['withheld_share']:.1%} of the frames were held back at nodes that had "
-            f"{MAX_OPEN} without an answer",
+            f"          {value['withheld_share']:.1%} of the frames were held back at nodes with "
+            f"{MAX_OPEN} unanswered ones",
             f"generator {value['generator_cpu']:.2f} of one core, sent within "
             f"{si(value['generator_late_p99'], 's')} (p99); at peak {value['peak_waiting']:.1f} "
             "requests waited at the edge",
