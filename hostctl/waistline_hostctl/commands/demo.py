@@ -33,7 +33,7 @@ def command(
 
     began = time.monotonic()
     say = app.console.say
-    say(_doctor_text(examine()))
+    say(_doctor_text(examine(only=("onnxruntime",))))
     bench = demo.with_default_link(app.bench(link_profile=link))
     wanted = [act for act in demo.ACTS if not acts or act.example in acts]
     done = []
