@@ -15,6 +15,7 @@ from waistline.errors import LinkError
 from waistline_hostctl import doctor, survey
 from waistline_hostctl.cli import COMMANDS, group
 from waistline_hostctl.results import (
+    SCHEMA_VERSION,
     DevicesResult,
     DoctorResult,
     ErrorResult,
@@ -89,7 +90,7 @@ def test_a_failure_with_json_is_an_object_of_its_own(call) -> None:
     found = decode(done.stdout, ErrorResult)
     assert found.exit_code == done.exit_code == 2
     assert found.what in done.stderr
-    assert json.loads(done.stdout)["schema_version"] == 1
+    assert json.loads(done.stdout)["schema_version"] == SCHEMA_VERSION
 
 
 def test_a_traceback_only_with_v(call) -> None:
