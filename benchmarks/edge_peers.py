@@ -29,7 +29,6 @@ PLAN = {
     "deaf": (2, 15.0),
 }
 """Kind of peer: stretches, seconds of each. A peer that reads nothing is cut off after 10 s."""
-QUICK = {"loris": (2, 2.5), "silent": (1, 2.5), "bombs": (1, 1.0)}
 LORIS_LIMIT = 2.0
 """Times the idle p99 that the good client's may be among slow strangers."""
 CLOSED_S = {"loris": 2.5, "silent": 2.5, "flood": 2.5, "deaf": 14.5}
@@ -97,15 +96,13 @@ class GoodClient:
         self._talk.close()
 
 
-def among(
-    edge: Edge, sound: Sound, plan: dict[str, tuple[int, float]] | None = None
-) -> dict[str, Any]:
+def among(edge: Edge, sound: Sound) -> dict[str, Any]:
     """The good client's latencies with and without each kind of peer, and what became of them."""
     client = GoodClient(edge, sound)
     client.ask(1.0)
     found = {
         kind: _one_kind(edge, client, sound.bundle, kind, *stretches)
-        for kind, stretches in (plan or PLAN).items()
+        for kind, stretches in PLAN.items()
     }
     client.close()
     return {
