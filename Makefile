@@ -86,7 +86,7 @@ bench: $(VENV)/.test
 
 # FUZZ_FRAMES (1,000,000), FUZZ_SECONDS of each guided target (60) and FUZZ_SEED may be set.
 fuzz: $(VENV)/.fuzz
-	$(BIN)/python fuzz/run.py
+	FUZZ_SECONDS= $(BIN)/python fuzz/run.py
 	$(BIN)/python fuzz/guided.py
 	WAISTLINE_HYPOTHESIS=fuzz $(BIN)/pytest tests/unit -n auto -k 'hostile or mutat or corrupt or fuzz or chunk'
 
