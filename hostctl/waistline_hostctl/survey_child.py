@@ -54,7 +54,7 @@ def _devices(package: str, name: str, module: ModuleType) -> tuple[Probe, ...]:
         first = (module.__doc__ or "").strip().split("\n", 1)[0].rstrip(".")
         return (Probe("", "ok", first),)
     version = "".join(row.version for row in provenance.libraries([name]))
-    return (Probe("CPU", "ok", f"{name} {version}" if version else _STANDIN),)
+    return (Probe("CPU", "ok", version or _STANDIN),)
 
 
 def _one_line(text: str) -> str:
