@@ -13,6 +13,7 @@ import pytest
 from waistline import plugins
 from waistline.backends import _openvino_errors as messages
 from waistline.backends._openvino_profile import KernelRow, executed, layer_times
+from waistline.backends._openvino_tensors import Port, Quantization
 from waistline.backends.base import BackendOptions, Probe, load_backend
 from waistline.errors import BackendError, ConfigError
 
@@ -222,6 +223,14 @@ def test_tflite_gives_what_litert_gives(tflite, tmp_path, quantized):
     for spec, got in zip(piece.outputs, piece.run(list(feeds.values())), strict=True):
         off = np.abs(got.astype(np.float64) - wanted[spec.name])
         assert off.max() <= (1 if quantized else 1e-5 * wanted[spec.name].std())
+
+
+def test_an_engine_that_loses_a_quantized_type_is_refused():
+    """As versions before 2026.2 do where a pooling layer makes the output."""
+    port = Port(0, "f32", (1, 4), "[1,4]")
+    with pytest.raises(BackendError, match="quantized in the file") as caught:
+        port.spec("y", Path("m.tflite"), {"y": Quantization(0.5, 3)})
+    assert "pip install" in caught.value.fix
 
 
 def test_without_the_schema_a_quantized_tensor_has_no_scale(tflite, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from waistline.backends._tflite_file import Facts
 from waistline.errors import BackendError
 from waistline.tensors import Layout, TensorSpec
 
@@ -31,6 +32,7 @@ _SINK = "/sink_port_"
 """What the engine appends to a tensor's name for the node that stands for a result."""
 _LAYOUTS: dict[int, tuple[Layout, int | None]] = {4: ("NHWC", 3), 2: ("NC", 1)}
 """Of TFLite tensors, by rank, as the cutter has them."""
+_CODES = ("i8", "u8")
 _EIGHT_BITS = (3, 9)
 """UINT8 and INT8 of TFLite's schema."""
 
@@ -66,6 +68,13 @@ class Port:
         Raises:
             BackendError: its shape is open, or its element type cannot cross a cut.
         """
+        quantization = (known or {}).get(name)
+        if quantization and self.type_name not in _CODES:
+            raise BackendError(
+                f"{path} cannot be run as a slice",
+                cause=f"{name!r} is quantized in the file, this engine makes it {self.type_name}",
+                fix="pip install 'waistline[openvino]': versions before 2026.2 lose such types",
+            )
         if self.type_name not in _TYPES:
             cause = f"{name!r} has the element type {self.type_name}, which cannot cross a cut"
         elif self.shape is None or 0 in self.shape:
@@ -73,7 +82,6 @@ class Port:
         else:
             layouts = {} if known is None else _LAYOUTS
             layout, channel_axis = layouts.get(len(self.shape), ("any", None))
-            quantization = (known or {}).get(name)
             return TensorSpec(
                 name,
                 _TYPES[self.type_name],
@@ -126,6 +134,18 @@ def named(ports: Sequence[Any], wanted: Sequence[str] | None) -> dict[str, Port]
         for name in [name for name in wanted or () if name in names] or [_known_as(port, names)]:
             found.setdefault(name, made)
     return found
+
+
+def under_file_names(ports: Mapping[str, Port], facts: Facts) -> tuple[dict[str, Port], set[str]]:
+    """Results of a TFLite model, and which of them are inputs that only pass through.
+
+    The engine gives such a result a name of its own, and of an 8-bit one the real values, cast.
+    """
+    passing = set(facts.inputs) & set(facts.outputs)
+    if len(ports) != len(facts.outputs):
+        return dict(ports), passing
+    pairs = zip(ports.items(), facts.outputs, strict=True)
+    return {own if own in passing else name: port for (name, port), own in pairs}, passing
 
 
 def _known_as(port: Any, names: set[str]) -> str:

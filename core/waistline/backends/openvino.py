@@ -23,7 +23,13 @@ from waistline.backends._openvino_engine import FOREIGN, core, engine, read, tel
 from waistline.backends._openvino_errors import cannot_compile, failed_run
 from waistline.backends._openvino_probe import probe
 from waistline.backends._openvino_profile import KernelRow, executed, layer_times, whole_as_layer
-from waistline.backends._openvino_tensors import Port, named, quantizations
+from waistline.backends._openvino_tensors import (
+    Port,
+    named,
+    quantizations,
+    under_file_names,
+)
+from waistline.backends._tflite_file import read_checked
 from waistline.backends.base import BackendOptions, Profile
 from waistline.errors import ConfigError
 from waistline.tensors import TensorSpec
@@ -101,10 +107,15 @@ class OpenVinoSlice:
         self._request = self._compiled.create_infer_request()
         given = named(self._model.inputs, inputs)
         made = named(self._model.outputs, outputs)
+        passing = set[str]()
+        if kind == "tflite":
+            made, passing = under_file_names(made, read_checked(path))
         self._inputs = ordered(self._specs(given), inputs, path, "input")
         self._feeds = [given[spec.name].index for spec in self._inputs]
         self._outputs = ordered(self._output_specs(made), outputs, path, "output")
         self._results = [made[spec.name].index for spec in self._outputs]
+        places = {spec.name: k for k, spec in enumerate(self._inputs) if spec.name in passing}
+        self._passing = [places.get(spec.name) for spec in self._outputs]
 
     def _compile(self, **more: Any) -> Any:
         try:
@@ -139,7 +150,10 @@ class OpenVinoSlice:
         found = self._infer(tensors)
         taken: set[int] = set()
         results = []
-        for index in self._results:
+        for index, given in zip(self._results, self._passing, strict=True):
+            if given is not None:
+                results.append(tensors[given].copy())
+                continue
             results.append(found[index].copy() if index in taken else found[index])
             taken.add(index)
         return results
