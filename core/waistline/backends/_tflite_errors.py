@@ -18,7 +18,7 @@ _CUSTOM = re.compile(r"Encountered unresolved custom op: (?P<op>[^\s.]+)")
 _FLEX = re.compile(r"Select TensorFlow op\(s\), included in the given model")
 _NODE = re.compile(r"Node number (?P<node>\d+) \((?P<op>[^)]*)\) failed to (?P<step>\w+)")
 _VERSION = re.compile(r"Didn't find op for builtin opcode '(?P<op>\w+)' version '(?P<version>\d+)'")
-_PLACE = re.compile(r"\S*/[\w./-]+\.(cc|h):\d+ ?")
+_PLACE = re.compile(r"\S*/[\w./-]+\.(cc|h)(:\d+)? ?")
 
 
 def cannot_open(path: Path, message: str, engine: str) -> BackendError:
@@ -85,4 +85,4 @@ def failed_run(path: Path, message: str, engine: str) -> BackendError:
 
 
 def _one_line(message: str) -> str:
-    return " ".join(_PLACE.sub("", message).split())[:300] or "it gave no reason"
+    return " ".join(_PLACE.sub("", message).split()).rstrip(".")[:300] or "it gave no reason"
