@@ -315,6 +315,39 @@ def test_a_quantized_tensor_carries_its_scale(make, target, tmp_path):
     piece.close()
 
 
+@pytest.mark.parametrize("quantized", [False, True])
+def test_a_tensor_that_only_passes_through_is_what_it_was(make, target, tmp_path, quantized):
+    path = tmp_path / f"passes.{target[1]}"
+    if target[1] == "tflite":
+        net, _ = _tflite_net(quantized=quantized)
+        x, p = net.input([1, 4], "x"), net.input([1, 2, 2, 3], "p")
+        path.write_bytes(net.finish(net.softmax(x, "s"), p))
+    elif target[1] == "onnx":
+        _onnx_passing(path, quantized)
+    else:
+        pytest.skip(f"a {target[1]} file computes every output")
+    piece = make().open(path, outputs=["s", "p"])
+    given = [np.arange(one.elements).reshape(one.shape).astype(one.dtype) for one in piece.inputs]
+    _, passed = piece.run(given)
+    assert passed.dtype == given[1].dtype
+    np.testing.assert_array_equal(passed, given[1])
+    passed += 1
+    assert given[1].ravel()[0] == 0
+    piece.close()
+
+
+def _onnx_passing(path, quantized):
+    onnx = pytest.importorskip("onnx", reason="needs onnx: pip install 'waistline[host]'")
+    make, kinds = onnx.helper, onnx.TensorProto
+    kind = kinds.INT8 if quantized else kinds.FLOAT
+    x = make.make_tensor_value_info("x", kinds.FLOAT, [1, 4])
+    s = make.make_tensor_value_info("s", kinds.FLOAT, [1, 4])
+    p = make.make_tensor_value_info("p", kind, [1, 3, 2, 2])
+    graph = make.make_graph([make.make_node("Relu", ["x"], ["s"])], "g", [x, p], [s, p])
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 13)], ir_version=8)
+    onnx.save(model, path)
+
+
 WEIGHTS = [
     np.random.default_rng(3).standard_normal(shape).astype(np.float32) / 3
     for shape in ((8, 3, 3, 3), (4, 8, 3, 3))
@@ -376,16 +409,28 @@ def _run_end(target, role, folder, given):
     return (made.transpose(0, 3, 1, 2) if kind == "tflite" else made), half
 
 
+@pytest.fixture(scope="module")
+def waist_of(tmp_path_factory):
+    """What a target's head makes of X, and whether it computes in f16."""
+    folder = tmp_path_factory.mktemp("heads")
+    return cache(lambda target: _run_end(target, "head", folder, X))
+
+
+@pytest.fixture(scope="module")
+def wanted(waist_of, tmp_path_factory):
+    pytest.importorskip("onnxruntime", reason="the reference is onnxruntime's")
+    reference = ("onnxruntime", "onnx")
+    folder = tmp_path_factory.mktemp("reference")
+    return _run_end(reference, "tail", folder, waist_of(reference)[0])[0]
+
+
 @pytest.mark.parametrize(
     ("head", "tail"),
     [pair for pair in product(TARGETS, TARGETS) if all(kind in SLICES for _, kind in pair)],
     ids=lambda target: "-".join(target),
 )
-def test_head_and_tail_may_run_on_different_engines(head, tail, tmp_path):
-    pytest.importorskip("onnxruntime", reason="the reference is onnxruntime's")
-    reference = ("onnxruntime", "onnx")
-    wanted, _ = _run_end(reference, "tail", tmp_path, _run_end(reference, "head", tmp_path, X)[0])
-    waist, half = _run_end(head, "head", tmp_path, X)
+def test_head_and_tail_may_run_on_different_engines(head, tail, waist_of, wanted, tmp_path):
+    waist, half = waist_of(head)
     got, half_too = _run_end(tail, "tail", tmp_path, waist)
     limit = HALF_LIMIT if half or half_too else LIMIT
     assert np.abs(got - wanted).max() <= limit * np.abs(wanted).max()

@@ -49,11 +49,14 @@ class Facts:
     Attributes:
         data: the file.
         names: of the tensors of the first subgraph, unique, as the cutter names them.
+        inputs, outputs: names of the first subgraph's, in the file's order.
         custom_operators: those not in the format's own list, such as ``edgetpu-custom-op``.
     """
 
     data: bytes
     names: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
     custom_operators: tuple[str, ...]
 
 
@@ -123,8 +126,11 @@ class _Reader:
         for graph in graphs:
             self._graph(graph, len(codes))
         self._signatures(model, graphs)
-        names = [self._text(tensor, 3) for tensor in self._tables(graphs[0], 0)]
-        return Facts(self._data, tuple(unique_names(names)), self._custom(codes))
+        names = unique_names([self._text(tensor, 3) for tensor in self._tables(graphs[0], 0)])
+        inputs, outputs = (
+            tuple(names[number] for number in self._numbers(graphs[0], field)) for field in (1, 2)
+        )
+        return Facts(self._data, tuple(names), inputs, outputs, self._custom(codes))
 
     def _custom(self, codes: Sequence[int]) -> tuple[str, ...]:
         found = []
