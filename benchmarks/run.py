@@ -21,8 +21,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "BENCHMARKS.md"
-ORDER = ("cuts", "codec", "accuracy", "live", "edge", "imports")
-LIBRARIES = ("numpy", "onnx", "onnxruntime", "zstandard", "pillow", "msgspec")
+ORDER = ("cuts", "codec", "accuracy", "engines", "overhead", "live", "edge", "imports")
+LIBRARIES = (
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "ai-edge-litert",
+    "openvino",
+    "zstandard",
+    "pillow",
+    "msgspec",
+)
 HEAD = """# Benchmarks
 
 Written by `make bench`; do not edit. Speeds are ratios within one run, because machines are shared
