@@ -1,8 +1,9 @@
 """What the shipped detector reaches on frames never seen, and what their pictures weigh.
 
-    python examples/biscuits/measure.py [--data report] [--frames N]
+    python examples/biscuits/measure.py [--model FILE] [--data report] [--frames N]
 
-The model runs in onnxruntime, boxes are made and scored by the task's own kind and metric.
+The model runs in the engine of its format, boxes are made and scored by the task's own kind and
+metric.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from waistline import plugins
-from waistline.backends.base import BackendOptions
+from waistline.backends.base import AUTO, load_backend
+from waistline.bundle.cuts import fitted
 from waistline.evidence import Figure, mean
 from waistline.frame import SensorFrame
+from waistline.model.load import load_model
+from waistline.stages import make_answer, model_input
 from waistline.task.boxes import Boxes
 from waistline.task.load import Task, load_task
-from waistline.task.preprocess import apply
 
 HERE = Path(__file__).resolve().parent
 CODERS = {
@@ -39,15 +41,21 @@ Pairs = list[tuple[Boxes, Boxes]]
 def answers(
     model: Path, task: Task, frames: Iterable[SensorFrame]
 ) -> Iterator[tuple[Boxes, Boxes]]:
-    """What the uncut model says of each frame, and the truth."""
-    assert task.preprocess is not None
+    """What the uncut model, ONNX or TFLite, says of each frame, and the truth."""
     kind = task.open_kind()
-    backend = plugins.load("waistline.backends", "onnxruntime").open_backend(BackendOptions())
-    whole = backend.open(model)
+    graph = load_model(model).graph
+    preprocess = fitted(graph, task.preprocess)
+    assert preprocess is not None
+    whole = load_backend(AUTO, graph.format).open(
+        model,
+        inputs=[spec.name for spec in graph.inputs],
+        outputs=[spec.name for spec in graph.outputs],
+    )
     try:
         for frame in frames:
-            outputs = whole.run([apply(task.preprocess, frame.arrays[0])])
-            yield kind.postprocess(outputs, task.preprocess), frame.label
+            outputs = whole.run([model_input(preprocess, graph.inputs[0], frame.arrays[0])])
+            answer = make_answer(kind, graph.outputs, outputs, preprocess)
+            yield kind.unpack(answer), frame.label
     finally:
         whole.close()
 
