@@ -295,6 +295,9 @@ def test_a_file_that_would_mislead_the_engine_is_refused(store):
         "state that is kept": graph(lambda g: setattr(g.tensors[0], "isVariable", True)),
         "has the shape": graph(lambda g: setattr(g.tensors[0], "shape", [1, -6, 6, 3])),
         "code that is not": graph(lambda g: setattr(g.operators[0], "opcodeIndex", 5)),
+        "before it is written": graph(lambda g: setattr(g.operators[0], "inputs", [3, 1, 2])),
+        "written already": graph(lambda g: setattr(g.operators[0], "outputs", [0])),
+        "never written": graph(lambda g: setattr(g, "operators", [])),
         "schema version": lambda model: setattr(model, "version", 9),
         "no graph": lambda model: setattr(model, "subgraphs", []),
     }

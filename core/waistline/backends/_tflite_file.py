@@ -5,8 +5,10 @@ four truncated files ended the process), LiteRT checks that it is a FlatBuffer, 
 fit their weights. So a file is checked here first, without any third-party package, and the engine
 gets the bytes that were checked. What is checked: every table, list and string lies in the file;
 every number of a tensor, buffer or operator code exists; weights are as large as their shape says;
-no input is a weight; nothing is kept between runs. What is not: the options of operators, whose
-meaning differs by operator and is checked by the engine.
+each tensor is written once, before it is read; no input is a weight; nothing is kept between runs.
+What is not: the options of operators, whose meaning differs by operator and is left to the engine's
+own checks. So a damaged file is refused, and one made to harm the engine may still do so: a model
+from elsewhere deserves the trust of a program from elsewhere.
 """
 
 from __future__ import annotations
@@ -147,17 +149,26 @@ class _Reader:
         _exist("an input", inputs, len(tensors))
         _exist("an output", outputs, len(tensors))
         for number in inputs:
-            if weights[number]:
+            if self._weights[self._scalar(tensors[number], 2, "<I")]:
                 raise Malformed(f"input {self._text(tensors[number], 3)!r} is a weight")
+        written = {*inputs, *(k for k, given in enumerate(weights) if given)}
         for k, operator in enumerate(self._tables(graph, 3)):
             if self._scalar(operator, 0, "<I") >= codes:
                 raise Malformed(f"operator {k} has a code that is not in the file")
             for field in (1, 2, 8):
                 _exist(f"operator {k}", self._numbers(operator, field), len(tensors), absent=-1)
+            if not written.issuperset(n for n in self._numbers(operator, 1) if n >= 0):
+                raise Malformed(f"operator {k} reads a tensor before it is written")
+            made = [number for number in self._numbers(operator, 2) if number >= 0]
+            if len({*made} - written) != len(made):
+                raise Malformed(f"operator {k} writes a tensor that is written already")
+            written.update(made)
             self._options(operator, k)
+        if not written.issuperset(outputs):
+            raise Malformed("an output is never written")
 
     def _tensor(self, tensor: int, number: int) -> bool:
-        """Check a tensor; whether it is a weight."""
+        """Check a tensor; whether it is there from the start: a weight, or without elements."""
         shape, kind = self._numbers(tensor, 0), self._scalar(tensor, 1, "<b")
         buffer = self._scalar(tensor, 2, "<I")
         name = self._text(tensor, 3)
@@ -175,7 +186,7 @@ class _Reader:
             if has and has != needs:
                 raise Malformed(f"tensor {name!r} takes {needs} bytes, its weights have {has}")
         self._quantization(tensor, shape, kind)
-        return has > 0
+        return has > 0 or 0 in shape
 
     def _quantization(self, tensor: int, shape: Sequence[int], kind: int) -> None:
         table = self._table(tensor, 4)
