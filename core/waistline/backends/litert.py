@@ -1,7 +1,7 @@
 """TFLite on the CPU with LiteRT, else with tflite-runtime; extras ``litert``, ``tflite-runtime``.
 
-Kernels: ``xnnpack`` (the engine's default) fuses neighbours and is 5 to 6 times faster than
-``builtin``, which computes each operator by itself, and 30 to 90 times faster than ``reference``.
+Kernels: ``xnnpack`` (the engine's default) fuses neighbours and was 3 to 6 times faster than
+``builtin``, which computes each operator by itself, and 17 to 90 times faster than ``reference``.
 Cuts of the models tried gave equal bits with all three; with ``builtin`` they must, because what an
 operator computes does not depend on its neighbours, so that is what ``exact`` means.
 """
