@@ -35,6 +35,17 @@ def small(seed, shape):
 def unboxed(seed, shape):
     return np.zeros(shape, np.uint8), (np.zeros((2, 4)), np.zeros(1, int), 5)
 
+CANVAS = np.zeros((4, 6, 4), np.uint8)
+CORNERS = np.zeros((1, 4))
+
+def reused(seed, shape):
+    CANVAS[...] = seed
+    CORNERS[...] = seed
+    return CANVAS[..., :3], (CORNERS, np.array([1]))
+
+def counted(seed, shape):
+    return np.zeros(shape, np.uint8), np.int64(seed)
+
 def fails(seed, shape):
     raise KeyError("flour")
 
@@ -71,6 +82,18 @@ def test_labels_may_be_boxes_or_missing(maker):
     assert isinstance(label, Boxes)
     np.testing.assert_array_equal(label.corners, [[0, 7, 14, 21]])
     assert not open_data(maker, "bare").labelled
+
+
+def test_a_label_may_be_a_number_of_numpy(maker):
+    labels = [frame.label for frame in open_data(maker, "counted")]
+    assert labels == [7, 8, 9]
+    assert all(type(label) is int for label in labels)
+
+
+def test_a_function_may_use_its_arrays_again(maker):
+    frames = list(open_data(maker, "reused"))
+    assert [frame.arrays[0].max() for frame in frames] == [7, 8, 9]
+    assert [frame.label.corners.max() for frame in frames] == [7, 8, 9]
 
 
 @pytest.mark.parametrize(

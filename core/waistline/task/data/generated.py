@@ -8,8 +8,9 @@
 
 The function is called as ``frame(seed, frame_shape)`` and returns ``(image, label)``: uint8
 (H, W, C), and a class number, or ``(corners, classes)`` of the objects on it, (n, 4) as x0, y0,
-x1, y1 in frame pixels and (n,), or None. The same seed must give the same frame. It is code on the
-user's own machine, as a metric ``file.py:function`` is; a bundle never names it.
+x1, y1 in frame pixels and (n,), or None; all of it is copied, so that the function may use its
+arrays again. The same seed must give the same frame. It is code on the user's own machine, as a
+metric ``file.py:function`` is; a bundle never names it.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class GeneratedData:
         shape = self._context.frame_shape
         try:
             image, label = self._make(seed, shape)
-            image = np.asarray(image)
+            image = np.array(image)
             label = _label(label)
         except Exception as error:
             raise self._bad(seed, f"{type(error).__name__}: {error}") from error
@@ -92,10 +93,12 @@ class GeneratedData:
 
 
 def _label(label: Any) -> object:
-    if label is None or isinstance(label, int):
-        return label
+    if label is None:
+        return None
+    if isinstance(label, int | np.integer):
+        return int(label)
     corners, classes = label
-    return truth(corners, classes)
+    return truth(np.array(corners), np.array(classes))
 
 
 def open_data(options: Mapping[str, Any], context: DataContext) -> GeneratedData:
