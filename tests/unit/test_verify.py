@@ -149,6 +149,15 @@ def test_unquantized_waists_are_compared_as_numbers():
         assert verdict(waist(codec), odd, odd).verdict == "identical"
 
 
+def test_infinity_has_a_sign():
+    values = np.linspace(-1, 3, 2000, dtype=np.float32)
+    values[7] = np.inf
+    near, other = np.nextafter(values, np.float32(9)), values.copy()
+    near[7], other[7] = np.inf, -np.inf
+    assert verdict(waist("f32|none"), near, values).verdict == "rounding"
+    assert verdict(waist("f32|none"), other, values).verdict == "fault"
+
+
 def test_tensors_are_told_apart():
     tensors = (waist("affine:b=3|none", (7,)), waist("raw|none", (5,), "int64"))
     codec = WaistCodec(tensors)

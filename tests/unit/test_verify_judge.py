@@ -161,6 +161,23 @@ def test_frames_that_differ_fail(bundle):
     assert "2 of 2 frames differ by more than rounding" in report.reasons
 
 
+def test_frames_of_an_unquantized_waist_may_round_everywhere(folder, tmp_path):
+    floats = split(folder / "small.onnx", "b", tmp_path / "f.bundle", codec="f32|zstd:1",
+                   task=folder / "task.toml")  # fmt: skip
+
+    class Near(LocalEnds):
+        def run_head(self, frame: SensorFrame) -> HeadRun:
+            made = super().run_head(frame)
+            values = tuple(np.nextafter(value, np.float32(9)) for value in made.values)
+            return HeadRun(WaistCodec(floats.cut.tensors).codes(values), values)
+
+    with Near(floats, head=EndChoice(), tail=EndChoice()) as ends:
+        report = verify_ends(floats, ends, ends, frames=[read_frame(floats)] * 2)
+    assert report.frames is not None
+    assert report.frames.different == report.frames.codes
+    assert report.reasons == ()
+
+
 INTEGERS = WaistTensor(TensorSpec("q", "int8", (4000,), scale=0.1, zero_point=3), "i8:b=8|none")
 
 

@@ -172,11 +172,13 @@ def _compare_floats(here: Coded, there: Coded) -> TensorCheck:
     values, expected = one.astype(np.float64), other.astype(np.float64)
     different = int(np.count_nonzero(one != other))
     words = f"{FLOAT_TOLERANCE:g} of the standard deviation"
-    if not np.array_equal(np.isfinite(values), np.isfinite(expected)):
+    finite = np.isfinite(expected)
+    if not np.array_equal(np.isfinite(values), finite) or not np.array_equal(
+        values[~finite], expected[~finite], equal_nan=True
+    ):
         cause = "NaN or infinity in other places"
         return TensorCheck(tensor.name, one.size, different, 0, "fault", cause, "", words)
-    finite = np.isfinite(expected)
-    gap = float(np.abs(values - expected)[finite].max(initial=0.0))
+    gap = float(np.abs(values[finite] - expected[finite]).max(initial=0.0))
     spread = float(expected[finite].std()) if finite.any() else 0.0
     seen = (
         f"{different} of {one.size} values differ, by at most {gap:.2g} "

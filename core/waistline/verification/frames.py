@@ -13,7 +13,7 @@ import msgspec
 from waistline.bundle.store import Bundle
 from waistline.errors import ConfigError
 from waistline.frame import SensorFrame
-from waistline.verification.codes import allowed_codes, compare_codes
+from waistline.verification.codes import TensorCheck, allowed_codes, compare_codes
 from waistline.verification.ends import Ends, LocalEnds
 from waistline.verification.pairs import other_kernels, reduced
 
@@ -80,7 +80,7 @@ def compare_frames(
             checks = compare_codes(
                 bundle.cut.tensors, made.codes, expected.codes, other_kernels=others
             )
-            rounded += sum(one.different for one in checks if one.verdict == "kernels")
+            rounded += sum(one.different for one in checks if _judged_whole(one))
             codes += sum(check.codes for check in checks)
             different += sum(check.different for check in checks)
             largest = max(largest, *(check.largest_step for check in checks))
@@ -111,6 +111,11 @@ def compare_frames(
             *_answer_reasons(agreed / count),
         ),
     )
+
+
+def _judged_whole(check: TensorCheck) -> bool:
+    """Whether its verdict allows any number of differences: other kernels, unquantized floats."""
+    return check.verdict == "kernels" or (check.verdict == "rounding" and not check.largest_step)
 
 
 def _answer_reasons(agrees: float) -> tuple[str, ...]:

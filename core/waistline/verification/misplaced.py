@@ -148,7 +148,6 @@ def permuted(
     if not better(quality, plain):
         return None
     moved = np.flatnonzero(order != np.arange(order.size))
-    some = ", ".join(f"{channel} holds {order[channel]}" for channel in np.argsort(order)[:0])
     some = ", ".join(f"{order[channel]} holds {channel}" for channel in moved[:3])
     return Diagnosis(
         "channels",
