@@ -14,6 +14,7 @@ from waistline.backends.base import load_backend
 from waistline.bench import ResolvedBench
 from waistline.bundle.schema import MANIFEST
 from waistline.bundle.store import Bundle, load_bundle
+from waistline.codec.calibrate import SAMPLE_SEED
 from waistline.errors import ConfigError
 from waistline.evidence import Figure
 from waistline.frame import SensorFrame
@@ -31,7 +32,7 @@ from waistline_hostctl.study_tables import StudySettings
 LINKS = ("ble5-2m-nrf52840", "lte-cat1", "wifi-n-esp32")
 """Compared where nobody chose one: a short-range radio, a modem, a local network."""
 FRAMES, CODED = 400, 50
-"""Frames that are answered, and those of them that lossless coders code and time."""
+"""Frames that are answered, and those of them that bytes and times are from."""
 MAX_LOSS = 0.01
 _SHARED = 0.1
 """Frames in both data sets above this share make the study worthless."""
@@ -46,7 +47,7 @@ class Request:
         task: a task file; None: ``task.toml`` beside the bundle.
         data: set that gives accuracy, ``selection`` or ``test``.
         frames: at most so many of it.
-        coded: of these, for bytes and times of lossless coders.
+        coded: of these, for bytes and times.
         quantizers, coders: see `study_grid.grid`.
         links: profiles to compare under.
         slowdown: how many times slower than this machine the node computes.
@@ -152,7 +153,8 @@ def run_study(
         )
     if not found.labels:
         raise ConfigError(f"the {request.data} data holds no frame", fix="check the task file")
-    remarks = _remarks(request, task, found, shared[0])
+    clipped = any(item.spec.clip for item in candidates)
+    remarks = _remarks(request, task, found, shared[0], clipped=clipped)
     tables = study_tables.raw_tables(found, bundle.answer_kind)
     settings = _settings(request, bundle, task, found)
     derived = study_tables.derive({row.name: row for row in tables}, settings)
@@ -160,7 +162,7 @@ def run_study(
         name=name,
         title=f"Codecs for {bundle.manifest.model_name} at x = {bundle.cut.partition_point}",
         bench=bench,
-        seeds={"calibration sample": 20231},
+        seeds={"calibration sample": SAMPLE_SEED},
         inputs={str(bundle.path / MANIFEST): bundle.id, **recording.hashes([task.path])},
         settings=settings,
         remarks=remarks,
@@ -235,16 +237,18 @@ def _settings(request: Request, bundle: Bundle, task: Task, found: Measured) -> 
         links=request.links,
         slowdown=request.slowdown,
         max_loss=request.max_loss,
+        data=request.data,
         float_bytes=found.float_bytes,
         exact=tuple(sorted(name for name in left if name and study_grid.is_exact(name, waist))),
     )
 
 
-def _remarks(request: Request, task: Task, found: Measured, shared: int) -> tuple[str, ...]:
-    remarks = [
-        f"clip limits from the task's calibration data, everything else from {len(found.labels)} "
-        f"frames of {request.data}; nothing was retrained"
-    ]
+def _remarks(
+    request: Request, task: Task, found: Measured, shared: int, *, clipped: bool
+) -> tuple[str, ...]:
+    """What a reader should know; ``clipped``: some codec took limits from calibration data."""
+    limits = "clip limits from the task's calibration data, everything else" if clipped else "all"
+    remarks = [f"{limits} from {len(found.labels)} frames of {request.data}; nothing was retrained"]
     if shared:
         remarks.append(f"{shared} of these frames are in the calibration data as well")
     if not study_tables.has_labels(found.labels.values()):

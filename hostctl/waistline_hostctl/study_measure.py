@@ -62,7 +62,7 @@ class Measured:
 
     Attributes:
         labels: ground truth of each frame, by index.
-        sizes: of each codec on the coded frames; of a lossy one on all.
+        sizes: of each codec on the coded frames, the same for all, so that means are paired.
         answers: one for each frame without a codec, with each quantizer, with each lossy codec.
         float_bytes: the waist as the model has it.
     """
@@ -91,7 +91,8 @@ def measure(
         calibration: frames for clip limits.
         frames: frames for everything else; others than those.
         backend: engine of head and tail.
-        coded: lossless coders run on the first so many frames, which is where times come from.
+        coded: bytes and times are those of the first so many frames; lossless coders run on no
+            others.
         step: told how many frames are done.
 
     Raises:
@@ -213,7 +214,8 @@ class _Quantizer:
             back, row = self._coded(coder, index, packed, quantize_ns)
             decoded, dequantize_ns = self._dequantized(quantized, back)
             into.answers.append(AnswerRow(row.codec, index, _answer(tail, decoded)))
-            into.sizes.append(replace(row, decode_s=row.decode_s + dequantize_ns * 1e-9))
+            if coded:
+                into.sizes.append(replace(row, decode_s=row.decode_s + dequantize_ns * 1e-9))
 
     def _dequantized(
         self, quantized: Sequence[tuple[Any, Any]], packed: Sequence[Any]

@@ -33,7 +33,8 @@ CODECS, LINKS = "codecs", "codec_links"
 UNCODED = "uncut"
 """First row of the codecs: the waist in float, not coded at all."""
 _FAR = 0.2
-"""Of the metric: codecs that lose more are advised under no bound."""
+"""Of the metric: what a codec that loses more loses is known without its uncertainty, unless the
+user would accept as much."""
 _MEASURED = Evidence.MEASURED.value
 
 
@@ -45,6 +46,7 @@ class StudySettings(Settings, frozen=True):
         links: profiles that codecs are compared under.
         slowdown: how many times slower than this machine the node computes.
         max_loss: of the metric, that an advised codec may have at its 95 % bound.
+        data: set of the task that gave the frames.
         float_bytes: the waist as the model has it.
         exact: quantizers that hand the tail the very bits of the head.
     """
@@ -53,6 +55,7 @@ class StudySettings(Settings, frozen=True):
     links: tuple[str, ...] = ()
     slowdown: float = 1.0
     max_loss: float = 0.01
+    data: str = "selection"
     float_bytes: int = 0
     exact: tuple[str, ...] = ()
 
@@ -78,18 +81,18 @@ def raw_tables(found: Measured, kind: Kind) -> list[Table]:
     uncut = {row.index: row.answer for row in found.answers if row.codec == UNCUT}
     sizes = (
         Column("codec", "text"),
-        Column("index", "integer", "frame", "position in the selection data"),
+        Column("index", "integer", "frame", "position in the study's data"),
         Column("payload_bytes", "integer", "byte", "on the wire", _MEASURED),
         Column("encode_s", "number", "s", "CPU time of the thread", _MEASURED),
         Column("decode_s", "number", "s", "CPU time of the thread", _MEASURED),
     )
     answers = (
         Column("codec", "text", "", "a quantizer alone stands for all its lossless coders"),
-        Column("index", "integer", "frame", "position in the selection data"),
+        Column("index", "integer", "frame", "position in the study's data"),
         Column("answer", "text", "", "base64", _MEASURED),
     )
     frames = (
-        Column("index", "integer", "frame", "position in the selection data"),
+        Column("index", "integer", "frame", "position in the study's data"),
         Column("label", "text", "", "a class number, or boxes packed as an answer in base64"),
         Column("answer", "text", "", "of the uncut model, base64", _MEASURED),
     )
@@ -206,6 +209,7 @@ class _Score:
 
     def __init__(self, kind: Kind, frames: Table, settings: StudySettings) -> None:
         self._kind = kind
+        self._far = max(_FAR, settings.max_loss)
         rows = frames.dicts()
         self.uncut = {row["index"]: unpacked(kind, row["answer"]) for row in rows}
         self._labels = {
@@ -234,7 +238,7 @@ class _Score:
         self._scored[frames] = before
         row |= {"accuracy": score.value, "u_accuracy": score.standard_uncertainty,
                 "loss": before.value - score.value, "u_loss": None}  # fmt: skip
-        if row["loss"] <= _FAR:  # the bootstrap of some metrics takes seconds
+        if row["loss"] <= self._far:  # the bootstrap of some metrics takes seconds
             row["u_loss"] = self._metric.compare(pairs, whole).standard_uncertainty
         return row
 
@@ -252,7 +256,7 @@ def _under(link: str, rows: Sequence[Row], settings: StudySettings) -> list[tupl
 def _figures(
     rows: Sequence[Row], links: Sequence[Row], settings: StudySettings
 ) -> dict[str, Figure]:
-    source = f"selection frames through {len(rows) - 1} codecs"
+    source = f"{settings.data} frames through {len(rows) - 1} codecs"
     whole, by_codec = rows[0], {row["codec"]: row for row in rows}
     figures: dict[str, Figure] = {}
 

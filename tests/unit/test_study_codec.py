@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -23,7 +24,7 @@ from waistline.frame import SensorFrame
 from waistline.run import load_run, read_table
 from waistline.split import split
 from waistline.tensors import TensorSpec, WaistTensor
-from waistline_hostctl import study, study_grid, study_tables
+from waistline_hostctl import study, study_grid, study_report, study_tables
 from waistline_hostctl.cli import group
 from waistline_hostctl.console import Console
 from waistline_hostctl.recording import report_again
@@ -163,14 +164,21 @@ def test_bytes_are_those_of_the_codec_itself(whole, folder):
                   "q1:b=2|zstd:1", "q2m|none", "f16|zstd:3"):  # fmt: skip
         waist = WaistCodec([WaistTensor(bundle.cut.tensors[0].tensor, codec)])
         sizes = [len(waist.encode(tensors).payload) for tensors in head]
-        row = measured[codec]
-        if row["n_coded"] == 3:
-            assert row["mean_bytes"] == pytest.approx(np.mean(sizes))
-        else:  # a lossy one is coded on every frame
-            assert row["n_coded"] == 12
+        assert measured[codec]["mean_bytes"] == pytest.approx(np.mean(sizes))
         stored = read_table(whole.folder, study_tables.SIZES).dicts()
         found = [one["payload_bytes"] for one in stored if one["codec"] == codec]
-        assert found[:3] == sizes
+        assert found == sizes
+
+
+def test_every_codec_is_sized_on_the_same_frames_and_lossy_ones_answer_all(whole):
+    rows = rows_of(whole)[1:]
+    assert {row["n_coded"] for row in rows} == {3}
+    assert {row["n"] for row in rows} == {12}
+    sizes = read_table(whole.folder, study_tables.SIZES).dicts()
+    by_codec = {row["codec"]: set() for row in sizes}
+    for row in sizes:
+        by_codec[row["codec"]].add(row["index"])
+    assert len({frozenset(found) for found in by_codec.values()}) == 1
 
 
 def _first_waists(bundle, task, count):
@@ -209,8 +217,18 @@ def test_the_report_stands_alone(whole):
     assert "http" not in page.replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "")
 
 
-def test_figures_have_evidence(whole):
-    assert whole.figures["uncut_accuracy"].evidence == "measured"
+def test_figures_have_evidence_and_name_their_data(whole, folder, tmp_path):
+    uncut = whole.figures["uncut_accuracy"]
+    assert uncut.evidence == "measured"
+    assert uncut.source.startswith("selection frames")
+    for name in ("calibration.npz", "selection.npz"):
+        shutil.copy(folder / name, tmp_path / name)
+    text = (folder / "task.toml").read_text().replace("[data.selection]", "[data.test]")
+    (tmp_path / "task.toml").write_text(text)
+    made = run(folder, tmp_path, task=tmp_path / "task.toml", data="test", quantizers=("f32",))
+    assert made.figures["uncut_accuracy"].source.startswith("test frames")
+    assert not any("clip limits" in remark for remark in made.remarks)
+    assert any("clip limits" in remark for remark in whole.remarks)
     times = [figure for name, figure in whole.figures.items() if name.endswith("_time_s")]
     assert all(figure.evidence == "modelled" for figure in times)
 
@@ -349,6 +367,31 @@ def test_what_loses_much_is_not_compared(whole):
     rows = rows_of(whole)
     assert all((row["u_loss"] is None) == (row["loss"] > 0.2) for row in rows)
     assert all(loss_bound(row, ()) > row["loss"] for row in rows)
+
+
+def test_a_loss_that_the_user_accepts_is_compared_however_large(whole):
+    tables = {name: read_table(whole.folder, name) for name in (
+        study_tables.FRAMES, study_tables.SIZES, study_tables.ANSWERS)}  # fmt: skip
+    settings = study_tables.recorded_settings(load_run(whole.folder))
+    assert any(row["loss"] > 0.2 for row in rows_of(whole))
+    made = study_tables.derive(tables, msgspec.structs.replace(settings, max_loss=1.0))
+    rows = next(table for table in made.tables if table.name == study_tables.CODECS).dicts()
+    assert all(row["u_loss"] is not None for row in rows)
+
+
+def test_a_study_of_codecs_that_all_lose_much_has_its_report():
+    rows = [
+        {"codec": "uncut", "quantizer": "uncut", "coder": "", "lossless": True, "bits": None,
+         "mean_bytes": 4000.0, "u_bytes": None, "loss": 0.0, "accuracy": 0.9, "u_accuracy": 0.01},
+        {"codec": "q1:b=1|deflate", "quantizer": "q1:b=1", "coder": "deflate", "lossless": True,
+         "bits": 1, "mean_bytes": 80.0, "u_bytes": 1.0, "loss": 0.6, "accuracy": 0.3,
+         "u_accuracy": 0.02},
+    ]  # fmt: skip
+    measured = ("encode_s", "decode_s", "u_loss", "agreement", "u_agreement")
+    rows = [{**dict.fromkeys(measured, 0.0), "n": 9, "front_bytes": True, "front_cpu": True, **row}
+            for row in rows]  # fmt: skip
+    for section in (study_report._front, study_report._seeds):
+        assert "q1:b=1|deflate: " in section(rows, "accuracy")
 
 
 def test_labels_that_tables_can_hold():

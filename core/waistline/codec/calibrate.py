@@ -26,7 +26,7 @@ from waistline.tensors import StaticRanges, TensorSpec
 _RESERVOIR = 1 << 21
 _PER_CHANNEL = (1 << 10, 1 << 20)
 """Fewest and most values kept of a channel."""
-_SEED = 20231
+SAMPLE_SEED = 20231
 
 
 def calibrate(tensor: TensorSpec, spec: CodecSpec, samples: Iterable[NDArray[Any]]) -> StaticRanges:
@@ -134,7 +134,7 @@ class _Seen:
         fewest, most = _PER_CHANNEL
         self._capacity = max(fewest, min(most, _RESERVOIR // channels))
         self._kept = np.empty((channels, 0), np.float32)
-        self._random = np.random.default_rng(_SEED)
+        self._random = np.random.default_rng(SAMPLE_SEED)
 
     def values(self) -> Floats:
         """float32 (channels, values)."""
