@@ -98,7 +98,7 @@ def main() -> None:
     pairs = list(answers(options.model, task, frames))
     print(f"mAP50 over {len(frames)} {options.data} frames, with standard uncertainty:")
     for name, figure in per_class(task, pairs).items():
-        print(f"  {name:8} {figure.value:.4f} +- {figure.uncertainty or 0.0:.4f}")
+        print(f"  {name:8} {figure.value:.4f} +- {figure.standard_uncertainty or 0.0:.4f}")
     print(f"a frame of {frames[0].arrays[0].nbytes} bytes:")
     for name, (size_bytes, spread) in picture_bytes(f.arrays[0] for f in frames).items():
         print(f"  {name:10} {size_bytes:8.0f} +- {spread or 0.0:.0f} bytes")
