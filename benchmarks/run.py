@@ -21,7 +21,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "BENCHMARKS.md"
-ORDER = ("cuts", "codec", "accuracy", "engines", "overhead", "live", "edge", "imports")
+ORDER = (
+    "cuts",
+    "cuts_tflite",
+    "codec",
+    "accuracy",
+    "engines",
+    "overhead",
+    "live",
+    "edge",
+    "imports",
+)
 LIBRARIES = (
     "numpy",
     "onnx",
