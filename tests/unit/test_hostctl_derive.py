@@ -178,6 +178,18 @@ def test_a_picture_that_answers_worse_is_left_out_of_the_comparison() -> None:
     assert "a lower accuracy" in left_out
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_frame_or_two_prove_no_picture_worse(count: int) -> None:
+    sent = [record(index, 0, waist_bytes=400) for index in range(count)]
+    made = tables(
+        raw.frames_table([raw.Sent(derive.MAIN, sent)], emulated=True),
+        raw.inputs_table(inputs([0] * count, ["cat"] * count)),
+        raw.pictures_table(pictures([0] * count, [1] * count)),
+    )
+    remarks = derive.cheaper(derive.derive(made, settings()).tables, settings())
+    assert not any("left out" in remark for remark in remarks)
+
+
 def test_each_picture_has_its_score_and_change(four: dict[str, Table]) -> None:
     found = derive.derive(four, settings())
     rows = next(row for row in found.tables if row.name == derive.QUALITY).dicts()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -153,7 +154,8 @@ def _worse(what: str, quality: Mapping[str, dict[str, Any]]) -> bool:
         return False
     column = "change" if quality[WAIST]["change"] is not None else "agreement"
     ours, theirs = quality[WAIST], quality[what]
-    spread = sum((row[f"{column}_u"] or 0.0) ** 2 for row in (ours, theirs)) ** 0.5
+    # One frame of each is uncertain at least: a few frames that all answer alike prove little.
+    spread = math.hypot(*(max(row[f"{column}_u"] or 0.0, 1 / row["n"]) for row in (ours, theirs)))
     return bool(ours[column] - theirs[column] > _SURE * spread)
 
 
