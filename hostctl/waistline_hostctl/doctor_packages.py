@@ -99,10 +99,11 @@ def extras() -> Iterator[Finding]:
         fix = f"pip install 'waistline[{name}]'"
         wrong = [(one, found) for one, state, found in states if state == "wrong version"]
         missing = [one.name for one, state, _ in states if state == "missing extra"]
-        if any(one.for_python and not _holds(sys.version_info[:2], one.for_python)
-               for one in needed):  # fmt: skip
-            which = next(one for one in needed if one.for_python)
-            found = f"{purpose}: {which.name} exists for Python {which.for_python} only"
+        python = sys.version_info[:2]
+        not_here = [one for one in needed if not _holds(python, one.for_python)]
+        if not_here:
+            one = not_here[0]
+            found = f"{purpose}: {one.name} exists for Python {one.for_python} only"
             yield Finding(name, "info", found, "", EXTRAS, "wrong version")
         elif missing:
             found = f"{purpose}: lacks {', '.join(missing)}"

@@ -132,6 +132,8 @@ REQUIRED = (
     "Requires-Dist: waistline[two,one]; extra == 'three'",
     "Requires-Dist: numpy<1.5,>=1; extra == 'four'",
     "Requires-Dist: old-engine==2.14.0; (python_version < '3.9') and extra == 'five'",
+    "Requires-Dist: numpy>=1; (python_version >= '3.0') and extra == 'six'",
+    "Requires-Dist: old-engine==2.14.0; (python_version < '3.9') and extra == 'six'",
 )
 
 
@@ -144,11 +146,12 @@ def test_base_and_extras_come_from_waistlines_own_record(tmp_path, monkeypatch):
     extras = {one.name: one for one in packages.extras()}
     assert {name: one.state for name, one in extras.items()} == {
         "one": "missing extra", "two": "ok", "three": "missing extra", "four": "wrong version",
-        "five": "wrong version",
+        "five": "wrong version", "six": "wrong version",
     }  # fmt: skip
     assert "not-there-at-all" in extras["three"].found
     assert extras["one"].fix == "pip install 'waistline[one]'"
     assert "Python <3.9 only" in extras["five"].found
+    assert "old-engine exists for Python <3.9 only" in extras["six"].found
 
 
 def waistline(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
