@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from html import escape
-from importlib import resources
 
 import msgspec
 
@@ -15,7 +14,7 @@ from waistline_hostctl import derive, raw
 from waistline_hostctl.console import si, size
 from waistline_hostctl.page.choices import choices_section
 from waistline_hostctl.page.cuts import bits_section, cuts_section
-from waistline_hostctl.page.html import Dicts, grade, percent, tabulate, word
+from waistline_hostctl.page.html import Dicts, document, grade, percent, tabulate, word
 from waistline_hostctl.page.latency import latency_section
 from waistline_hostctl.page.samples import samples_section
 
@@ -45,16 +44,7 @@ def render(record: RunRecord, tables: Mapping[str, Table]) -> bytes:
         _outcomes(rows.get(derive.OUTCOMES, []), words),
         provenance(record),
     ]
-    style = resources.files(__package__).joinpath("page.css").read_text(encoding="utf-8")
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-    page = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{style}</style></head><body>"
-        f"{''.join(sections)}</body></html>\n"
-    )
-    return page.encode()
+    return document(title, sections)
 
 
 def recorded_settings(record: RunRecord) -> derive.Settings:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from importlib import resources
 from typing import Any
 
 from waistline.evidence import Evidence
@@ -12,7 +11,7 @@ from waistline.run import RunRecord, Table
 from waistline_hostctl import report
 from waistline_hostctl.console import si, size
 from waistline_hostctl.derived.base import measure_of
-from waistline_hostctl.page.html import bare, bare_percent, grade, tabulate
+from waistline_hostctl.page.html import bare, bare_percent, document, grade, tabulate
 from waistline_hostctl.study_svg import Mark, Series, scatter
 from waistline_hostctl.study_tables import CODECS, LINKS, recorded_settings
 
@@ -47,16 +46,7 @@ def render(record: RunRecord, tables: Mapping[str, Table]) -> bytes:
         _all(rows, _word(rows, record)),
         report.provenance(record),
     ]
-    style = resources.files(__package__).joinpath("page.css").read_text(encoding="utf-8") + _STYLE
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-    page = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{style}</style></head><body>"
-        f"{''.join(sections)}</body></html>\n"
-    )
-    return page.encode()
+    return document(title, sections, style=_STYLE)
 
 
 def _column(rows: Rows) -> str:

@@ -4,11 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from importlib import resources
 from typing import Any
 
 from waistline_hostctl.console import si
 
 Dicts = list[dict[str, Any]]
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+def document(title: str, sections: Iterable[str], *, style: str = "") -> bytes:
+    """A whole page that opens from disk and may load nothing; ``style`` comes behind page.css."""
+    css = (
+        resources.files("waistline_hostctl").joinpath("page.css").read_text(encoding="utf-8")
+        + style
+    )
+    page = (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{css}{style}</style></head><body>"
+        f"{''.join(sections)}</body></html>\n"
+    )
+    return page.encode()
 
 
 def tabulate(
