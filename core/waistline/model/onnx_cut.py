@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from waistline.errors import ModelError
 from waistline.model.graph import Frontier
 from waistline.model.onnx_graph import OnnxModel
 from waistline.model.onnx_proto import EncodeError, bodies, called_by, functions_of, onnx
+from waistline.model.sides import cut_sides, write_sides
 
 INLINE_LIMIT_BYTES = (1 << 31) - (1 << 24)
 """Protobuf cannot store 2 GB or more in one message; the margin is for nodes and names."""
@@ -29,18 +31,8 @@ _LOOSE_BYTES = 1024
 def cut_model(
     model: OnnxModel, frontier: Frontier
 ) -> tuple[onnx.ModelProto | None, onnx.ModelProto | None]:
-    """Head and tail of a model. x = 1 has no head, x = N no tail.
-
-    Both list their tensors in the order of the frontier, of the model's inputs and its outputs.
-    """
-    inputs = [spec.name for spec in model.graph.inputs]
-    outputs = [spec.name for spec in model.graph.outputs]
-    if frontier.x <= 1:
-        return None, extract(model, inputs, outputs)
-    if frontier.x >= model.graph.last_x:
-        return extract(model, inputs, outputs), None
-    head = extract(model, inputs, frontier.names)
-    return head, extract(model, frontier.names, outputs)
+    """Head and tail of a model. x = 1 has no head, x = N no tail; ordered as by `cut_sides`."""
+    return cut_sides(model.graph, frontier, partial(extract, model))
 
 
 def write_slices(
@@ -51,17 +43,16 @@ def write_slices(
     Raises:
         ModelError: a slice cannot be cut or written, or is too large for one file.
     """
-    written: list[Path | None] = []
-    for role, proto in zip(("head", "tail"), cut_model(model, frontier), strict=True):
-        path = folder / f"{role}.onnx"
-        if proto is not None and len(save(proto, path)) != 1:
-            raise ModelError(
-                f"the {role} is too large for a bundle",
-                cause="its weights are over 2 GB and would have to lie beside it",
-                fix="choose a cut with fewer weights on that side",
-            )
-        written.append(None if proto is None else path)
-    return written[0], written[1]
+    return write_sides(cut_model(model, frontier), folder, ".onnx", _write)
+
+
+def _write(proto: onnx.ModelProto, path: Path) -> None:
+    if len(save(proto, path)) != 1:
+        raise ModelError(
+            f"the {path.stem} is too large for a bundle",
+            cause="its weights are over 2 GB and would have to lie beside it",
+            fix="choose a cut with fewer weights on that side",
+        )
 
 
 def extract(model: OnnxModel, inputs: Sequence[str], outputs: Sequence[str]) -> onnx.ModelProto:

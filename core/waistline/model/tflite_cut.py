@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import numpy as np
 
 from waistline.errors import ModelError
 from waistline.model.graph import Frontier
+from waistline.model.sides import cut_sides, write_sides
 from waistline.model.tflite_file import TfliteFile, pack, schema
 from waistline.model.tflite_graph import TfliteModel
 from waistline.model.tflite_layers import shown
@@ -34,14 +36,7 @@ def cut_model(model: TfliteModel, frontier: Frontier) -> tuple[bytes | None, byt
     Raises:
         ModelError: the frontier is not one of this model's, or a slice is over 2 GB.
     """
-    inputs = [spec.name for spec in model.graph.inputs]
-    outputs = [spec.name for spec in model.graph.outputs]
-    if frontier.x <= 1:
-        return None, extract(model, inputs, outputs)
-    if frontier.x >= model.graph.last_x:
-        return extract(model, inputs, outputs), None
-    head = extract(model, inputs, frontier.names)
-    return head, extract(model, frontier.names, outputs)
+    return cut_sides(model.graph, frontier, partial(extract, model))
 
 
 def write_slices(
@@ -52,16 +47,18 @@ def write_slices(
     Raises:
         ModelError: a slice cannot be cut or written, or is too large for one file.
     """
-    written: list[Path | None] = []
-    for role, data in zip(("head", "tail"), cut_model(model, frontier), strict=True):
-        path = folder / f"{role}.tflite"
-        try:
-            if data is not None:
-                path.write_bytes(data)
-        except OSError as error:
-            raise ModelError(f"cannot write the slice {path}", cause=str(error)) from error
-        written.append(None if data is None else path)
-    return written[0], written[1]
+    return write_sides(cut_model(model, frontier), folder, ".tflite", _write)
+
+
+def _write(data: bytes, path: Path) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise ModelError(
+            f"cannot write the slice {path}",
+            cause=error.strerror or str(error),
+            fix="free space there, or give another --output",
+        ) from error
 
 
 def extract(model: TfliteModel, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
