@@ -6,13 +6,15 @@ says it for waists of any size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import msgspec
 
 from waistline.bundle.store import Bundle
 from waistline.errors import ConfigError
 from waistline.frame import SensorFrame
+from waistline.task.kinds.base import Kind
 from waistline.verification.codes import TensorCheck, allowed_codes, compare_codes
 from waistline.verification.ends import Ends, LocalEnds
 from waistline.verification.pairs import other_kernels, reduced
@@ -63,54 +65,72 @@ def compare_frames(
         ConfigError: there are frames and no reference engine here.
     """
     reference: LocalEnds | None = None
-    count = codes = different = largest = faulty = rounded = 0
     others = False
-    agreed = 0.0
-    kind = bundle.answer_kind
+    seen, tensors = _Seen(), bundle.cut.tensors
     for frame in frames:
-        if reference is None and (reference := open_reference()) is not None:
-            others = other_kernels(bundle, head.place.head_engine, reference.place.head_engine)
         if reference is None:
-            raise ConfigError(
-                "frames need the bundle's own engine on this machine to be compared with",
-                fix="install it: 'waistline doctor' says how",
-            )
+            reference = _opened(open_reference)
+            others = other_kernels(bundle, head.place.head_engine, reference.place.head_engine)
         made, expected = head.run_head(frame), reference.run_head(frame)
-        if bundle.cut.tensors:
-            checks = compare_codes(
-                bundle.cut.tensors, made.codes, expected.codes, other_kernels=others
-            )
-            rounded += sum(one.different for one in checks if _judged_whole(one))
-            codes += sum(check.codes for check in checks)
-            different += sum(check.different for check in checks)
-            largest = max(largest, *(check.largest_step for check in checks))
-            faulty += any(check.verdict == "fault" for check in checks)
+        answers = made.answer, expected.answer
+        if tensors:
+            seen.add_codes(compare_codes(tensors, made.codes, expected.codes, other_kernels=others))
             answers = tail.run_tail(made.codes), reference.run_tail(expected.codes)
-        else:
-            answers = made.answer, expected.answer
-        one, other = (kind.unpack(answer) for answer in answers)
-        agreed += 1.0 if answers[0] == answers[1] else kind.agrees(one, other)
-        count += 1
-    if not count or reference is None:
+        seen.add_answers(bundle.answer_kind, *answers)
+    if reference is None:
         return None
     engine = reference.place.head_engine or reference.place.tail_engine
+    allowed = bool(reduced(head.place.head_engine))
     return FramesCheck(
-        frames=count,
+        frames=seen.frames,
         reference=f"{engine.get('engine', '?')} {engine.get('version', '')}".strip(),
-        codes=codes,
-        different=different,
-        largest_step=largest,
-        faulty=faulty,
-        agrees=agreed / count,
-        reasons=(
-            *(
-                ()
-                if reduced(head.place.head_engine)
-                else _code_reasons(count, codes, different - rounded, faulty)
-            ),
-            *_answer_reasons(agreed / count),
-        ),
+        codes=seen.codes,
+        different=seen.different,
+        largest_step=seen.largest_step,
+        faulty=seen.faulty,
+        agrees=seen.agrees,
+        reasons=(*(() if allowed else _code_reasons(seen)), *_answer_reasons(seen.agrees)),
     )
+
+
+def _opened(open_reference: Callable[[], LocalEnds | None]) -> LocalEnds:
+    found = open_reference()
+    if found is None:
+        raise ConfigError(
+            "frames need the bundle's own engine on this machine to be compared with",
+            cause="it is not installed here, or refuses a slice",
+            fix="install it: 'waistline doctor' says how",
+        )
+    return found
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Sums over frames, as `FramesCheck` names them; ``free`` differences need no limit."""
+
+    frames: int = 0
+    codes: int = 0
+    different: int = 0
+    free: int = 0
+    largest_step: int = 0
+    faulty: int = 0
+    agreed: float = 0.0
+
+    @property
+    def agrees(self) -> float:
+        return self.agreed / self.frames
+
+    def add_codes(self, checks: Sequence[TensorCheck]) -> None:
+        self.codes += sum(check.codes for check in checks)
+        self.different += sum(check.different for check in checks)
+        self.free += sum(check.different for check in checks if _judged_whole(check))
+        self.largest_step = max(self.largest_step, *(check.largest_step for check in checks))
+        self.faulty += any(check.verdict == "fault" for check in checks)
+
+    def add_answers(self, kind: Kind, made: bytes, expected: bytes) -> None:
+        same = made == expected
+        self.agreed += 1.0 if same else kind.agrees(kind.unpack(made), kind.unpack(expected))
+        self.frames += 1
 
 
 def _judged_whole(check: TensorCheck) -> bool:
@@ -124,12 +144,13 @@ def _answer_reasons(agrees: float) -> tuple[str, ...]:
     return (f"the answers agree on {agrees:.1%} of the frames only",)
 
 
-def _code_reasons(count: int, codes: int, different: int, faulty: int) -> tuple[str, ...]:
-    if faulty:
-        return (f"{faulty} of {count} frames differ by more than rounding",)
-    if different > allowed_codes(codes):
+def _code_reasons(seen: _Seen) -> tuple[str, ...]:
+    if seen.faulty:
+        return (f"{seen.faulty} of {seen.frames} frames differ by more than rounding",)
+    limit, different = allowed_codes(seen.codes), seen.different - seen.free
+    if different > limit:
         return (
-            f"{different} of {codes} codes of {count} frames differ by one step, "
-            f"allowed are {allowed_codes(codes)}",
+            f"{different} of {seen.codes} codes of {seen.frames} frames differ by one step, "
+            f"allowed are {limit}",
         )
     return ()
