@@ -36,6 +36,8 @@ from waistline.verification.ends import HeadRun, LocalEnds
 from waistline.verification.pipe import Kind
 
 MAX_BYTES = 512 << 20
+_MAX_TEXT = 2000
+"""Characters of each part of an error, so that it fits into its frame."""
 _MARGIN_BYTES = 16 << 20
 """Of the temporary files' disk, left free."""
 
@@ -45,7 +47,6 @@ class Pipe:
 
     def __init__(self) -> None:
         self._in, self._out = os.dup(0), os.dup(1)
-        sys.stdout.flush()
         nowhere = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nowhere, 0)
         os.close(nowhere)
@@ -82,9 +83,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n".join(error.lines()), file=sys.stderr)
         return error.exit_code
     faulthandler.enable()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, _end)
-    conversation = Pipe()
+    try:
+        conversation = Pipe()
+    except OSError as error:
+        print(f"error: there is no pipe to speak over: {error.strerror}", file=sys.stderr)
+        return LinkClosed.exit_code
     try:
         with ExitStack() as stack:
             _converse(conversation, int(chosen.max_mb * 1e6), stack)
@@ -239,9 +244,11 @@ def _run(with_host: Pipe, bundle: Bundle, ends: LocalEnds, asked: pipe.Run) -> N
 
 
 def _failure(error: BaseException) -> pipe.Failure:
+    name, what, cause, fix = "WaistlineError", f"{type(error).__name__} at the far side", "", ""
     if isinstance(error, WaistlineError):
-        return pipe.Failure(type(error).__name__, error.what, error.cause, error.fix)
-    return pipe.Failure("WaistlineError", f"{type(error).__name__} at the far side", str(error), "")
+        name, what, cause, fix = type(error).__name__, error.what, error.cause, error.fix
+    texts = (text[:_MAX_TEXT] for text in (what, cause or str(error), fix))
+    return pipe.Failure(name, *texts)
 
 
 if __name__ == "__main__":

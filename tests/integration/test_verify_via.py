@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -241,6 +242,34 @@ def test_a_hostile_host_writes_nothing_it_should_not(probe, tmp_path, names, siz
     assert says in f"{failure.what} {failure.cause}"
     assert probe.wait(WAIT_S) != 0
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["a\0b", "/" + "x" * 60_000])
+def test_a_path_that_can_be_none_is_refused_within_a_frame(probe, path):
+    _, payload = ask(probe, pipe.Open("0" * 64, (), path, EndChoice(), None))
+    assert pipe.decode(payload, pipe.Failure).kind == "BundleError"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-"])
+def test_a_far_side_without_a_pipe_says_so(closed):
+    done = subprocess.run(
+        ["sh", "-c", f"exec {PROBE} {closed}"], capture_output=True, text=True, timeout=WAIT_S,
+        stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "Bad file descriptor" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_interrupted_far_side_ends_without_a_traceback():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "waistline_node.probe"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    pipe.read_frame(process.stdout.read, (Kind.HELLO,))
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=WAIT_S)
+    assert (process.returncode, said) == (128 + signal.SIGINT, b"")
 
 
 @pytest.mark.parametrize("end", ["closes", "terminates"])

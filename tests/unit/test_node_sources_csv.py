@@ -240,6 +240,33 @@ def test_no_line_fills_the_memory():
     assert stream.next() is None
 
 
+def test_a_line_too_long_is_told_before_its_end_comes():
+    pieces = iter([b"y" * (2 * MAX_LINE_BYTES), b"y\nlast\n"])
+    stream = Lines(lambda: next(pieces, b""))
+    assert len(stream.next()) == MAX_LINE_BYTES + 1
+    assert next(pieces, None) is not None
+
+
+def test_a_file_without_an_end_is_refused():
+    with pytest.raises(ConfigError, match="over 65536 bytes"):
+        open_source("csv:/dev/zero", options(spec(1, 4, 2)))
+
+
+@pytest.mark.parametrize("kind", ["", "csv:", "wav:", "video:"])
+@pytest.mark.parametrize("name", ["x" * 300, "x/" * 3000, "a\0b", "x" * 300 + "?rate=1"])
+def test_what_can_be_no_file_name_is_refused(kind, name):
+    if kind == "video:":
+        pytest.importorskip("av", reason="the extra video is not installed")
+    with pytest.raises(ConfigError):
+        open_source(kind + name, options(spec(1, 4, 2)))
+
+
+@pytest.mark.parametrize("path", [".", "/proc/self/mem"])
+def test_what_cannot_be_read_as_a_file_is_refused(path):
+    with pytest.raises(ConfigError, match=r"folder|cannot be read"):
+        open_source(f"csv:{path}", options(spec(1, 4, 2)))
+
+
 @pytest.fixture
 def fifo(tmp_path):
     path = tmp_path / "sensor"

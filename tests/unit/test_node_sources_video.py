@@ -216,3 +216,12 @@ def test_a_source_of_pictures_needs_a_task_and_a_file(tmp_path):
         open_source(f"video:{tmp_path}/none.mkv", options())
     with pytest.raises(ConfigError, match="options"):
         open_source(f"{tmp_path}/film.mkv?rate=3", options())
+
+
+def test_a_codec_that_nothing_here_decodes_is_named(tmp_path):
+    path = film(tmp_path / "strange.mkv", pictures(2))
+    data = path.read_bytes()
+    assert data.count(b"V_FFV1") == 1
+    path.write_bytes(data.replace(b"V_FFV1", b"V_XXXX"))
+    with pytest.raises(ConfigError, match=r"cannot be read as a video; .*decode"):
+        open_source(str(path), options())

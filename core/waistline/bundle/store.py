@@ -254,6 +254,8 @@ def _open_regular(path: Path) -> BufferedReader:
         if error.errno == errno.ELOOP:
             raise OSError(errno.EINVAL, _NOT_REGULAR) from error
         raise
+    except ValueError as error:
+        raise OSError(errno.EINVAL, str(error)) from error
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise OSError(errno.EINVAL, _NOT_REGULAR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,16 @@ class Listing:
     groups: dict[str, tuple[Path, ...]]
 
 
+def is_file(path: str | Path) -> bool:
+    """As `Path.is_file`, and False for what can be no name: too long, or with a null character."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises for such names
+
+
+def is_folder(path: str | Path) -> bool:
+    """As `Path.is_dir`, likewise."""
+    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises for such names
+
+
 def list_images(folder: Path) -> Listing:
     """Find PNG and JPEG files by their suffix; see `list_files`."""
     return list_files(folder, SUFFIXES, "image")
@@ -45,10 +56,10 @@ def list_files(folder: Path, suffixes: Sequence[str], what: str) -> Listing:
         loose = _members(folder, suffixes)
         folders = [entry for entry in sorted(folder.iterdir()) if entry.is_dir()]
         found = {entry.name: _members(entry, suffixes) for entry in folders if entry.name[0] != "."}
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(
             f"{folder} cannot be used",
-            cause=error.strerror or str(error),
+            cause=getattr(error, "strerror", None) or str(error),
             fix=f"name a folder of {what}s",
         ) from error
     groups = {name: members for name, members in found.items() if members}

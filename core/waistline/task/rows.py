@@ -77,11 +77,14 @@ class Lines:
         self._read = read
         self._whole: deque[bytes] = deque()
         self._rest = bytearray()
-        self._cut = b""
+        self._skipping = False
         self._ended = False
 
     def next(self) -> bytes | None:
-        """The next line without its end; None after the last; one too long comes cut off."""
+        """The next line without its end; None after the last.
+
+        One too long comes cut off, and before its end, which may never come.
+        """
         while not self._whole and not self._ended:
             self._take(self._read())
         return self._whole.popleft() if self._whole else None
@@ -89,18 +92,21 @@ class Lines:
     def _take(self, chunk: bytes) -> None:
         if not chunk:
             self._ended = True
-            if last := self._cut or bytes(self._rest):
-                self._whole.append(last)
+            if self._rest:
+                self._whole.append(bytes(self._rest))
             return
         first, *more = chunk.split(b"\n")
-        self._rest += first
+        if not self._skipping:
+            self._rest += first
         if more:
-            self._whole.append(self._cut or bytes(self._rest))
+            if not self._skipping:
+                self._whole.append(bytes(self._rest))
             self._whole.extend(more[:-1])
-            self._rest, self._cut = bytearray(more[-1]), b""
+            self._rest, self._skipping = bytearray(more[-1]), False
         if len(self._rest) > MAX_LINE_BYTES:
-            self._cut = self._cut or bytes(self._rest[: MAX_LINE_BYTES + 1])
+            self._whole.append(bytes(self._rest[: MAX_LINE_BYTES + 1]))
             self._rest.clear()
+            self._skipping = True
 
 
 class RowWindows:

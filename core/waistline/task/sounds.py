@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from waistline.errors import ConfigError
-from waistline.task.folders import Listing, list_files
+from waistline.task.folders import Listing, is_file, list_files
 from waistline.task.riff import Wav, open_wav
 from waistline.task.windows import Order, check_finite, fit_window
 from waistline.tensors import TensorSpec
@@ -46,7 +46,7 @@ def list_sounds(path: Path) -> tuple[Path, Listing]:
     Raises:
         ConfigError: there are none.
     """
-    if path.is_file():
+    if is_file(path):
         return path.parent, Listing((path,), {})
     return path, list_files(path, SUFFIXES, "sound")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import stat
+import threading
 from pathlib import Path
 
 from waistline.errors import ConfigError
@@ -24,16 +25,20 @@ class Descriptor:
 
     def __init__(self, path: str) -> None:
         try:
+            if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for names too long
+                raise ConfigError(
+                    f"{path} cannot be used", cause="it is a folder", fix="name a file"
+                )
             self._file = 0 if path == STDIN else os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        except OSError as error:
-            raise ConfigError(
-                f"{path} cannot be used", cause=error.strerror or str(error), fix="name a file"
-            ) from error
+        except (OSError, ValueError) as error:
+            cause = getattr(error, "strerror", None) or str(error)
+            raise ConfigError(f"{path} cannot be used", cause=cause, fix="name a file") from error
         self._wake_read, self._wake_write = os.pipe()
         self._poll = select.poll()
         self._poll.register(self._file, select.POLLIN)
         self._poll.register(self._wake_read, select.POLLIN)
         self._closed = False
+        self._closing = threading.Lock()
 
     def read(self) -> bytes:
         """Up to `CHUNK_BYTES`; waits for the first. b"" at the end, after `stop`, after a failure.
@@ -52,13 +57,16 @@ class Descriptor:
 
     def stop(self) -> None:
         """Let `read` return b""; any thread."""
-        if not self._closed:
-            os.write(self._wake_write, b".")
+        with self._closing:
+            # A closed number may by now be another file's.
+            if not self._closed:
+                os.write(self._wake_write, b".")
 
     def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
         for number in (self._wake_read, self._wake_write, self._file):
             if number:
                 os.close(number)
@@ -70,5 +78,5 @@ def waits(path: str) -> bool:
         return True
     try:
         return stat.S_ISFIFO(Path(path).stat().st_mode)
-    except OSError:
+    except (OSError, ValueError):
         return False

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import msgspec
 
 from waistline.errors import ConfigError
+from waistline.task.folders import is_file, is_folder
 
 OptionsT = TypeVar("OptionsT", bound=msgspec.Struct)
 
@@ -31,7 +31,7 @@ def split_query(
         ConfigError: an option is not known, or its value not usable; names it.
     """
     rest, mark, query = text.rpartition("?")
-    if not mark or Path(text).exists():
+    if not mark or is_file(text) or is_folder(text):
         rest, query = text, ""
     given: dict[str, Any] = {}
     for part in filter(None, query.split("&")):

@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 from waistline import plugins
 from waistline.errors import ConfigError
 from waistline.frame import SensorFrame
-from waistline.task.folders import list_files
+from waistline.task.folders import is_file, is_folder, list_files
 from waistline.tensors import TensorSpec
 
 PACKAGE = "waistline_node.sources"
@@ -217,7 +217,7 @@ def path_of(text: str) -> Path | None:
     if not (colon and kind in plugins.names(PACKAGE)):
         rest = text
     names = filter(None, (rest, rest.rpartition("?")[0]))
-    return next((path for path in map(Path, names) if path.is_file() or path.is_dir()), None)
+    return next((path for path in map(Path, names) if is_file(path) or is_folder(path)), None)
 
 
 def _kind_of(text: str, options: SourceOptions) -> str:

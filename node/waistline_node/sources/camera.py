@@ -33,6 +33,7 @@ from waistline_node.sources.base import SourceLost, SourceOptions, UnreadableFra
 V4L2, LAVFI = "v4l2", "lavfi"
 CLOSE_S = 2.0
 """For the thread to leave the driver, where it waits for a frame; else it is left behind."""
+MAX_TIMEOUT_S = 86400.0
 _CLOCK_SPAN_S = 60.0
 """A time stamp further from now than this is of another clock."""
 
@@ -152,6 +153,8 @@ class CameraSource:
         except FAILURES as error:
             raise self._refused(error) from error
         try:
+            if not container.streams.video or container.streams.video[0].codec_context is None:
+                raise ConfigError(f"{self._device} gives no pictures that can be decoded")
             stream = container.streams.video[0]
             codec = stream.codec_context.codec
             if not codec.intra_only and codec.name != "wrapped_avframe":
@@ -207,8 +210,10 @@ class CameraSource:
 
 def open_source(text: str, options: SourceOptions) -> CameraSource:
     device, chosen = split_query(text, Options)
-    if not 0 < chosen.timeout < float("inf"):
-        raise ConfigError(f"timeout is {chosen.timeout}", fix="give seconds above 0")
+    if not 0 < chosen.timeout <= MAX_TIMEOUT_S:
+        raise ConfigError(
+            f"timeout is {chosen.timeout}", fix=f"give seconds above 0, {MAX_TIMEOUT_S:.0f} at most"
+        )
     if chosen.api not in {V4L2, LAVFI}:
         raise ConfigError(f"there is no camera api {chosen.api!r}", fix="give api=v4l2 or lavfi")
     options.image_shape(text)

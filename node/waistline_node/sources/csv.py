@@ -44,7 +44,7 @@ class RowSource:
         if not self._streams:
             # Refused before the stream starts rather than in its first frame.
             try:
-                self._next = next(self._opened(), None)
+                self._next = self._pulled()
                 self._check_any(self._next)
             except BaseException:
                 self.close()

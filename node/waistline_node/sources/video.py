@@ -17,6 +17,7 @@ import msgspec
 
 from waistline.errors import ConfigError
 from waistline.frame import SensorFrame
+from waistline.task.folders import is_file
 from waistline_node.sources._av import FAILURES, PROTECTION, check_size, one_thread, to_array, why
 from waistline_node.sources._query import split_query
 from waistline_node.sources.base import SourceOptions, UnreadableFrame
@@ -94,6 +95,8 @@ class VideoSource:
                 raise self._bad("it has no video stream")
             stream = container.streams.video[0]
             context = stream.codec_context
+            if context is None:
+                raise self._bad("nothing here can decode its video stream")
             try:
                 check_size((context.width, context.height), self._shape, scale=self._scale)
             except ConfigError as error:
@@ -135,6 +138,6 @@ class VideoSource:
 def open_source(text: str, options: SourceOptions) -> VideoSource:
     rest, chosen = split_query(text, Options)
     path = Path(rest)
-    if not path.is_file():
+    if not is_file(path):
         raise ConfigError(f"there is no video {path}", cause="no such file", fix="name a file")
     return VideoSource(path.absolute(), chosen, options)
