@@ -127,34 +127,27 @@ def run_study(
             cause="at the last partition point the wire carries the answer, which no codec codes",
             fix="study a bundle that was split at an earlier cut",
         )
+    candidates = _candidates(request, bundle, task)
     inputs = bundle.manifest.model_inputs
-    calibrated = task.has_data("calibration") and bundle.cut.partition_point > 0
-    candidates = study_grid.grid(
-        [item.tensor for item in bundle.cut.tensors],
-        at_frame=bundle.cut.partition_point == 0,
-        calibrated=calibrated,
-        quantizers=request.quantizers,
-        coders=request.coders,
-    )
-    seen: set[bytes] = set()
-    calibration = _seen(task.data("calibration", inputs), seen) if calibrated else iter(())
-    shared = [0]
-    frames = _compared(islice(task.data(request.data, inputs), request.frames), seen, shared)
+    clipped = any(item.spec.clip for item in candidates)
+    calibration = task.data("calibration", inputs) if clipped else ()
+    judged = islice(task.data(request.data, inputs), request.frames)
     folder = new_run(runs, name)
+    backend = load_backend(bench.bench.node.backend, bundle.manifest.stages[0].format)
+    overlap = _Overlap()
     with console.progress(f"{_count(candidates)} codecs: frames", request.frames) as progress:
         found = measure(
             bundle,
             candidates,
-            calibration,
-            frames,
-            backend=load_backend(bench.bench.node.backend, bundle.manifest.stages[0].format),
+            overlap.calibrating(calibration),
+            overlap.judging(judged),
+            backend=backend,
             coded=request.coded,
             step=progress.update,
         )
     if not found.labels:
         raise ConfigError(f"the {request.data} data holds no frame", fix="check the task file")
-    clipped = any(item.spec.clip for item in candidates)
-    remarks = _remarks(request, task, found, shared[0], clipped=clipped)
+    remarks = _remarks(request, task, found, overlap.count, clipped=clipped)
     tables = study_tables.raw_tables(found, bundle.answer_kind)
     settings = _settings(request, bundle, task, found)
     derived = study_tables.derive({row.name: row for row in tables}, settings)
@@ -219,6 +212,17 @@ def _task(bundle: Bundle, given: Path | None) -> Task:
     return task
 
 
+def _candidates(request: Request, bundle: Bundle, task: Task) -> list[study_grid.Candidate]:
+    at_frame = bundle.cut.partition_point == 0
+    return study_grid.grid(
+        [item.tensor for item in bundle.cut.tensors],
+        at_frame=at_frame,
+        calibrated=task.has_data("calibration") and not at_frame,
+        quantizers=request.quantizers,
+        coders=request.coders,
+    )
+
+
 def _settings(request: Request, bundle: Bundle, task: Task, found: Measured) -> StudySettings:
     metric = ""
     kind = bundle.answer_kind
@@ -262,19 +266,22 @@ def _remarks(
     return tuple(remarks)
 
 
-def _seen(frames: Iterable[SensorFrame], digests: set[bytes]) -> Iterator[SensorFrame]:
-    for frame in frames:
-        digests.add(_digest(frame))
-        yield frame
+class _Overlap:
+    """Counts the frames to judge by that clip limits came from as well."""
 
+    def __init__(self) -> None:
+        self.count = 0
+        self._digests: set[bytes] = set()
 
-def _compared(
-    frames: Iterable[SensorFrame], digests: set[bytes], shared: list[int]
-) -> Iterator[SensorFrame]:
-    """Counts in ``shared[0]`` the frames that calibration has seen."""
-    for frame in frames:
-        shared[0] += _digest(frame) in digests
-        yield frame
+    def calibrating(self, frames: Iterable[SensorFrame]) -> Iterator[SensorFrame]:
+        for frame in frames:
+            self._digests.add(_digest(frame))
+            yield frame
+
+    def judging(self, frames: Iterable[SensorFrame]) -> Iterator[SensorFrame]:
+        for frame in frames:
+            self.count += _digest(frame) in self._digests
+            yield frame
 
 
 def _digest(frame: SensorFrame) -> bytes:

@@ -120,7 +120,9 @@ def _quantizers(waist: Sequence[TensorSpec], at_frame: bool, calibrated: bool) -
         lefts += [_joined(name, bits) for name in ("q1", "q1h") for bits in BITS]
         return [*lefts, "q2", "q2m", "f16", "f32"]
     if any(targets(waist, "i8")):
-        return [_joined("i8", bits, clip) for clip in clips for bits in BITS]
+        # At 8 bits the bytes go as they are, whatever the limits.
+        narrow = [(clip, bits) for clip in clips for bits in BITS if bits < MOSAIC_BITS]
+        return [_joined("i8", bits, clip) for clip, bits in [*narrow, ("", MOSAIC_BITS)]]
     return ["raw"]
 
 

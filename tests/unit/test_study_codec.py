@@ -85,6 +85,7 @@ def test_the_grid_of_other_waists():
     found = study_grid.grid([q], at_frame=False, calibrated=True)
     assert {item.spec.quantizer for item in found} == {"i8"}
     assert {item.spec.bits for item in found} == set(range(1, 9))
+    assert [item.quantizer for item in found if item.spec.bits == 8] == ["i8:b=8"]
     number = TensorSpec("n", "int64", (3,))
     (only,) = study_grid.grid([number], at_frame=False, calibrated=True)
     assert (only.quantizer, only.lossy) == ("raw", ())
