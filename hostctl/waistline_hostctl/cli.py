@@ -84,9 +84,11 @@ class _Failure:
         self._verbose = "-v" in mine or "--verbose" in mine
 
     def show(self, error: WaistlineError, origin: BaseException) -> int:
+        from waistline_hostctl.console import shown
+
         if self._verbose:
             traceback.print_exception(origin)
-        print("\n".join(error.lines()), file=sys.stderr)
+        print(shown("\n".join(error.lines())), file=sys.stderr)
         if self._json:
             from waistline_hostctl.results import ErrorResult, encode
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import textwrap
 import time
@@ -14,6 +15,18 @@ WIDTH = 100
 _LABEL = 9
 _PROGRESS_AFTER_S = 1.0
 _PROGRESS_EVERY_S = 0.1
+
+
+_CONTROL = re.compile(
+    r"(?!\x1b\[(?:0|2|3\d)m)[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
+)
+"""What a terminal obeys instead of showing it; line ends and our own colours are let through."""
+
+
+def shown(text: str) -> str:
+    """``text`` for a terminal: files, models and far machines may have put anything into it."""
+    safe = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+    return safe.encode(errors="backslashreplace").decode()
 
 
 class Console:
@@ -31,11 +44,11 @@ class Console:
     def say(self, text: str = "") -> None:
         """Part of the result, for people."""
         if not self.json:
-            print(text, flush=True)
+            print(shown(text), flush=True)
 
     def note(self, text: str) -> None:
         """What is worth knowing but not the result."""
-        print(f"note: {text}", file=self._beside, flush=True)
+        print(shown(f"note: {text}"), file=self._beside, flush=True)
 
     def emit(self, result: Result) -> None:
         """The result, for programs."""

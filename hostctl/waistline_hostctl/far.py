@@ -25,6 +25,10 @@ _RAISED = (
 """What the far side may raise here; anything else arrives as the root class."""
 
 
+_MAX_TEXT = 2000
+"""Characters of each part of such an error."""
+
+
 class FarEnds:
     """Ends at the other side of a pipe.
 
@@ -163,8 +167,9 @@ class FarEnds:
 
 def _raised(failure: pipe.Failure) -> WaistlineError:
     kind = next((kind for kind in _RAISED if kind.__name__ == failure.kind), WaistlineError)
-    fix = failure.fix and f"at the far side: {failure.fix}"
-    return kind(f"at the far side: {failure.what}", cause=failure.cause, fix=fix)
+    what, cause, fix = (text[:_MAX_TEXT] for text in (failure.what, failure.cause, failure.fix))
+    fix = fix and f"at the far side: {fix}"
+    return kind(f"at the far side: {what}", cause=cause, fix=fix)
 
 
 def _files(bundle: Bundle) -> tuple[StoredFile, ...]:

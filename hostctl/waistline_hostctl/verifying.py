@@ -21,6 +21,7 @@ from waistline_hostctl.options import App
 from waistline_node.service import source_options
 from waistline_node.sources.base import open_source
 
+MAX_TIMEOUT_S = 86400.0
 DEFAULT_FRAMES = 100
 _HEAD, _TAIL, _BOTH = "head", "tail", "both"
 
@@ -62,6 +63,11 @@ class Wanted:
                 )
         if flags["via"] is not None and not flags["via"].strip():
             raise ConfigError("--via names no command", fix="--via 'ssh -T pi python3 -m ..'")
+        if not flags["timeout_s"] <= MAX_TIMEOUT_S:
+            raise ConfigError(
+                f"--timeout-s is {flags['timeout_s']:g}",
+                fix=f"give seconds, {MAX_TIMEOUT_S:.0f} at most",
+            )
         head, tail = _choices(app, flags)
         return cls(
             head=head,

@@ -330,3 +330,20 @@ def test_a_wrong_head_there_ends_with_5_and_is_explained(home):
 )  # fmt: skip
 def test_flags_that_say_nothing_alone_are_refused(home, flags):
     assert cli("verify", "cut.bundle", *flags, cwd=home).returncode == 2
+
+
+@pytest.mark.parametrize("timeout_s", ["nan", "inf", "1e300"])
+def test_a_timeout_that_is_none_is_refused(home, timeout_s):
+    done = cli(
+        "verify", home / "cut.bundle", "--via", PROBE, "--timeout-s", timeout_s, cwd=home
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "--timeout-s is" in done.stderr
+
+
+def test_what_a_far_side_says_does_not_steer_the_terminal(home):
+    command = python("import sys; print('\\x1b[2J\\x1b]0;t\\x07', file=sys.stderr); sys.exit(3)")
+    done = cli("verify", home / "cut.bundle", "--via", command, cwd=home)
+    assert done.returncode == 4
+    assert "\\x1b[2J" in done.stderr
+    assert "\x1b" not in done.stderr

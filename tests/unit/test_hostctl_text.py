@@ -41,6 +41,15 @@ def test_grid_aligns_numbers_right_and_fits_the_width() -> None:
     assert grid(("x",), []) == ""
 
 
+def test_nothing_that_a_terminal_obeys_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = console.Console()
+    screen.say("a\x1b[2Jb\x1b]0;title\x07\r\nc\u202ed\udcff \x1b[31mred\x1b[0m")
+    screen.note("\x9b8m")
+    out, err = capsys.readouterr()
+    assert out == "a\\x1b[2Jb\\x1b]0;title\\x07\\r\nc\\u202ed\\udcff \x1b[31mred\x1b[0m\n"
+    assert err == "note: \\x9b8m\n"
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
