@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -20,6 +19,7 @@ from waistline.evidence import Figure
 from waistline.frame import SensorFrame
 from waistline.links._profiles import profile
 from waistline.run import Table, new_run
+from waistline.task.data.base import spread
 from waistline.task.load import Task, load_task
 from waistline_hostctl import recording, study_grid, study_tables
 from waistline_hostctl.console import Console
@@ -46,8 +46,8 @@ class Request:
         bundle: its folder.
         task: a task file; None: ``task.toml`` beside the bundle.
         data: set that gives accuracy, ``selection`` or ``test``.
-        frames: at most so many of it.
-        coded: of these, for bytes and times.
+        frames: at most so many of it, evenly over all of it.
+        coded: of these, likewise, for bytes and times.
         quantizers, coders: see `study_grid.grid`.
         links: profiles to compare under.
         slowdown: how many times slower than this machine the node computes.
@@ -131,18 +131,19 @@ def run_study(
     inputs = bundle.manifest.model_inputs
     clipped = any(item.spec.clip for item in candidates)
     calibration = task.data("calibration", inputs) if clipped else ()
-    judged = islice(task.data(request.data, inputs), request.frames)
+    judged = task.data(request.data, inputs)
+    places = spread(len(judged), request.frames)
     folder = new_run(runs, name)
     backend = load_backend(bench.bench.node.backend, bundle.manifest.stages[0].format)
     overlap = _Overlap()
-    with console.progress(f"{_count(candidates)} codecs: frames", request.frames) as progress:
+    with console.progress(f"{_count(candidates)} codecs: frames", len(places)) as progress:
         found = measure(
             bundle,
             candidates,
             overlap.calibrating(calibration),
-            overlap.judging(judged),
+            overlap.judging(frame for place, frame in enumerate(judged) if place in places),
             backend=backend,
-            coded=request.coded,
+            coded=spread(len(places), request.coded),
             step=progress.update,
         )
     if not found.labels:

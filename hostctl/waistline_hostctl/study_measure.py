@@ -11,7 +11,7 @@ head or the tail has used the caches.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -80,7 +80,7 @@ def measure(
     frames: Iterable[SensorFrame],
     *,
     backend: Backend,
-    coded: int,
+    coded: Container[int],
     step: Callable[[int], None] = lambda done: None,
 ) -> Measured:
     """Try every codec on every frame.
@@ -91,8 +91,8 @@ def measure(
         calibration: frames for clip limits.
         frames: frames for everything else; others than those.
         backend: engine of head and tail.
-        coded: bytes and times are those of the first so many frames; lossless coders run on no
-            others.
+        coded: places of the frames, from 0, that bytes and times are those of; lossless coders
+            run on no others.
         step: told how many frames are done.
 
     Raises:
@@ -115,7 +115,7 @@ def measure(
             found.labels[frame.index] = frame.label
             found.answers.append(AnswerRow(UNCUT, frame.index, _answer(tail, tensors)))
             for quantizer in quantizers:
-                quantizer.run(found, frame.index, tensors, tail, coded=done <= coded)
+                quantizer.run(found, frame.index, tensors, tail, coded=done - 1 in coded)
             step(done)
     return found
 

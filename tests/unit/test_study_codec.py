@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 
@@ -23,6 +24,7 @@ from waistline.errors import ConfigError
 from waistline.frame import SensorFrame
 from waistline.run import load_run, read_table
 from waistline.split import split
+from waistline.task.data.base import spread
 from waistline.tensors import TensorSpec, WaistTensor
 from waistline_hostctl import study, study_grid, study_report, study_tables
 from waistline_hostctl.cli import group
@@ -159,12 +161,14 @@ def test_the_fronts_are_what_nothing_beats(whole):
 def test_bytes_are_those_of_the_codec_itself(whole, folder):
     bundle = load_bundle(folder / "x3.bundle")
     task = study.load_task(folder / "task.toml")
-    head = _first_waists(bundle, task, 3)
+    waists = _waists(bundle, task)
+    places = sorted(spread(len(waists), 12))
+    coded = [waists[places[place]] for place in sorted(spread(12, 3))]
     measured = {row["codec"]: row for row in rows_of(whole)}
     for codec in ("affine:b=8|jpeg:75", "affine:b=3|ctx", "affine:b=4,per=channel|deflate",
                   "q1:b=2|zstd:1", "q2m|none", "f16|zstd:3"):  # fmt: skip
         waist = WaistCodec([WaistTensor(bundle.cut.tensors[0].tensor, codec)])
-        sizes = [len(waist.encode(tensors).payload) for tensors in head]
+        sizes = [len(waist.encode(tensors).payload) for tensors in coded]
         assert measured[codec]["mean_bytes"] == pytest.approx(np.mean(sizes))
         stored = read_table(whole.folder, study_tables.SIZES).dicts()
         found = [one["payload_bytes"] for one in stored if one["codec"] == codec]
@@ -182,13 +186,29 @@ def test_every_codec_is_sized_on_the_same_frames_and_lossy_ones_answer_all(whole
     assert len({frozenset(found) for found in by_codec.values()}) == 1
 
 
-def _first_waists(bundle, task, count):
+def _waists(bundle, task):
     from waistline.backends.base import load_backend
     from waistline.stages import open_ends
 
-    frames = [frame for frame, _ in zip(task.data("selection"), range(count), strict=False)]
     with open_ends(load_backend("auto", "onnx"), bundle) as (head, _):
-        return [head.head(head.preprocess(frame)) for frame in frames]
+        return [head.head(head.preprocess(frame)) for frame in task.data("selection")]
+
+
+def test_frames_are_taken_evenly_over_the_data(folder, tmp_path):
+    """Data in class folders begins with one class."""
+    made = run(folder, tmp_path, frames=4, coded=2, quantizers=("f32",), coders=("none",))
+    frames = read_table(made.folder, study_tables.FRAMES).dicts()
+    assert [row["index"] for row in frames] == [0, 3, 6, 9]
+    assert [row["index"] for row in read_table(made.folder, study_tables.SIZES).dicts()] == [0, 6]
+
+
+@given(st.integers(1, 500), st.integers(1, 500))
+def test_a_spread_has_its_count_and_even_gaps(total, count):
+    places = sorted(spread(total, count))
+    assert len(places) == min(total, count)
+    assert (places[0], places[-1] < total) == (0, True)
+    gaps = {after - before for before, after in itertools.pairwise([*places, total])}
+    assert max(gaps) - min(gaps) <= 1
 
 
 def test_the_run_folder_is_whole_and_can_be_computed_again(whole):

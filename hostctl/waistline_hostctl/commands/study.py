@@ -23,7 +23,7 @@ def command() -> None:
               show_default=True,
               help="Frames to judge by; clip limits are from calibration.")  # fmt: skip
 @click.option("--frames", type=click.IntRange(min=2), default=400, show_default=True, metavar="N",
-              help="Frames that are answered, at most.")  # fmt: skip
+              help="Frames that are answered, at most, evenly over the data.")  # fmt: skip
 @click.option("--quantizer", "quantizers", multiple=True, metavar="NAME|SPEC",
               help="Only this one, such as affine, or 'affine:b=3,clip=p99'.")  # fmt: skip
 @click.option("--coder", "coders", multiple=True, metavar="NAME|SPEC",

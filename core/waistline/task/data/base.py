@@ -93,6 +93,15 @@ class DataSet(Protocol):
     def __iter__(self) -> Iterator[SensorFrame]: ...
 
 
+def spread(total: int, count: int) -> frozenset[int]:
+    """Places of ``count`` of ``total`` frames, evenly over all of them; all where there are fewer.
+
+    The first frames of a set that lies in class folders are of one class.
+    """
+    taken = min(count, total)
+    return frozenset(place * total // taken for place in range(taken))
+
+
 class ArrayData:
     """Frames held in memory.
 
