@@ -59,19 +59,19 @@ def choices_text(tables: Mapping[str, Table], metric: str) -> str:
              *_quality_cells(quality.get(what), scored=bool(metric)),
              *(_energy(energy.get((radio, what))) for radio in radios))
         )  # fmt: skip
-    score = (metric, "change") if metric else ()
-    table = grid(("for one frame", "bytes", "x waist", *score, "agreement", *radios), cells)
+    score = (f"{metric} %", "change") if metric else ()
+    table = grid(("for one frame", "bytes", "x waist", *score, "agreement %", *radios), cells)
     return f"{table}\n{_uncut_line(quality, metric)}"
 
 
 def _quality_cells(row: Mapping[str, Any] | None, *, scored: bool) -> tuple[str, ...]:
     if row is None:
         return ("-",) * (3 if scored else 1)
-    agreement = plus_minus(100 * row["agreement"], _times(row["agreement_u"], 100), 1, "%")
+    agreement = plus_minus(100 * row["agreement"], _times(row["agreement_u"], 100), 1)
     if not scored:
         return (agreement,)
     change = plus_minus(100 * row["change"], _times(row["change_u"], 100), 1)
-    return f"{100 * row['score']:.1f} %", change, agreement
+    return f"{100 * row['score']:.1f}", change, agreement
 
 
 def _times(value: float | None, factor: float) -> float | None:

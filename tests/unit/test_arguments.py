@@ -25,7 +25,7 @@ def refused(read, arguments: list[str]) -> list[str]:
 @pytest.mark.parametrize(
     ("arguments", "facts"),
     [
-        ([], ["not given BUNDLE, --source, --edge", "BUNDLE --source DIR|FILE.npz --edge E"]),
+        ([], ["not given BUNDLE, --source, --edge", "BUNDLE --source SOURCE --edge E"]),
         ([*NODE, "--quue", "3"], ["no option '--quue'", "fix:   use --queue"]),
         ([*NODE, "--frobnicate=3"], ["no option '--frobnicate'", "--max-in-flight"]),
         ([*NODE, "more"], ["takes no argument 'more'"]),
