@@ -27,7 +27,9 @@ enum wl_op {
     WL_OP_AVGPOOL = 5,
     WL_OP_ADD = 6,
     WL_OP_CONCAT = 7,
-    WL_OP_PAD = 8
+    WL_OP_PAD = 8,
+    WL_OP_MEAN = 9,
+    WL_OP_LOOKUP = 10
 };
 
 enum wl_coder { WL_CODER_NONE = 0, WL_CODER_CTX = 1 };
@@ -53,8 +55,7 @@ typedef struct {
     uint8_t op, n_in;
     uint16_t out, in[WL_INPUTS_MAX];
     uint8_t kernel_h, kernel_w, stride_h, stride_w;
-    uint8_t pad_top, pad_left, pad_bottom, pad_right;
-    uint8_t dilation_h, dilation_w;
+    uint8_t pad_top, pad_left, pad_front, none[3];
     int8_t act_min, act_max;
     uint32_t weights, weights_bytes;
     uint32_t params, params_bytes;
@@ -102,8 +103,7 @@ enum wl_blob_reason {
     WL_BLOB_WAIST_SCRATCH = 16,
     WL_BLOB_OUTPUT = 17,
     WL_BLOB_GOLDEN = 18,
-    WL_BLOB_UNSUPPORTED = 19,
-    WL_BLOB_CRC = 20 /* its own status in a reply */
+    WL_BLOB_CRC = 19 /* its own status in a reply */
 };
 
 /* A blob that was checked, and where its tables lie. */
