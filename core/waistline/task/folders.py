@@ -84,6 +84,37 @@ def number_classes(names: Iterable[str], classes: Sequence[str]) -> dict[str, in
     return {name: known.index(name) for name in names if name in known}
 
 
+def label_all(
+    found: Listing, classes: Sequence[str], folder: Path, what: str
+) -> tuple[tuple[Path, ...], tuple[int, ...]]:
+    """All files, and the class of each by `number_classes`; () where none has one.
+
+    Args:
+        found: the files.
+        classes: of the task.
+        folder: they lie in, for messages.
+        what: one such file, for messages.
+
+    Raises:
+        ConfigError: only some lie in class folders, or a folder is no class of the task.
+    """
+    if found.loose and found.groups:
+        raise ConfigError(
+            f"{folder} cannot be used",
+            cause=f"{what}s lie beside the class folders {', '.join(found.groups)}",
+            fix=f"move every {what} into a class folder, or none",
+        )
+    numbers = number_classes(found.groups, classes)
+    if unknown := sorted(set(found.groups) - set(numbers)):
+        raise ConfigError(
+            f"{folder} cannot be used",
+            cause=f"{unknown[0]!r} is no class of the task",
+            fix="rename the class folder",
+        )
+    pairs = [(file, numbers[name]) for name, files in found.groups.items() for file in files]
+    return found.loose or tuple(file for file, _ in pairs), tuple(label for _, label in pairs)
+
+
 def _members(folder: Path, suffixes: Sequence[str]) -> tuple[Path, ...]:
     return tuple(
         path

@@ -21,7 +21,7 @@ from PIL.PngImagePlugin import PngImageFile
 from waistline.errors import ConfigError
 from waistline.frame import SensorFrame
 from waistline.task.data.base import DataContext
-from waistline.task.folders import list_images, number_classes
+from waistline.task.folders import label_all, list_images
 
 MAX_IMAGE_BYTES = 64 << 20
 MAX_PIXELS = 1 << 26
@@ -39,18 +39,19 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class FolderData:
     def __init__(self, folder: Path, context: DataContext) -> None:
         self._context = context
-        self._files, self._labels = _listing(folder, context)
+        found = list_images(folder)
+        self._files, self._labels = label_all(found, context.classes, folder, "image")
 
     @property
     def labelled(self) -> bool:
-        return self._labels is not None
+        return bool(self._labels)
 
     def __len__(self) -> int:
         return len(self._files)
 
     def __iter__(self) -> Iterator[SensorFrame]:
         for index, path in enumerate(self._files):
-            label = None if self._labels is None else self._labels[index]
+            label = self._labels[index] if self._labels else None
             image = read_image(path, self._context.frame_shape)
             yield SensorFrame(index, (image,), label, path.name)
 
@@ -99,21 +100,6 @@ def _check_header(path: Path, image: Image.Image, shape: tuple[int, int, int] | 
             f"{wanted[0]}x{wanted[1]} of mode {wanted[2]}",
             "convert it, or mend frame_shape in the task file",
         )
-
-
-def _listing(folder: Path, context: DataContext) -> tuple[list[Path], list[int] | None]:
-    found = list_images(folder)
-    if found.loose and found.groups:
-        cause = f"images lie beside the class folders {', '.join(found.groups)}"
-        raise _bad(folder, cause, "move every image into a class folder, or none")
-    if found.loose:
-        return list(found.loose), None
-    numbers = number_classes(found.groups, context.classes)
-    unknown = sorted(set(found.groups) - set(numbers))
-    if unknown:
-        raise _bad(folder, f"{unknown[0]!r} is no class of the task", "rename the class folder")
-    pairs = [(file, numbers[name]) for name, files in found.groups.items() for file in files]
-    return [file for file, _ in pairs], [label for _, label in pairs]
 
 
 def _bad(path: Path, cause: str, fix: str) -> ConfigError:

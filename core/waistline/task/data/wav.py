@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from waistline.errors import ConfigError
 from waistline.frame import SensorFrame
 from waistline.task.data.base import DataContext
-from waistline.task.folders import number_classes
+from waistline.task.folders import label_all
 from waistline.task.sounds import SoundOptions, SoundWindows, list_sounds
 
 
@@ -25,23 +24,7 @@ class SoundData:
     def __init__(self, options: Options, context: DataContext) -> None:
         path = context.path(options.path)
         folder, found = list_sounds(path)
-        if found.loose and found.groups:
-            raise ConfigError(
-                f"{path} cannot be used",
-                cause=f"sounds lie beside the class folders {', '.join(found.groups)}",
-                fix="move every file into a class folder, or none",
-            )
-        numbers = number_classes(found.groups, context.classes)
-        unknown = sorted(set(found.groups) - set(numbers))
-        if unknown:
-            raise ConfigError(
-                f"{path} cannot be used",
-                cause=f"{unknown[0]!r} is no class of the task",
-                fix="rename the class folder",
-            )
-        pairs = [(file, numbers[name]) for name, files in found.groups.items() for file in files]
-        files = found.loose or tuple(file for file, _ in pairs)
-        self._labels = [label for _, label in pairs]
+        files, self._labels = label_all(found, context.classes, path, "sound")
         self._windows = SoundWindows(files, folder, context.inputs, options, skip_bad=False)
 
     @property
