@@ -10,6 +10,8 @@ from waistline.run import Table
 from waistline_hostctl import derive, raw
 from waistline_hostctl.console import grid, indented, plus_minus, si, size
 
+_HEADING_PARTS = 2
+
 
 def latency_text(table: Table, words: Mapping[str, str]) -> str:
     """p50 and p99 of the whole, then the stages of the main stream."""
@@ -60,7 +62,7 @@ def choices_text(tables: Mapping[str, Table], metric: str) -> str:
              *(_energy(energy.get((radio, what))) for radio in radios))
         )  # fmt: skip
     score = (f"{metric} %", "change") if metric else ()
-    table = grid(("for one frame", "bytes", "x waist", *score, "agreement %", *radios), cells)
+    table = grid(("for one frame", "bytes", "x waist", *score, "agreement %", *map(_short, radios)), cells)
     return f"{table}\n{_uncut_line(quality, metric)}"
 
 
@@ -72,6 +74,11 @@ def _quality_cells(row: Mapping[str, Any] | None, *, scored: bool) -> tuple[str,
         return (agreement,)
     change = plus_minus(100 * row["change"], _times(row["change_u"], 100), 1)
     return f"{100 * row['score']:.1f}", change, agreement
+
+
+def _short(radio: str) -> str:
+    """``ble5-2m-nrf52840`` as a heading: the remarks below the table have the whole name."""
+    return "-".join(radio.split("-")[:_HEADING_PARTS])
 
 
 def _times(value: float | None, factor: float) -> float | None:
