@@ -145,6 +145,15 @@ def test_radio_energy_is_the_formula_with_headers(four: dict[str, Table]) -> Non
     assert figures["radio_lte-cat1_picture_png_j"].value > found.value
 
 
+def test_a_node_that_answers_itself_gets_no_answer_back(four: dict[str, Table]) -> None:
+    """At x = N; the edge would answer a picture."""
+    figures = derive.derive(four, settings(partition_point=9, codec="")).figures
+    sent = radio_energy_j(profile("lte-cat1"), 61.5 + 40, 40 + 20)
+    assert figures["radio_lte-cat1_waist_as_sent_j"].value == pytest.approx(sent.value)
+    picture = radio_energy_j(profile("lte-cat1"), 500 + 40, 40 + 20 + len(packed(0)))
+    assert figures["radio_lte-cat1_picture_png_j"].value == pytest.approx(picture.value)
+
+
 def test_where_the_picture_is_cheaper_it_is_said_plainly(four: dict[str, Table]) -> None:
     remark, *_ = derive.cheaper(derive.derive(four, settings()).tables, settings())
     assert "this waist costs" in remark

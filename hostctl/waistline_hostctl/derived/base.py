@@ -36,7 +36,7 @@ class Settings(msgspec.Struct, frozen=True):
         metric: a metric of `waistline.task.metrics`; "" where frames have no labels it could use.
         link: profile that paced the link, "" for loopback as it is.
         radios: profiles whose energy is modelled.
-        partition_point, codec: of the main stream.
+        partition_point, codec: of the main stream; no codec at x = N, where the answer is sent.
     """
 
     answer: AnswerSpec
@@ -45,6 +45,11 @@ class Settings(msgspec.Struct, frozen=True):
     radios: tuple[str, ...]
     partition_point: int
     codec: str
+
+    @property
+    def sends_answer(self) -> bool:
+        """Whether the main stream was cut at x = N: the node answers, the reply acknowledges."""
+        return not self.codec
 
 
 def main_rows(frames: Rows) -> list[dict[str, Any]]:

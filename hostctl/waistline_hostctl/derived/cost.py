@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from waistline.evidence import Evidence, Figure, weakest
 from waistline.links._energy import radio_energy_j
 from waistline.links._profiles import profile
-from waistline.run import Column, Table, table
+from waistline.run import Cell, Column, Table, table
 from waistline.session.bodies import REPLY_TIMES_BYTES
 from waistline.wire import HEADER_BYTES
 from waistline_hostctl import raw
@@ -79,19 +79,22 @@ def radio_table(frames: Rows, sizes: Table, settings: Settings) -> Table:
     if not main:
         return table(RADIO, columns, [])
     answers = [len(data) for data in raw.answers(row["answer"] for row in main)]
-    down_bytes = HEADER_BYTES + REPLY_TIMES_BYTES + sum(answers) / len(answers)
-    rows = []
+    plain_bytes = float(HEADER_BYTES + REPLY_TIMES_BYTES)
+    rows: list[Sequence[Cell]] = []
     for radio in settings.radios:
         found = profile(radio)
         options = []
         for row in sizes.dicts():
-            up_bytes = HEADER_BYTES + row["mean_bytes"]
-            options.append((row["what"], up_bytes, radio_energy_j(found, up_bytes, down_bytes)))
-        least = min(figure.value for _, _, figure in options)
+            up_bytes, down_bytes = HEADER_BYTES + row["mean_bytes"], plain_bytes
+            if row["what"] != WAIST or not settings.sends_answer:
+                down_bytes += sum(answers) / len(answers)
+            energy = radio_energy_j(found, up_bytes, down_bytes)
+            options.append((row["what"], up_bytes, down_bytes, energy))
+        least = min(energy.value for *_, energy in options)
         rows += [
-            (radio, found.name, what, up_bytes, down_bytes, figure.value, figure.value == least,
-             figure.source)
-            for what, up_bytes, figure in options
+            (radio, found.name, what, up_bytes, down_bytes, energy.value, energy.value == least,
+             energy.source)
+            for what, up_bytes, down_bytes, energy in options
         ]  # fmt: skip
     return table(RADIO, columns, rows)
 
