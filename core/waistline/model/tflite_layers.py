@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from waistline.errors import ModelError
 from waistline.model.graph import Layer
@@ -186,9 +187,17 @@ def _weights_behind(
             numbers += file.graph.operators[index.producer[number]].inputs
             continue
         tensor = file.graph.tensors[number]
-        if tensor.shape and TYPE_NAMES.get(tensor.type, "") not in _NOT_WEIGHTS:
+        if tensor.shape and _is_weight(tensor):
             found.append((math.prod(tensor.shape), file.weights[tensor.buffer].nbytes))
     return found
+
+
+def _is_weight(tensor: Any) -> bool:
+    """False for axes, sizes and paddings; int32 is the type of these and of quantized biases."""
+    dtype = TYPE_NAMES.get(tensor.type, "")
+    if dtype == "int32":
+        return tensor.quantization is not None and tensor.quantization.scale is not None
+    return dtype not in _NOT_WEIGHTS
 
 
 def shown(file: TfliteFile, k: int) -> str:
