@@ -138,6 +138,7 @@ def test_a_file_that_does_not_import_says_why_and_leaves_the_path_alone(tmp_path
     with pytest.raises(ConfigError, match="ZeroDivisionError"):
         load_entry("broken.py:frame", tmp_path, "metric")
     assert sys.path == before
+    assert not any("_broken_" in name for name in sys.modules)
 
 
 def test_frames_within_the_room_are_made_once_and_cannot_be_changed(maker, monkeypatch):

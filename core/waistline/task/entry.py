@@ -38,6 +38,7 @@ def load_entry(text: str, folder: Path, what: str) -> Callable[..., Any]:
         with _beside(path):
             spec.loader.exec_module(module)
     except Exception as error:
+        del sys.modules[spec.name]
         raise _bad(path, name, what, f"{type(error).__name__}: {error}") from error
     function = getattr(module, name, None)
     if not callable(function):
