@@ -62,7 +62,9 @@ def choices_text(tables: Mapping[str, Table], metric: str) -> str:
              *(_energy(energy.get((radio, what))) for radio in radios))
         )  # fmt: skip
     score = (f"{metric} %", "change") if metric else ()
-    table = grid(("for one frame", "bytes", "x waist", *score, "agreement %", *map(_short, radios)), cells)
+    table = grid(
+        ("for one frame", "bytes", "x waist", *score, "agreement %", *map(_short, radios)), cells
+    )
     return f"{table}\n{_uncut_line(quality, metric)}"
 
 
