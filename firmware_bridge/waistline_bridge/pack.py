@@ -50,4 +50,5 @@ def pack_records(biases: Array, multipliers: Array, shifts: Array, *, even: bool
 def folded_bias(bias: Array, weights: Array, in_zero: int) -> Array:
     """The bias (out,) less what the input's zero point adds; weights (out, ...)."""
     sums = weights.reshape(weights.shape[0], -1).astype(np.int64).sum(1)
-    return bias.astype(np.int64) - in_zero * sums
+    folded: Array = bias.astype(np.int64) - in_zero * sums
+    return folded

@@ -34,6 +34,9 @@
 #define WL_NN_MAX_DEPTH 32768u
 #define WL_NN_MAX_BIAS ((1 << 29) - 1)
 
+/* Highest kernel of a depthwise convolution. */
+#define WL_NN_MAX_ROWS 32u
+
 /* One output channel. 0 <= multiplier, -31 <= shift <= 30. */
 typedef struct {
     int32_t bias;
@@ -68,8 +71,8 @@ typedef struct {
 int wl_conv2d_valid(const wl_conv2d_t *p);
 size_t wl_conv2d_weight_bytes(const wl_conv2d_t *p);
 size_t wl_conv2d_records(const wl_conv2d_t *p);
-/* 8 bytes for each product of a sum, and one more each if a row of the kernel is not a multiple
- * of 4 bytes: four pixels, widened. */
+/* 8 bytes for each product of a sum: four pixels, widened. 9, and 4 more, if in_c is not a
+ * multiple of 4. */
 size_t wl_conv2d_scratch_bytes(const wl_conv2d_t *p);
 void wl_conv2d(const wl_conv2d_t *p, const int8_t *in, int8_t *out, void *scratch);
 
