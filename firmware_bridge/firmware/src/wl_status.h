@@ -13,8 +13,7 @@ enum wl_status {
     WL_FLASH = 6,
     WL_REFUSED = 7,
     WL_CRC = 8,
-    WL_NO_ROOM = 9,
-    WL_HEAD = 10
+    WL_NO_ROOM = 9
 };
 
 #endif

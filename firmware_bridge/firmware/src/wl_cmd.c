@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "wl_cmd.h"
+
+#include "wl_nn.h"
+#include "wl_status.h"
+
+#ifndef WL_BUILD
+#define WL_BUILD 0u
+#endif
+
+#define REPLY 0x80u
+
+/* A request and where its reply goes: `out` takes board->max_payload bytes. */
+typedef struct {
+    const uint8_t *in;
+    uint32_t size;
+    uint8_t *out;
+    uint32_t out_size;
+    uint32_t reason, detail; /* of an error */
+} exchange;
+
+static void put_u32(exchange *x, uint32_t value)
+{
+    wl_put_u32(x->out + x->out_size, value);
+    x->out_size += 4;
+}
+
+static void put_u16(exchange *x, uint32_t value)
+{
+    wl_put_u16(x->out + x->out_size, (uint16_t)value);
+    x->out_size += 2;
+}
+
+static void put_bytes(exchange *x, const uint8_t *data, uint32_t size)
+{
+    for (uint32_t i = 0; i < size; i++)
+        x->out[x->out_size++] = data[i];
+}
+
+static int wrong_length(exchange *x)
+{
+    x->detail = x->size;
+    return WL_LENGTH;
+}
+
+/* An area or page byte is followed by three zero bytes. */
+static int zeros_follow(const uint8_t *at)
+{
+    return (at[1] | at[2] | at[3]) == 0;
+}
+
+static int ping(exchange *x)
+{
+    if (x->size > 64)
+        return wrong_length(x);
+    put_bytes(x, x->in, x->size);
+    return WL_OK;
+}
+
+static void info_device(const wl_device *d, exchange *x)
+{
+    const wl_board *b = d->board;
+    const wl_seal *seal = d->head.blob ? wl_slots_seal(&d->slots) : NULL;
+
+    put_u16(x, WL_PROTOCOL);
+    put_u16(x, WL_BLOB_VERSION);
+    put_u32(x, b->max_payload);
+    put_u32(x, b->cpuid);
+    put_u32(x, b->features);
+    put_u32(x, b->tick_hz);
+    put_u32(x, b->arena_bytes);
+    put_u32(x, wl_slots_capacity(&d->slots));
+    put_u32(x, b->flash->program_bytes);
+    put_u32(x, WL_NN_VERSION);
+    put_u32(x, WL_BUILD);
+    put_u32(x, seal ? seal->blob_crc : 0);
+    put_u32(x, seal ? seal->blob_bytes : 0);
+    put_u32(x, d->slots.sequence);
+    put_u32(x, board_stack_free());
+    for (uint32_t i = 0, end = 0; i < 24; i++) {
+        end = end || b->name[i] == 0;
+        x->out[x->out_size++] = end ? 0 : (uint8_t)b->name[i];
+    }
+}
+
+static int info(const wl_device *d, exchange *x)
+{
+    const wl_blob *blob = d->head.blob;
+
+    if (x->size != 4)
+        return wrong_length(x);
+    if (!zeros_follow(x->in) || x->in[0] > 1)
+        return WL_ARGUMENT;
+    if (x->in[0] == 0) {
+        info_device(d, x);
+        return WL_OK;
+    }
+    if (blob == NULL)
+        return WL_NOT_NOW;
+    put_bytes(x, blob->header->id, 8);
+    put_u32(x, blob->input_bytes);
+    put_u32(x, blob->header->output_bytes);
+    put_u32(x, blob->raw_len);
+    put_u16(x, blob->header->n_layers);
+    put_u16(x, blob->header->n_waists);
+    put_u16(x, blob->header->n_goldens);
+    put_u16(x, wl_head_keeps_input(&d->head) ? 1u : 0u);
+    put_u32(x, blob->header->arena_bytes);
+    return WL_OK;
+}
+
+static int load(wl_device *d, exchange *x)
+{
+    uint32_t offset, size;
+    int status;
+
+    if (x->size < 8)
+        return wrong_length(x);
+    offset = wl_get_u32(x->in + 4);
+    size = x->size - 8;
+    if (!zeros_follow(x->in) || x->in[0] > WL_AREA_INPUT)
+        return WL_ARGUMENT;
+    if (x->in[0] == WL_AREA_BLOB) {
+        status = wl_slots_load(&d->slots, offset, x->in + 8, size, &x->detail);
+        if (status == WL_OK)
+            put_u32(x, wl_crc32(0, wl_slots_loaded(&d->slots, offset), size));
+    } else if (d->head.blob == NULL) {
+        return WL_NOT_NOW;
+    } else {
+        status = wl_head_input(&d->head, offset, x->in + 8, size, &x->detail);
+        if (status == WL_OK)
+            put_u32(x, wl_head_input_crc(&d->head, offset, size));
+    }
+    if (status == WL_OK)
+        put_u32(x, offset + size);
+    return status;
+}
+
+static void take_active(wl_device *d)
+{
+    wl_head_set(&d->head, d->slots.active < 0 ? NULL : &d->slots.blob);
+}
+
+static int commit(wl_device *d, exchange *x)
+{
+    int status;
+
+    if (x->size != 8)
+        return wrong_length(x);
+    status = wl_slots_commit(&d->slots, wl_get_u32(x->in), wl_get_u32(x->in + 4), &x->reason,
+                             &x->detail);
+    if (status == WL_OK) {
+        take_active(d);
+        put_u32(x, d->slots.sequence);
+        put_u32(x, (uint32_t)d->slots.active);
+    }
+    return status;
+}
+
+static int infer(wl_device *d, exchange *x)
+{
+    const wl_blob *blob = d->head.blob;
+    uint32_t index, layers, room;
+    uint64_t ticks = 0;
+    int status;
+
+    if (x->size != 8)
+        return wrong_length(x);
+    if (blob == NULL)
+        return WL_NOT_NOW;
+    index = wl_get_u16(x->in + 2);
+    layers = wl_get_u16(x->in + 4);
+    if (x->in[0] > 1 || (x->in[1] | x->in[6] | x->in[7]) != 0 ||
+        index >= (x->in[0] == 0 ? 1u : blob->header->n_goldens) ||
+        (layers != WL_ALL_LAYERS && layers > blob->header->n_layers))
+        return WL_ARGUMENT;
+    status = wl_head_run(&d->head, x->in[0] == 0 ? -1 : (int)index, layers);
+    if (status != WL_OK)
+        return status;
+    for (uint32_t i = 0; i <= blob->header->n_layers; i++)
+        ticks += d->head.ticks[i];
+    const uint8_t *output = d->board->arena + blob->header->output;
+    put_u32(x, d->head.output_bytes);
+    put_u32(x, d->head.output_bytes > 0 ? blob->raw_len : 0);
+    put_u32(x, wl_crc32(0, output, d->head.output_bytes));
+    put_u32(x, (uint32_t)ticks);
+    put_u32(x, (uint32_t)(ticks >> 32));
+    room = d->board->max_payload - x->out_size - 4u;
+    room = room < d->head.output_bytes ? room : d->head.output_bytes;
+    put_u32(x, room);
+    put_bytes(x, output, room);
+    return WL_OK;
+}
+
+/* What an area of READ holds; NULL where there is none. */
+static const uint8_t *area(const wl_device *d, uint32_t which, uint32_t *size)
+{
+    const wl_head *head = &d->head;
+
+    switch (which) {
+    case WL_AREA_BLOB:
+        *size = head->blob->header->blob_bytes;
+        return head->blob->base;
+    case WL_AREA_OUTPUT:
+        *size = head->output_bytes;
+        return head->arena + head->blob->header->output;
+    case WL_AREA_TICKS:
+        *size = 4u * (head->blob->header->n_layers + 1u);
+        return (const uint8_t *)head->ticks;
+    case WL_AREA_ARENA:
+        *size = head->arena_bytes;
+        return head->arena;
+    default:
+        return NULL;
+    }
+}
+
+static int read(const wl_device *d, exchange *x)
+{
+    const uint8_t *from;
+    uint32_t offset, count;
+
+    if (x->size != 12)
+        return wrong_length(x);
+    if (d->head.blob == NULL)
+        return WL_NOT_NOW;
+    offset = wl_get_u32(x->in + 4);
+    count = wl_get_u32(x->in + 8);
+    from = area(d, x->in[0], &x->detail);
+    if (from == NULL || !zeros_follow(x->in) || count > d->board->max_payload)
+        return WL_ARGUMENT;
+    if (offset > x->detail || count > x->detail - offset)
+        return WL_NO_ROOM;
+    put_bytes(x, from + offset, count);
+    return WL_OK;
+}
+
+static int mark(wl_device *d, exchange *x)
+{
+    if (x->size != 4)
+        return wrong_length(x);
+    if (x->in[0] > WL_MARK_PULSES || x->in[1] != 0)
+        return WL_ARGUMENT;
+    d->head.mark = x->in[0];
+    d->head.settle_us = wl_get_u16(x->in + 2);
+    return WL_OK;
+}
+
+static int reset(wl_device *d, exchange *x)
+{
+    if (x->size != 4)
+        return wrong_length(x);
+    if (x->in[0] != 0 || !zeros_follow(x->in))
+        return WL_ARGUMENT;
+    d->restart = 1;
+    return WL_OK;
+}
+
+static int carry_out(wl_device *d, uint8_t command, exchange *x)
+{
+    switch (command) {
+    case WL_PING:
+        return ping(x);
+    case WL_INFO:
+        return info(d, x);
+    case WL_LOAD:
+        return load(d, x);
+    case WL_COMMIT:
+        return commit(d, x);
+    case WL_INFER:
+        return infer(d, x);
+    case WL_READ:
+        return read(d, x);
+    case WL_MARK:
+        return mark(d, x);
+    case WL_RESET:
+        return reset(d, x);
+    default:
+        return WL_UNKNOWN;
+    }
+}
+
+/* Throw away what came meanwhile: it can only be a duplicate. */
+static void drop_waiting(wl_device *d)
+{
+    uint8_t waste[64];
+
+    while (board_read(waste, sizeof waste) > 0) {
+    }
+    wl_parser_reset(&d->parser);
+}
+
+/* Small pieces together: a write may cost much more than a byte. */
+typedef struct {
+    uint8_t bytes[64];
+    size_t size;
+} gather;
+
+static void flush(gather *g)
+{
+    if (g->size > 0)
+        board_write(g->bytes, g->size);
+    g->size = 0;
+}
+
+static void emit(void *context, const uint8_t *data, size_t size)
+{
+    gather *g = context;
+
+    for (size_t i = 0; i < size; i++) {
+        if (g->size == sizeof g->bytes)
+            flush(g);
+        g->bytes[g->size++] = data[i];
+    }
+}
+
+static void answer(wl_device *d, size_t size, uint32_t crc)
+{
+    const uint8_t *request = d->parser.data;
+    exchange x = {request + WL_HEADER_BYTES, (uint32_t)size - WL_HEADER_BYTES,
+                  d->reply + WL_HEADER_BYTES, 0, 0, 0};
+    int status = request[2] != 0 ? WL_ARGUMENT : carry_out(d, request[0], &x);
+
+    if (status != WL_OK) {
+        x.out_size = 0;
+        put_u32(&x, x.reason);
+        put_u32(&x, x.detail);
+    }
+    d->reply[0] = (uint8_t)(request[0] | REPLY);
+    d->reply[1] = request[1];
+    d->reply[2] = (uint8_t)status;
+    d->reply[3] = 0;
+    d->reply_bytes = (uint32_t)wl_frame_seal(d->reply, x.out_size + WL_HEADER_BYTES);
+    d->request_crc = crc;
+}
+
+static void take_frame(wl_device *d, size_t size)
+{
+    const uint8_t *request = d->parser.data;
+    uint32_t crc = wl_get_u32(request + size);
+    gather out;
+
+    if (request[0] == 0 || (request[0] & REPLY) != 0)
+        return; /* an echo of our own */
+    if (d->reply_bytes == 0 || request[1] != d->reply[1] || crc != d->request_crc)
+        answer(d, size, crc);
+    drop_waiting(d);
+    out.size = 0;
+    wl_frame_emit(d->reply, d->reply_bytes, emit, &out);
+    flush(&out);
+    if (d->restart) {
+        d->restart = 0;
+        board_reset();
+    }
+}
+
+void wl_device_init(wl_device *device, const wl_board *board)
+{
+    device->board = board;
+    device->reply = board->frames + board->max_payload + WL_FRAME_OVERHEAD;
+    device->reply_bytes = device->request_crc = 0;
+    device->restart = 0;
+    wl_parser_init(&device->parser, board->frames, board->max_payload + WL_FRAME_OVERHEAD);
+    wl_slots_open(&device->slots, board->flash, board->arena_bytes);
+    device->head.arena = board->arena;
+    device->head.arena_bytes = board->arena_bytes;
+    device->head.tick_hz = board->tick_hz;
+    device->head.mark = WL_MARK_OFF;
+    device->head.settle_us = 0;
+    take_active(device);
+}
+
+void wl_device_take(wl_device *device, const uint8_t *data, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        size_t frame = wl_parser_push(&device->parser, data[i]);
+        if (frame > 0) {
+            take_frame(device, frame);
+            return; /* with one request outstanding, what follows it is a duplicate */
+        }
+    }
+}
