@@ -34,7 +34,8 @@ def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
     for text in texts:
         name, equals, numbers = text.rpartition("=")
         parts = numbers.replace("x", ",").split(",")
-        if not equals or not name or not all(part.strip().isdigit() for part in parts):
+        sound = all(part.strip().isdecimal() and len(part) < 20 for part in parts)
+        if not equals or not name or not sound:
             raise ConfigError(
                 f"--shape {text!r} is not NAME=SIZE,SIZE,..",
                 cause="a shape is whole numbers with commas between them",

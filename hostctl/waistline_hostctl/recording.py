@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -95,7 +96,7 @@ def report_again(run: str | Path, *, recompute: bool) -> Rendered:
     """Render the report of a finished run anew; ``recompute``: its computed tables first.
 
     Raises:
-        ConfigError: not a finished run, or a raw table was edited since.
+        ConfigError: not a finished run, or a table was edited since.
     """
     folder = Path(run)
     record = load_run(folder)
@@ -103,7 +104,8 @@ def report_again(run: str | Path, *, recompute: bool) -> Rendered:
     raw = {row.name: _unedited(folder, row) for row in record.tables if row.raw}
     changed: list[str] = []
     if recompute:
-        derived = maker.derive(raw, maker.settings(record))
+        with _fitting(folder):
+            derived = maker.derive(raw, maker.settings(record))
         stored = {row.name: row.sha256 for row in record.tables if not row.raw}
         again = RunFolder(folder, datetime.now(UTC))
         for row in derived.tables:
@@ -120,14 +122,28 @@ def report_again(run: str | Path, *, recompute: bool) -> Rendered:
         )
         again.finish(record)
     else:
-        computed = {row.name: read_table(folder, row.name) for row in record.tables if not row.raw}
-    page = maker.render(record, {**raw, **computed})
+        computed = {row.name: _unedited(folder, row) for row in record.tables if not row.raw}
+    with _fitting(folder):
+        page = maker.render(record, {**raw, **computed})
     target = folder / REPORT
     try:
         write_atomically(target, page)
     except OSError as error:
         raise unwritable(target, error, elsewhere="make it writable") from error
     return Rendered(target, tuple(computed) if recompute else (), tuple(changed))
+
+
+@contextmanager
+def _fitting(folder: Path) -> Iterator[None]:
+    """Whoever edits a table may also edit its hash: what then makes no sense is their doing."""
+    try:
+        yield
+    except (LookupError, ValueError, TypeError, ArithmeticError) as error:
+        raise ConfigError(
+            f"the tables of {folder} do not fit together",
+            cause=f"{type(error).__name__}: {str(error)[:200]}",
+            fix="restore the folder, or run again",
+        ) from error
 
 
 class _Maker(NamedTuple):
@@ -152,10 +168,11 @@ def _unedited(folder: Path, stored: StoredTable) -> Table:
     found = read_table(folder, stored.name)
     digest = sha256_file(folder / f"{stored.name}.csv")
     if digest != stored.sha256:
+        remedy = "run again" if stored.raw else f"waistline report {folder} --recompute"
         raise ConfigError(
-            f"raw table {stored.name}.csv was edited after the run",
+            f"{'raw ' if stored.raw else ''}table {stored.name}.csv was edited after the run",
             cause=f"its SHA-256 is {digest[:12]}.., run.json says {stored.sha256[:12]}..",
-            fix="restore it, or run again",
+            fix=f"restore it, or {remedy}",
         )
     return found
 

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from cli_rig import cli, interrupt, result, start, tiny_frames, tiny_model, work
 from click.testing import CliRunner
 
 from waistline.errors import ConfigError
+from waistline.files import sha256_file
 from waistline.run import load_run, read_table
 from waistline_hostctl import recording
 from waistline_hostctl.cli import group
@@ -103,6 +105,39 @@ def test_an_edited_raw_table_is_not_recomputed(home: Path) -> None:
     again = cli("report", folder, "--recompute", cwd=home)
     assert again.returncode == 2
     assert "edited after the run" in again.stderr
+
+
+def test_an_edited_computed_table_is_shown_only_when_computed_again(home: Path) -> None:
+    done = cli("run", "tiny.bundle", "--count", "3", "--name", "shaded", "--json", cwd=home)
+    folder = home / result(done, RunResult).folder
+    table = folder / "latency.csv"
+    before = table.read_text()
+    table.write_text(before.replace("transit", "magic"))
+    again = cli("report", folder, cwd=home)
+    assert again.returncode == 2
+    assert "--recompute" in again.stderr
+    assert cli("report", folder, "--recompute", cwd=home).returncode == 0
+    assert table.read_text() == before
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [("frames", ",waist,", ",strange,"), ("latency", "transit", "magic"), ("frames", "=", "?")],
+)
+def test_tables_edited_with_their_hashes_are_refused_or_computed_again(
+    home: Path, name: str, old: str, new: str, recompute: bool
+) -> None:
+    folder = home / "runs" / f"forged-{name}-{ord(new[0])}-{recompute}"
+    done = cli("run", "tiny.bundle", "--count", "3", "--name", folder.name, "--json", cwd=home)
+    folder = home / result(done, RunResult).folder
+    table, record = folder / f"{name}.csv", folder / "run.json"
+    hashes = [sha256_file(table)]
+    table.write_text(table.read_text().replace(old, new))
+    hashes.append(sha256_file(table))
+    record.write_text(record.read_text().replace(*hashes))
+    with suppress(ConfigError):
+        recording.report_again(folder, recompute=recompute)
 
 
 def test_the_environment_and_the_bench_file_are_heard(home: Path, tmp_path: Path) -> None:

@@ -81,7 +81,9 @@ def test_shapes_take_names_with_equals_and_both_separators() -> None:
     assert parse_shapes(["in=1,3,8,8", "a=b=1x2"]) == {"in": (1, 3, 8, 8), "a=b": (1, 2)}
 
 
-@pytest.mark.parametrize("text", ["1,3", "in=", "in=a,b", "=1", "in=1,-1"])
+@pytest.mark.parametrize(
+    "text", ["1,3", "in=", "in=a,b", "=1", "in=1,-1", "in=²", "in=" + "9" * 5000]
+)
 def test_a_bad_shape_shows_a_good_one(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_shapes([text])

@@ -170,8 +170,8 @@ def _open(
     name = home_of(stage.format) if choice.backend == AUTO else choice.backend
     hints = dict(stage.hints.get(name, {}))
     hinted = hints.pop("threads", "1")
-    if not hinted.isdecimal():
-        raise ConfigError(f"the bundle hints {hinted!r} threads", fix="give --threads N")
+    if not hinted.isdecimal() or len(hinted) > 4:
+        raise ConfigError(f"the bundle hints {hinted[:20]!r} threads", fix="give --threads N")
     threads = int(hinted) if choice.threads is None else choice.threads
     options = BackendOptions(threads=threads, extra={**hints, **choice.options})
     slice_ = open_slice(load_backend(name, stage.format, options), bundle, stage)

@@ -57,8 +57,8 @@ def open_head(bundle: Bundle, choice: HeadChoice) -> TensorHead:
     name = home_of(bundle.head.format) if choice.backend == AUTO else choice.backend
     hints = dict(bundle.head.hints.get(name, {}))
     hinted = hints.pop("threads", "1")
-    if not hinted.isdecimal():
-        raise ConfigError(f"the bundle hints {hinted!r} threads", fix="give --threads N")
+    if not hinted.isdecimal() or len(hinted) > 4:
+        raise ConfigError(f"the bundle hints {hinted[:20]!r} threads", fix="give --threads N")
     threads = int(hinted) if choice.threads is None else choice.threads
     options = BackendOptions(threads=threads, extra={**hints, **choice.options})
     backend = load_backend(name, bundle.head.format, options)
