@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,6 +12,7 @@ from waistline_hostctl import console
 from waistline_hostctl.console import WIDTH, grid, plus_minus, si, size
 from waistline_hostctl.example import find_example
 from waistline_hostctl.models import find_task, parse_codecs, parse_shapes
+from waistline_hostctl.page.cuts import bits_section
 from waistline_hostctl.passing import with_settings
 from waistline_hostctl.services import EDGE, NODE, reported_error
 
@@ -48,6 +50,14 @@ def test_nothing_that_a_terminal_obeys_is_printed(capsys: pytest.CaptureFixture[
     out, err = capsys.readouterr()
     assert out == "a\\x1b[2Jb\\x1b]0;title\\x07\\r\nc\\u202ed\\udcff \x1b[31mred\x1b[0m\n"
     assert err == "note: \\x9b8m\n"
+
+
+def test_the_name_of_a_metric_is_no_html() -> None:
+    row = {"bits": 8, "score": 0.5, "score_u": 0.1, "agreement": 1.0, "agreement_u": 0.0, "n": 4,
+           "mean_bytes": 10.0, "u_bytes": 0.0}  # fmt: skip
+    page = bits_section([row], SimpleNamespace(settings={}), "<script>x</script>")
+    assert "&lt;script&gt;" in page
+    assert "<script>" not in page
 
 
 class Terminal(io.StringIO):

@@ -85,7 +85,7 @@ def bits_section(rows: Dicts, record: RunRecord, measure: str) -> str:
     )  # fmt: skip
     frames = coded[0]["n"]
     return (
-        f"<h2>{_capital(name)} against bits {grade(Evidence.MEASURED)}</h2>"
+        f"<h2>{escape(_capital(name))} against bits {grade(Evidence.MEASURED)}</h2>"
         f'<p class="note">At the cut of this run, on {frames} selection frames (other images than '
         f"those that were streamed), codec <code>{escape(_codec(record))}</code> at each width, "
         f"nothing retrained. The same frames at every width, so differences are surer than the "
