@@ -36,6 +36,10 @@ _MIN_SCALE, _MAX_SCALE = float(np.finfo(np.float32).tiny), float(np.finfo(np.flo
 
 Layout = Literal["NCHW", "NHWC", "NC", "any"]
 
+NHWC_BY_RANK: dict[int, tuple[Layout, int | None]] = {4: ("NHWC", 3), 2: ("NC", None)}
+"""Layout and channel axis by rank where the format has channels last. A vector has no channels:
+one range for each of its elements would cost more than they do."""
+
 
 class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Name, element type and fixed shape of a tensor.

@@ -8,7 +8,6 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Callable
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from waistline.frame import SensorFrame
 from waistline.model.onnx_graph import OnnxModel, load_onnx
 from waistline.model.tflite_file import TfliteFile, pack, parse
 from waistline.model.tflite_graph import TfliteModel, load_tflite
+from waistline.task.data.base import spread
 from waistline.task.load import Task
 from waistline_hostctl import convert_names
 from waistline_hostctl.convert_check import compare, inputs_of
@@ -146,7 +146,9 @@ def _calibration(source: OnnxModel, task: Task | None, frames: int) -> list[Sens
             cause="its ranges are found on it, and no task names any",
             fix="give --task FILE with [data.calibration], or leave --int8 out",
         )
-    found = list(islice(task.data("calibration", source.graph.inputs), frames))
+    data = task.data("calibration", source.graph.inputs)
+    places = spread(len(data), frames)
+    found = [frame for place, frame in enumerate(data) if place in places]
     if not found:
         raise ConfigError("the calibration data is empty", fix=f"mend {task.path}")
     return found

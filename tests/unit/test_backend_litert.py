@@ -176,10 +176,10 @@ def _detail(shape=(1, 2, 2, 4), dtype=np.int8, scales=(), zeros=(), signature=No
         (_detail(dtype=np.uint8, scales=(0.5,), zeros=(128,)), ("uint8", 0.5, 128, "NHWC", 3)),
         (_detail(scales=(0.5, 1, 2, 4), zeros=(0, 0, 0, 0)), ("int8", None, None, "NHWC", 3)),
         (_detail(dtype=np.int16, scales=(0.5,), zeros=(0,)), ("int16", None, None, "NHWC", 3)),
-        (_detail((1, 7), np.float32), ("float32", None, None, "NC", 1)),
+        (_detail((1, 7), np.float32), ("float32", None, None, "NC", None)),
         (_detail((1, 7, 2), np.float32), ("float32", None, None, "any", None)),
         (_detail((), np.int32), ("int32", None, None, "any", None)),
-        (_detail((1, 8), np.float32, signature=(-1, 8)), ("float32", None, None, "NC", 1)),
+        (_detail((1, 8), np.float32, signature=(-1, 8)), ("float32", None, None, "NC", None)),
     ],
     ids=["int8", "uint8", "per channel", "int16", "rank 2", "rank 3", "scalar", "batch"],
 )

@@ -14,7 +14,7 @@ from typing import Any
 
 from waistline.backends._tflite_file import Facts
 from waistline.errors import BackendError
-from waistline.tensors import Layout, TensorSpec
+from waistline.tensors import NHWC_BY_RANK, TensorSpec
 
 _TYPES = {
     "f32": "float32",
@@ -30,8 +30,6 @@ _TYPES = {
 }
 _SINK = "/sink_port_"
 """What the engine appends to a tensor's name for the node that stands for a result."""
-_LAYOUTS: dict[int, tuple[Layout, int | None]] = {4: ("NHWC", 3), 2: ("NC", 1)}
-"""Of TFLite tensors, by rank, as the cutter has them."""
 _CODES = ("i8", "u8")
 _EIGHT_BITS = (3, 9)
 """UINT8 and INT8 of TFLite's schema."""
@@ -80,7 +78,7 @@ class Port:
         elif self.shape is None or 0 in self.shape:
             cause = f"{name!r} has the open shape {self.shown}"
         else:
-            layouts = {} if known is None else _LAYOUTS
+            layouts = {} if known is None else NHWC_BY_RANK
             layout, channel_axis = layouts.get(len(self.shape), ("any", None))
             return TensorSpec(
                 name,

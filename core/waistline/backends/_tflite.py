@@ -17,7 +17,7 @@ from waistline.backends._tflite_file import Facts, check_bytes
 from waistline.backends._tflite_runtime import FOREIGN, Runtime
 from waistline.backends.base import Profile
 from waistline.errors import BackendError, BundleError
-from waistline.tensors import DTYPES, Layout, TensorSpec, check_spec
+from waistline.tensors import DTYPES, NHWC_BY_RANK, TensorSpec, check_spec
 
 RESOLVERS = {
     "xnnpack": "BUILTIN",
@@ -25,7 +25,6 @@ RESOLVERS = {
     "reference": "BUILTIN_REF",
 }
 """The engine's name for each choice of kernels."""
-_LAYOUTS: dict[int, tuple[Layout, int | None]] = {4: ("NHWC", 3), 2: ("NC", 1)}
 _QUANTIZED = frozenset({"int8", "uint8"})
 
 
@@ -184,7 +183,7 @@ def spec_of(name: str, detail: Mapping[str, Any], path: Path) -> TensorSpec:
     shape = tuple(int(axis) for axis in detail["shape"])
     signature = [int(axis) for axis in detail["shape_signature"]]
     unknown = [axis for axis, size in enumerate(signature) if size < 0]
-    layout, channel_axis = _LAYOUTS.get(len(shape), ("any", None))
+    layout, channel_axis = NHWC_BY_RANK.get(len(shape), ("any", None))
     if dtype not in DTYPES:
         cause = f"{name!r} holds {dtype}, which cannot cross a cut"
     elif unknown and (unknown != [0] or shape[0] != 1):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from typing import Literal
 
 import msgspec
@@ -16,6 +15,7 @@ from waistline.errors import ConfigError
 from waistline.evidence import Evidence, Figure, mean
 from waistline.model.graph import Frontier, ModelGraph
 from waistline.model.load import CutModel
+from waistline.task.data.base import spread
 from waistline.task.kinds.base import load_kind
 from waistline.task.load import Task
 from waistline.task.preprocess import input_shape
@@ -178,7 +178,9 @@ def _frame_row(task: Task, preprocess: Preprocess) -> CutRow:
     tensor = frame_tensor(task.path.name, preprocess)
     sizes: dict[str, Figure] = {}
     if task.has_data("calibration"):
-        frames = (frame.arrays[0] for frame in islice(task.data("calibration"), _MAX_FRAMES))
+        data = task.data("calibration")
+        places = spread(len(data), _MAX_FRAMES)
+        frames = (frame.arrays[0] for place, frame in enumerate(data) if place in places)
         sizes = _coded_sizes(tensor, frames)
     packed = round(sizes["png"].value) if sizes else tensor.size_bytes
     return CutRow(0, (tensor,), "", tensor.size_bytes, packed, 0, 0.0, 0, "", sizes)

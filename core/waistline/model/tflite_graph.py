@@ -20,14 +20,13 @@ from waistline.model.frontiers import list_frontiers
 from waistline.model.graph import Frontier, ModelGraph
 from waistline.model.tflite_file import TYPE_NAMES, VERSION, TfliteFile, parse, read_file
 from waistline.model.tflite_layers import GraphIndex, broken, index_of, layers_of
-from waistline.tensors import DTYPES, MAX_RANK, Layout, TensorSpec, check_spec
+from waistline.tensors import DTYPES, MAX_RANK, NHWC_BY_RANK, TensorSpec, check_spec
 
 _SIZE_FROM_DATA = frozenset(
     {"WHERE", "UNIQUE", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5", "RANGE"}
 )
 """Operators whose output may have an unknown first axis that is no batch."""
 _QUANTIZED = frozenset({"int8", "uint8"})
-_LAYOUTS: dict[int, tuple[Layout, int | None]] = {4: ("NHWC", 3), 2: ("NC", 1)}
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,7 @@ def _spec_of(tensor: Any, batched: bool) -> TensorSpec | str:
         return f"its elements are {dtype}"
     if len(tensor.shape) > MAX_RANK:
         return f"it has {len(tensor.shape)} axes"
-    layout, channel_axis = _LAYOUTS.get(len(tensor.shape), ("any", None))
+    layout, channel_axis = NHWC_BY_RANK.get(len(tensor.shape), ("any", None))
     scale, zero_point = None, None
     if dtype in _QUANTIZED and (steps := _values(tensor, "scale")):
         if len(steps) > 1:
