@@ -173,7 +173,7 @@ def _all(rows: Rows, word: str) -> str:
 
 def _codec_table(rows: Rows, stressed: Sequence[bool]) -> str:
     return tabulate(
-        ("codec", "payload", "±", "encode", "decode", "accuracy", "±", "loss", "±", "agreement",
+        ("codec", "payload", "±", "encode", "decode", "score", "±", "loss", "±", "agreement",
          "n"),
         [
             (_code(row["codec"]), size(row["mean_bytes"]),
