@@ -1,7 +1,7 @@
-"""Frames of the bridge: COBS(header + payload + CRC-32) between zero bytes; ``PROTOCOL.md`` section 1.
+"""Frames of the bridge: COBS(header + payload + CRC-32) between zero bytes.
 
-Pure: bytes in, bytes out. What does not check is dropped and counted, and the next zero byte starts
-anew.
+``PROTOCOL.md`` section 1. Pure: bytes in, bytes out. What does not check is dropped and counted,
+and the next zero byte starts anew.
 """
 
 from __future__ import annotations

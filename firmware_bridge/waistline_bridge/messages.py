@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Any
 
-from waistline.errors import BadFrame
+from waistline.errors import BadFrame, DeviceFault
 
 PROTOCOL = 1
 MIN_PAYLOAD = 512
@@ -103,6 +103,25 @@ REASON_TEXT = {
 }
 
 
+class Refusal(DeviceFault):
+    """A device's answer other than ok, with the numbers of ``PROTOCOL.md``."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        cause: str,
+        fix: str = "",
+        status: int,
+        reason: int = 0,
+        detail: int = 0,
+    ) -> None:
+        super().__init__(what, cause=cause, fix=fix)
+        self.status = status
+        self.reason = reason
+        self.detail = detail
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceInfo:
     """INFO page 0. Sizes in bytes; ``stack_free`` None: not known; ``active_crc`` 0: no head."""
@@ -158,15 +177,25 @@ class OutputInfo:
 def device_info(payload: bytes) -> DeviceInfo:
     """Raises `BadFrame` for a payload that is none."""
     (protocol, blob_version, *words, board) = _unpack(_DEVICE, payload, "INFO")
-    features, stack = Feature(words[2]), words[12]
+    limit, cpuid, features, hz, arena, slot, unit, kernels, build, crc, size, sequence, stack = (
+        words
+    )
     name = board.rstrip(b"\0").decode("ascii", "replace")
     return DeviceInfo(
         protocol,
         blob_version,
-        words[0],
-        words[1],
-        features,
-        *words[3:12],
+        limit,
+        cpuid,
+        Feature(features),
+        hz,
+        arena,
+        slot,
+        unit,
+        kernels,
+        build,
+        crc,
+        size,
+        sequence,
         None if stack == 0xFFFFFFFF else stack,
         name if name.isprintable() else repr(name),
     )
@@ -189,6 +218,25 @@ def output_info(payload: bytes) -> OutputInfo:
     if len(rest) != inline or inline > size:
         raise BadFrame("not a reply to INFER", cause=f"{len(rest)} bytes of {inline} follow")
     return OutputInfo(size, raw, crc, low | high << 32, rest)
+
+
+def refusal(command: Command, status: int, payload: bytes) -> Refusal:
+    """The error for a reply that is not ok."""
+    reason, detail = struct.unpack("<II", payload) if len(payload) == 8 else (0, 0)
+    known = status in {member.value for member in STATUS_TEXT}
+    text = STATUS_TEXT[Status(status)] if known else f"status {status}"
+    if reason:
+        text += ": " + REASON_TEXT.get(reason, f"reason {reason}").format(detail)
+    elif detail:
+        text += f" ({detail})"
+    return Refusal(
+        f"the device refused {command.name}",
+        cause=text,
+        fix="load a head first" if status == Status.NOT_NOW else "",
+        status=status,
+        reason=reason,
+        detail=detail,
+    )
 
 
 def _unpack(layout: struct.Struct, payload: bytes, what: str) -> tuple[Any, ...]:

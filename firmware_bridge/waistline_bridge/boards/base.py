@@ -1,0 +1,71 @@
+"""Boards and the lines to them.
+
+A board module exports ``names() -> list[str]`` of the boards it can open here and
+``open_board(name, options) -> Board``. A line is a byte stream that may lose and damage bytes; the
+client above it copes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Line(Protocol):
+    """Bytes to and from a device."""
+
+    name: str
+    """For people: a device path or an address."""
+
+    def send(self, data: bytes) -> None:
+        """Write all of it.
+
+        Raises:
+            LinkClosed: the line is gone.
+        """
+        ...
+
+    def receive(self, timeout_s: float) -> bytes:
+        """What has arrived, at least a byte, or nothing within the time.
+
+        Raises:
+            LinkClosed: the line is gone.
+        """
+        ...
+
+    def close(self) -> None:
+        """Safe to call twice."""
+        ...
+
+
+@dataclass
+class Board:
+    """A device that is there to be talked to.
+
+    Attributes:
+        name: as `names` gives it.
+        line: to it.
+        emulated: it is a program on this machine.
+    """
+
+    name: str
+    line: Line
+    emulated: bool
+    _on_close: list[Callable[[], object]] = field(default_factory=list)
+
+    def on_close(self, action: Callable[[], object]) -> None:
+        """Do this when the board is closed, the last one first."""
+        self._on_close.append(action)
+
+    def close(self) -> None:
+        """Close the line and end what was started for it."""
+        self.line.close()
+        while self._on_close:
+            self._on_close.pop()()
+
+    def __enter__(self) -> Board:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

@@ -1,0 +1,95 @@
+"""QEMU as a board: ``qemu-mps2-an386`` and its like.
+
+Options: ``firmware`` (an ELF), ``line`` (``tcp`` or ``pty``), ``icount`` (``on``: one instruction
+takes 32 ns, so that ticks count instructions, the same each time), ``qemu`` (the program).
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+
+from waistline.errors import ConfigError, MissingExtra
+from waistline_bridge.boards import _programs
+from waistline_bridge.boards._lines import TcpLine, TerminalLine
+from waistline_bridge.boards.base import Board, Line
+
+PROGRAM = "qemu-system-arm"
+NS_PER_INSTRUCTION = 32
+_MACHINES = {
+    "qemu-mps2-an385": "mps2-an385",
+    "qemu-mps2-an386": "mps2-an386",
+    "qemu-mps2-an505": "mps2-an505",
+    "qemu-mps2-an547": "mps3-an547",
+    "qemu-netduinoplus2": "netduinoplus2",
+}
+_CONNECT_S = 20.0
+
+
+def names() -> list[str]:
+    return sorted(_MACHINES)
+
+
+def open_board(name: str, options: Mapping[str, str]) -> Board:
+    """Start it.
+
+    Raises:
+        ConfigError: an unknown board or option, or its firmware was not built.
+        MissingExtra: QEMU is not installed.
+        BridgeError, LinkError: it does not start.
+    """
+    unknown = set(options) - {"firmware", "line", "icount", "qemu"}
+    if unknown or options.get("line", "tcp") not in {"tcp", "pty"}:
+        wrong = min(unknown) if unknown else f"line={options['line']}"
+        raise ConfigError(f"board {name} has no option {wrong!r}", fix="use line=tcp or line=pty")
+    program = shutil.which(options.get("qemu", PROGRAM))
+    if program is None:
+        raise MissingExtra(
+            f"board {name} needs QEMU",
+            cause=f"there is no {options.get('qemu', PROGRAM)} on PATH",
+            fix="sudo apt install qemu-system-arm",
+        )
+    elf = _programs.firmware(name, options.get("firmware"), f"{name}.elf")
+    command = [program, "-M", _MACHINES[name], "-kernel", str(elf), "-display", "none"]
+    command += ["-monitor", "none", "-nodefaults"]
+    if options.get("icount") == "on":
+        # 2^5 ns; sleep=off: idle time passes at once.
+        command += ["-icount", "shift=5,sleep=off"]
+    if options.get("line") == "pty":
+        return _on_terminal(name, command)
+    return _on_tcp(name, command)
+
+
+def _on_terminal(name: str, command: list[str]) -> Board:
+    command += ["-chardev", "pty,id=line", "-serial", "chardev:line"]
+    process, said = _programs.start(command, "char device redirected to ")
+    board = Board(name, TerminalLine(said.split()[0]), emulated=True)
+    board.on_close(lambda: _programs.stop(process))
+    return board
+
+
+def _on_tcp(name: str, command: list[str]) -> Board:
+    # We listen and QEMU connects: no port can be taken by another between choice and use.
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.1)
+        port = server.getsockname()[1]
+        command += ["-serial", f"tcp:127.0.0.1:{port},nodelay=on"]
+        process = _programs.launch(command)
+        line = _accept(server, process, f"{name} at port {port}")
+    board = Board(name, line, emulated=True)
+    board.on_close(lambda: _programs.stop(process))
+    return board
+
+
+def _accept(server: socket.socket, process: subprocess.Popen[bytes], name: str) -> Line:
+    deadline = time.monotonic() + _CONNECT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            connection, _ = server.accept()
+        except TimeoutError:
+            continue
+        return TcpLine(connection, name)
+    raise _programs.failed(process, "it did not connect")
