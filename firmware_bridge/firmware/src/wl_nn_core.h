@@ -12,6 +12,7 @@
 
 #if defined(__ARM_FEATURE_DSP) && !defined(WL_NN_PORTABLE) && !defined(WL_NN_EMULATE)
 #define WL_DSP 1
+#define WL_ASSEMBLY 1
 #define WL_DSP_OP(name, text)                                                                     \
     static inline uint32_t name(uint32_t a)                                                       \
     {                                                                                             \
@@ -56,6 +57,7 @@ static inline uint32_t wl_max4(uint32_t a, uint32_t b)
 }
 #elif defined(WL_NN_EMULATE)
 #define WL_DSP 1
+#define WL_ASSEMBLY 0
 #define WL_LOW(x) ((int32_t)(int16_t)((x)&0xffffu))
 #define WL_HIGH(x) ((int32_t)(int16_t)((x) >> 16))
 static inline uint32_t wl_sxtb16(uint32_t a)
@@ -101,6 +103,7 @@ static inline uint32_t wl_max4(uint32_t a, uint32_t b)
 }
 #else
 #define WL_DSP 0
+#define WL_ASSEMBLY 0
 #endif
 
 #define WL_INLINE static inline __attribute__((always_inline))
@@ -215,6 +218,38 @@ typedef struct {
 
 void wl_matrix_four(const wl_matrix_t *m, const void *columns, int8_t *out);
 void wl_matrix_one(const wl_matrix_t *m, const void *column, int8_t *out);
+
+/* One channel of a 3 x 3 depthwise convolution: what a row of outputs needs. */
+typedef struct {
+    int32_t bias[2]; /* twice the record's, twice */
+    int32_t added, factor;
+    uint32_t shift;
+    size_t step;         /* bytes of a pixel */
+    int16_t weights[12]; /* w0 w1 w2 w1 of each row */
+} wl_lane_t;
+
+typedef struct {
+    const int16_t *rows[3]; /* cells, at a multiple of 4 */
+    const int16_t *end;     /* of the pairs of outputs: rows[0] + count / 2 * 2 * stride */
+    uint32_t odd;           /* one more output */
+} wl_cells_t;
+
+#if WL_ASSEMBLY
+typedef struct {
+    const int8_t *weights;
+    const wl_requant_t *requant;
+    const void *columns;
+    size_t skip;
+    const void *end;
+    int32_t twice_zero; /* 2 * zero + 1 */
+    int8_t *out;
+    size_t step, left;
+} wl_four_t;
+
+void wl_four_m4(const wl_four_t *f);
+void wl_lane1_m4(const wl_lane_t *l, const wl_cells_t *cells, int8_t *out);
+void wl_lane2_m4(const wl_lane_t *l, const wl_cells_t *cells, int8_t *out);
+#endif
 
 /* 1 if every window begins in the input or its padding and holds some of the input. */
 int wl_windows_valid(uint32_t in, uint32_t out, uint32_t kernel, uint32_t stride, uint32_t pad);

@@ -41,16 +41,18 @@ int wl_depthwise_valid(const wl_depthwise_t *p)
            p->act_min <= p->act_max && p->kernel_h <= WL_NN_MAX_ROWS;
 }
 
-/* One element of each of four channels: bytes of `four`. */
-WL_INLINE void put_one(uint32_t four, int16_t *to, size_t cells)
+/* Bytes of `count` channels; what is missing is not used. */
+WL_INLINE uint32_t channels_at(const int8_t *from, size_t count)
 {
-    to[0] = (int8_t)(four & 0xffu);
-    to[cells] = (int8_t)(four >> 8 & 0xffu);
-    to[2 * cells] = (int8_t)(four >> 16 & 0xffu);
-    to[3 * cells] = (int8_t)(four >> 24);
+    if (count == GROUP)
+        return wl_load32(from);
+    uint32_t four = 0;
+    for (size_t i = 0; i < count; i++)
+        four |= (uint32_t)(uint8_t)from[i] << (8 * i);
+    return four;
 }
 
-/* Two neighbours of each; `to` is at an even cell. */
+/* Two neighbours of each of four channels, from the bytes of `first` and `second`. */
 WL_INLINE void put_two(uint32_t first, uint32_t second, int16_t *to, size_t cells)
 {
 #if WL_DSP
@@ -65,201 +67,221 @@ WL_INLINE void put_two(uint32_t first, uint32_t second, int16_t *to, size_t cell
     for (size_t i = 0; i < 4; i++)
         __builtin_memcpy(to + i * cells, &words[i], 4);
 #else
-    put_one(first, to, cells);
-    put_one(second, to + 1, cells);
+    for (size_t i = 0; i < 4; i++) {
+        to[i * cells] = (int8_t)(first >> (8 * i) & 0xffu);
+        to[i * cells + 1] = (int8_t)(second >> (8 * i) & 0xffu);
+    }
 #endif
 }
 
-/* Bytes of `count` channels; what is missing is not used. */
-WL_INLINE uint32_t channels_at(const int8_t *from, size_t count)
-{
-    if (count == GROUP)
-        return wl_load32(from);
-    uint32_t four = 0;
-    for (size_t i = 0; i < count; i++)
-        four |= (uint32_t)(uint8_t)from[i] << (8 * i);
-    return four;
-}
-
-/* Row y of the input for `count` channels from `in` on, into rows of cells. */
-static void take_row(const wl_depthwise_t *p, const int8_t *in, int32_t y, size_t count, int16_t *to)
-{
-    const size_t cells = row_cells(p), step = p->in_c;
-    const uint32_t zeros = (uint8_t)p->in_zero * 0x01010101u;
-    const int inside = y >= 0 && y < p->in_h;
-    size_t cell = 0, end = p->pad_left;
-
-    for (; cell < end && cell < cells; cell++)
-        put_one(zeros, to + cell, cells);
-    if (inside) {
-        const int8_t *from = in + (size_t)y * p->in_w * step;
-        end = (size_t)p->pad_left + p->in_w < cells ? (size_t)p->pad_left + p->in_w : cells;
-        if (cell % 2 && cell < end) {
-            put_one(channels_at(from, count), to + cell, cells);
-            from += step;
-            cell++;
-        }
-        if (count == GROUP)
-            for (; cell + 1 < end; cell += 2, from += 2 * step)
-                put_two(wl_load32(from), wl_load32(from + step), to + cell, cells);
-        for (; cell < end; cell++, from += step)
-            put_one(channels_at(from, count), to + cell, cells);
-    }
-    for (; cell < cells; cell++)
-        put_one(zeros, to + cell, cells);
-}
-
+/* How the pairs of a padded row lie over the input. */
 typedef struct {
-    const int16_t *weights;
-    const wl_requant_t *requant;
-    size_t count;    /* outputs in the row */
-    size_t step;     /* bytes from one to the next */
-    size_t stride;   /* cells from one to the next */
-    size_t kernel_h, kernel_w;
-    wl_out_t out;
-    int is_short;
-} row_t;
+    size_t cells, step, width;
+    size_t zeros;  /* pairs of padding */
+    size_t pad;    /* columns of padding: if odd, one is in a pair with the first column */
+    size_t inside; /* pairs that end before this one lie in the input, but for the first */
+    uint32_t value;
+} take_t;
 
-WL_INLINE int8_t finished(const row_t *r, int32_t acc, const wl_short_t *s)
+/* One row of the input for `count` channels into rows of cells; `in` NULL: a row of padding. */
+static void take_row(const take_t *t, const int8_t *in, size_t count, int16_t *to)
 {
-    return r->is_short ? wl_shortly(acc, s, 1) : wl_exact(acc >> 1, r->requant, &r->out);
+    const size_t cells = t->cells, step = t->step;
+    const int16_t *const end = to + cells, *inside = to + t->inside;
+    const int8_t *last;
+
+    if (in == NULL) {
+        for (; to != end; to += 2)
+            put_two(t->value, t->value, to, cells);
+        return;
+    }
+    last = in + t->width * step;
+    for (size_t i = t->zeros; i > 0; i--, to += 2)
+        put_two(t->value, t->value, to, cells);
+    if (t->pad % 2 && to != end) {
+        put_two(t->value, channels_at(in, count), to, cells);
+        to += 2;
+        in += step;
+    }
+    if (count == GROUP)
+        for (; to < inside; to += 2, in += 2 * step)
+            put_two(wl_load32(in), wl_load32(in + step), to, cells);
+    for (; to != end; to += 2, in += 2 * step) {
+        const uint32_t first = in < last ? channels_at(in, count) : t->value;
+        const uint32_t second = in < last && in + step < last ? channels_at(in + step, count)
+                                                              : t->value;
+        put_two(first, second, to, cells);
+    }
 }
 
-#if WL_DSP
 WL_INLINE uint32_t pair_at(const int16_t *at)
 {
     uint32_t word;
     __builtin_memcpy(&word, at, 4);
     return word;
 }
-#endif
 
-/* Any kernel. `rows`: kernel_h rows of cells. */
-static void any_row(const row_t *r, const int16_t *const *rows, int8_t *out)
+/* A row of outputs of one channel; any kernel. */
+static void any_row(const wl_depthwise_t *p, const wl_requant_t *r, const int16_t *weights,
+                    const int16_t *const *rows, int8_t *out)
 {
-    const wl_short_t s = wl_short_of(r->requant, &r->out, 1);
+    const wl_out_t to = {p->out_zero, p->act_min, p->act_max};
+    const size_t width = row_weights(p), channels = wl_depthwise_records(p);
 
-    for (size_t i = 0; i < r->count; i++, out += r->step) {
-        const int16_t *w = r->weights;
-        int32_t acc = r->requant->bias * 2;
-        for (size_t ky = 0; ky < r->kernel_h; ky++, w += (r->kernel_w + 1u) & ~(size_t)1u) {
-            const int16_t *x = rows[ky] + i * r->stride;
+    for (size_t i = 0; i < p->out_w; i++, out += channels) {
+        const int16_t *w = weights;
+        int32_t acc = r->bias * 2;
+        for (size_t ky = 0; ky < p->kernel_h; ky++, w += width) {
+            const int16_t *x = rows[ky] + i * p->stride_w;
             size_t kx = 0;
 #if WL_DSP
-            for (; kx + 1 < r->kernel_w; kx += 2)
+            for (; kx + 1 < p->kernel_w; kx += 2)
                 acc = wl_smlad(pair_at(x + kx), pair_at(w + kx), acc);
 #endif
-            for (; kx < r->kernel_w; kx++)
+            for (; kx < p->kernel_w; kx++)
                 acc += x[kx] * w[kx];
         }
-        *out = finished(r, acc, &s);
+        *out = wl_exact(acc >> 1, r, &to);
     }
 }
 
+#if !WL_ASSEMBLY
 /*
- * 3 x 3, two outputs at a time, one or two cells apart. Weights w0 w1 | w2 w1 meet the cells
+ * Three cells each of three rows, two outputs at a time. Weights w0 w1 | w2 w1 meet the cells
  * x0 x1 | x2 x3: x0 w0 + x1 w1, x2 w2 and, a cell on, x1 w0, x2 w1 + x3 w2.
  */
-WL_INLINE void three_row(const row_t *r, const int16_t *const *rows, int8_t *out, size_t stride,
-                         int is_short)
+WL_INLINE void lane_row(const wl_lane_t *l, const int16_t *x, const int16_t *w, size_t stride,
+                        int32_t *a, int32_t *b)
 {
-    const wl_short_t s = wl_short_of(r->requant, &r->out, 1);
-    const int32_t bias = r->requant->bias * 2;
-    const size_t step = r->step;
-    const int16_t *x0 = rows[0], *x1 = rows[1], *x2 = rows[2];
 #if WL_DSP
-    const uint32_t w0 = pair_at(r->weights), v0 = pair_at(r->weights + 2);
-    const uint32_t w1 = pair_at(r->weights + 4), v1 = pair_at(r->weights + 6);
-    const uint32_t w2 = pair_at(r->weights + 8), v2 = pair_at(r->weights + 10);
-#define WL_ROW(x, w, v)                                                                           \
-    do {                                                                                          \
-        const uint32_t first = pair_at(x), second = pair_at((x) + 2);                             \
-        a = wl_smlad(first, w, a);                                                                \
-        a = wl_smlabb(second, v, a);                                                              \
-        if (stride == 1) {                                                                        \
-            b = wl_smlatb(first, w, b);                                                           \
-            b = wl_smladx(second, v, b);                                                          \
-        } else {                                                                                  \
-            b = wl_smlad(second, w, b);                                                           \
-            b = wl_smlabb(pair_at((x) + 4), v, b);                                                \
-        }                                                                                         \
-    } while (0)
-#define WL_ROWS                                                                                   \
-    do {                                                                                          \
-        WL_ROW(x0, w0, v0);                                                                       \
-        WL_ROW(x1, w1, v1);                                                                       \
-        WL_ROW(x2, w2, v2);                                                                       \
-    } while (0)
+    const uint32_t first = pair_at(x), second = pair_at(x + 2);
+    const uint32_t low = pair_at(w), high = pair_at(w + 2);
+    *a = wl_smlabb(second, high, wl_smlad(first, low, *a));
+    if (stride == 1)
+        *b = wl_smladx(second, high, wl_smlatb(first, low, *b));
+    else
+        *b = wl_smlabb(pair_at(x + 4), high, wl_smlad(second, low, *b));
 #else
-#define WL_ROW(x, w)                                                                              \
-    do {                                                                                          \
-        const int32_t p = (w)[0], q = (w)[1], t = (w)[2];                                         \
-        a += (x)[0] * p + (x)[1] * q + (x)[2] * t;                                                \
-        b += (x)[stride] * p + (x)[stride + 1] * q + (x)[stride + 2] * t;                         \
-    } while (0)
-#define WL_ROWS                                                                                   \
-    do {                                                                                          \
-        WL_ROW(x0, r->weights);                                                                   \
-        WL_ROW(x1, r->weights + 4);                                                               \
-        WL_ROW(x2, r->weights + 8);                                                               \
-    } while (0)
+    const int32_t p = w[0], q = w[1], t = w[2];
+    *a += x[0] * p + x[1] * q + x[2] * t;
+    *b += x[stride] * p + x[stride + 1] * q + x[stride + 2] * t;
 #endif
-    for (size_t left = r->count;;) {
-        int32_t a = bias, b = bias;
-        WL_ROWS;
-        out[0] = is_short ? wl_shortly(a, &s, 1) : wl_exact(a >> 1, r->requant, &r->out);
-        if (left == 1)
+    (void)l;
+}
+
+WL_INLINE void lane(const wl_lane_t *l, const wl_cells_t *cells, int8_t *out, size_t stride)
+{
+    const wl_short_t s = {l->factor, l->added, l->shift};
+    const int16_t *x0 = cells->rows[0], *x1 = cells->rows[1], *x2 = cells->rows[2];
+    const size_t step = l->step;
+
+    for (;; out += 2 * step, x0 += 2 * stride, x1 += 2 * stride, x2 += 2 * stride) {
+        int32_t a = l->bias[0], b = l->bias[1];
+        if (x0 == cells->end && !cells->odd)
             return;
-        out[step] = is_short ? wl_shortly(b, &s, 1) : wl_exact(b >> 1, r->requant, &r->out);
-        left -= 2;
-        if (left == 0)
+        lane_row(l, x0, l->weights, stride, &a, &b);
+        lane_row(l, x1, l->weights + 4, stride, &a, &b);
+        lane_row(l, x2, l->weights + 8, stride, &a, &b);
+        out[0] = wl_shortly(a, &s, 1);
+        if (x0 == cells->end)
             return;
-        out += 2 * step;
-        x0 += 2 * stride, x1 += 2 * stride, x2 += 2 * stride;
+        out[step] = wl_shortly(b, &s, 1);
+    }
+}
+#define wl_lane1_m4(l, cells, out) lane(l, cells, out, 1)
+#define wl_lane2_m4(l, cells, out) lane(l, cells, out, 2)
+#endif
+
+static wl_lane_t lane_of(const wl_depthwise_t *p, const wl_out_t *o, size_t channel)
+{
+    const wl_requant_t *r = p->requant + channel;
+    const wl_short_t s = wl_short_of(r, o, 1);
+    const int16_t *w = p->weights + 12 * channel;
+    wl_lane_t l = {{r->bias * 2, r->bias * 2}, s.added, s.factor, s.shift, p->in_c, {0}};
+    for (size_t i = 0; i < 12; i += 2)
+        __builtin_memcpy(l.weights + i, w + i, 4);
+    return l;
+}
+
+/* A row of outputs of `count` channels, 3 x 3, short requantization, one output a channel. */
+static void lanes_row(const wl_depthwise_t *p, const wl_lane_t *lanes, size_t count,
+                      const int16_t *const *rows, int8_t *out)
+{
+    const size_t cells = row_cells(p);
+    wl_cells_t at = {
+        {rows[0], rows[1], rows[2]},
+        rows[0] + p->out_w / 2u * 2u * p->stride_w,
+        p->out_w % 2u,
+    };
+    for (size_t k = 0; k < count; k++) {
+        if (p->stride_w == 1)
+            wl_lane1_m4(&lanes[k], &at, out + k);
+        else
+            wl_lane2_m4(&lanes[k], &at, out + k);
+        at.rows[0] += cells;
+        at.rows[1] += cells;
+        at.rows[2] += cells;
+        at.end += cells;
     }
 }
 
-static void one_row(const row_t *r, const int16_t *const *rows, int8_t *out)
+static void any_rows(const wl_depthwise_t *p, size_t first, size_t count, const int16_t **rows,
+                     int8_t *out)
 {
-    const int is_three = r->kernel_w == 3 && r->kernel_h == 3;
-    if (is_three && r->is_short && r->stride == 1)
-        three_row(r, rows, out, 1, 1);
-    else if (is_three && r->is_short && r->stride == 2)
-        three_row(r, rows, out, 2, 1);
-    else
-        any_row(r, rows, out);
+    const size_t weights = p->kernel_h * row_weights(p), end = (first + count) * p->multiplier;
+    for (size_t k = first * p->multiplier; k < end;) {
+        for (size_t j = 0; j < p->multiplier; j++, k++)
+            any_row(p, p->requant + k, p->weights + k * weights, rows, out + k);
+        for (size_t ky = 0; ky < p->kernel_h; ky++)
+            rows[ky] += row_cells(p);
+    }
+}
+
+static take_t take_of(const wl_depthwise_t *p)
+{
+    const size_t cells = row_cells(p), whole = (size_t)p->in_w + p->pad_left;
+    const size_t zeros = p->pad_left / 2u, inside = (whole < cells ? whole : cells) & ~(size_t)1u;
+    const take_t t = {
+        cells, p->in_c, p->in_w, zeros < cells / 2 ? zeros : cells / 2, p->pad_left, inside,
+        (uint8_t)p->in_zero * 0x01010101u,
+    };
+    return t;
 }
 
 void wl_depthwise(const wl_depthwise_t *p, const int8_t *in, int8_t *out, void *scratch)
 {
-    const size_t cells = row_cells(p), weights = p->kernel_h * row_weights(p);
-    const size_t channels = wl_depthwise_records(p);
+    const wl_out_t to = {p->out_zero, p->act_min, p->act_max};
+    const size_t channels = wl_depthwise_records(p), line = (size_t)p->in_w * p->in_c;
+    const int is_lane = p->kernel_w == 3 && p->kernel_h == 3 && p->stride_w <= 2 &&
+                        p->multiplier == 1 && wl_all_short(p->requant, channels, &to);
+    const take_t take = take_of(p);
     const int16_t *rows[WL_NN_MAX_ROWS];
-    row_t r = {p->weights, p->requant, p->out_w, channels, p->stride_w,
-               p->kernel_h, p->kernel_w, {p->out_zero, p->act_min, p->act_max}, 0};
+    int16_t *const kept = scratch;
+    wl_lane_t lanes[GROUP];
 
-    r.is_short = wl_all_short(p->requant, channels, &r.out);
     for (size_t c = 0; c < p->in_c; c += GROUP) {
         const size_t count = p->in_c - c < GROUP ? p->in_c - c : GROUP;
         uint32_t taken = 0; /* rows, from the first of the padding */
-        int16_t *const kept = scratch;
 
+        for (size_t k = 0; is_lane && k < count; k++)
+            lanes[k] = lane_of(p, &to, c + k);
         for (uint32_t y = 0; y < p->out_h; y++) {
             const uint32_t first = y * p->stride_h;
-            for (uint32_t k = taken > first ? taken : first; k < first + p->kernel_h; k++)
-                take_row(p, in + c, (int32_t)k - p->pad_top, count,
-                         kept + k % p->kernel_h * GROUP * cells);
-            taken = first + p->kernel_h;
-            for (size_t k = 0; k < count; k++) {
-                int8_t *to = out + y * p->out_w * channels + (c + k) * p->multiplier;
-                for (uint32_t ky = 0; ky < p->kernel_h; ky++)
-                    rows[ky] = kept + ((first + ky) % p->kernel_h * GROUP + k) * cells;
-                for (uint32_t j = 0; j < p->multiplier; j++) {
-                    r.weights = p->weights + ((c + k) * p->multiplier + j) * weights;
-                    r.requant = p->requant + (c + k) * p->multiplier + j;
-                    one_row(&r, rows, to + j);
-                }
+            int8_t *const at = out + y * p->out_w * channels;
+            for (uint32_t k = 0; k < p->kernel_h; k++) {
+                int16_t *row = kept + (first + k) % p->kernel_h * GROUP * take.cells;
+                const int32_t from = (int32_t)(first + k) - p->pad_top;
+                rows[k] = row;
+                if (first + k >= taken)
+                    take_row(&take,
+                             from >= 0 && from < p->in_h ? in + (size_t)from * line + c : NULL,
+                             count, row);
             }
+            taken = first + p->kernel_h;
+            if (is_lane)
+                lanes_row(p, lanes, count, rows, at + c);
+            else
+                any_rows(p, c, count, rows, at);
         }
     }
 }

@@ -29,34 +29,6 @@ void wl_widen(const int8_t *from, size_t fours, void *to, size_t pixels)
 }
 
 /* Two products each of four pixels and two channels. */
-#if WL_DSP && !defined(WL_NN_EMULATE)
-#define WL_STEP                                                                                   \
-    "ldr %[w], [%[weights]], #4\n\t"                                                              \
-    "ldrd %[x], %[y], [%[columns]], #8\n\t"                                                       \
-    "sxtb16 %[v], %[w]\n\t"                                                                       \
-    "sxtb16 %[w], %[w], ror #8\n\t"                                                               \
-    "smlad %[a0], %[x], %[v], %[a0]\n\t"                                                          \
-    "smlad %[b0], %[x], %[w], %[b0]\n\t"                                                          \
-    "smlad %[a1], %[y], %[v], %[a1]\n\t"                                                          \
-    "smlad %[b1], %[y], %[w], %[b1]\n\t"                                                          \
-    "ldrd %[x], %[y], [%[columns]], #8\n\t"                                                       \
-    "smlad %[a2], %[x], %[v], %[a2]\n\t"                                                          \
-    "smlad %[b2], %[x], %[w], %[b2]\n\t"                                                          \
-    "smlad %[a3], %[y], %[v], %[a3]\n\t"                                                          \
-    "smlad %[b3], %[y], %[w], %[b3]\n\t"
-#define WL_STEPS(text)                                                                            \
-    do {                                                                                          \
-        uint32_t v, w, x, y;                                                                      \
-        __asm__ volatile(text                                                                     \
-                         : [a0] "+r"(a0), [a1] "+r"(a1), [a2] "+r"(a2), [a3] "+r"(a3),            \
-                           [b0] "+r"(b0), [b1] "+r"(b1), [b2] "+r"(b2), [b3] "+r"(b3),            \
-                           [weights] "+r"(weights), [columns] "+r"(words), [v] "=&r"(v),          \
-                           [w] "=&r"(w), [x] "=&r"(x), [y] "=&r"(y));                             \
-    } while (0)
-#define WL_STEPS2 WL_STEPS(WL_STEP WL_STEP)
-#define WL_STEPS8 WL_STEPS(WL_STEP WL_STEP WL_STEP WL_STEP WL_STEP WL_STEP WL_STEP WL_STEP)
-typedef uint32_t wl_word;
-#else
 #if WL_DSP
 #define WL_STEP                                                                                   \
     do {                                                                                          \
@@ -95,14 +67,6 @@ typedef int16_t wl_word;
         WL_STEP;                                                                                  \
         WL_STEP;                                                                                  \
     } while (0)
-#define WL_STEPS8                                                                                 \
-    do {                                                                                          \
-        WL_STEPS2;                                                                                \
-        WL_STEPS2;                                                                                \
-        WL_STEPS2;                                                                                \
-        WL_STEPS2;                                                                                \
-    } while (0)
-#endif
 
 WL_INLINE int8_t finished(const wl_matrix_t *m, int32_t acc, const wl_requant_t *r,
                           const wl_short_t *s, int is_short)
@@ -121,9 +85,7 @@ WL_INLINE void four(const wl_matrix_t *m, const wl_word *columns, int8_t *out, i
         int32_t a0 = r[0].bias, a1 = a0, a2 = a0, a3 = a0;
         int32_t b0 = r[1].bias, b1 = b0, b2 = b0, b3 = b0;
 
-        for (size_t i = m->depth4 / 16; i > 0; i--)
-            WL_STEPS8;
-        for (size_t i = m->depth4 / 4 % 4; i > 0; i--)
+        for (size_t i = m->depth4 / 4; i > 0; i--)
             WL_STEPS2;
 
         int8_t *to = out;
@@ -153,27 +115,26 @@ WL_INLINE void four(const wl_matrix_t *m, const wl_word *columns, int8_t *out, i
     }
 }
 
-/* The barriers tell the compiler that the assembly reads the columns. */
-static __attribute__((noinline)) void four_short(const wl_matrix_t *m, const wl_word *columns,
-                                                 int8_t *out)
-{
-    __asm__ volatile("" ::: "memory");
-    four(m, columns, out, 1);
-}
-
-static __attribute__((noinline)) void four_exact(const wl_matrix_t *m, const wl_word *columns,
-                                                 int8_t *out)
-{
-    __asm__ volatile("" ::: "memory");
-    four(m, columns, out, 0);
-}
-
 void wl_matrix_four(const wl_matrix_t *m, const void *columns, int8_t *out)
 {
+#if WL_ASSEMBLY
+    if (m->is_short) {
+        const size_t code = 52, steps = m->depth4 / 2;
+        const wl_four_t f = {
+            m->weights, m->requant, columns, (8u - steps % 8u) % 8u * code,
+            (const int8_t *)columns + 16 * steps, 2 * m->out.zero + 1, out, m->channels,
+            m->channels,
+        };
+        wl_four_m4(&f);
+        return;
+    }
+    four(m, columns, out, 0);
+#else
     if (m->is_short)
-        four_short(m, columns, out);
+        four(m, columns, out, 1);
     else
-        four_exact(m, columns, out);
+        four(m, columns, out, 0);
+#endif
 }
 
 void wl_matrix_one(const wl_matrix_t *m, const void *column, int8_t *out)
