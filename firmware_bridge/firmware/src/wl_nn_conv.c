@@ -49,46 +49,62 @@ static int8_t *widen_value(int8_t value, size_t count, int8_t *to, size_t pixels
     return to;
 }
 
-/* Where the window of an output pixel lies in the input, and which of its columns are in it. */
+/* The window of the next output pixel. */
 typedef struct {
-    int32_t y, x;
-    size_t from, to;
+    const wl_conv2d_t *p;
+    const int8_t *in, *end;
+    size_t c, row, line; /* bytes of a pixel, of a row of the kernel, of a row of the input */
+    int32_t y, x;        /* of the window, in the input */
+    uint32_t column;     /* of the output */
 } window_t;
 
-static window_t window_at(const wl_conv2d_t *p, uint32_t row, uint32_t column)
+static int is_inside(const window_t *w, int32_t columns)
 {
-    window_t w;
-    const int32_t in_w = p->in_w, kernel_w = p->kernel_w;
-    w.y = (int32_t)(row * p->stride_h) - p->pad_top;
-    w.x = (int32_t)(column * p->stride_w) - p->pad_left;
-    w.from = (size_t)(w.x < 0 ? -w.x : 0);
-    w.to = (size_t)(w.x + kernel_w > in_w ? in_w - w.x : kernel_w);
-    return w;
+    return w->y >= 0 && w->y + w->p->kernel_h <= w->p->in_h && w->x >= 0 &&
+           w->x + columns <= w->p->in_w;
 }
 
-static const int8_t *row_of(const wl_conv2d_t *p, const int8_t *in, int32_t y, int32_t x)
+static const int8_t *input_at(const window_t *w, int32_t y)
 {
-    return in + ((ptrdiff_t)y * p->in_w + x) * (ptrdiff_t)p->in_c;
+    return w->in + (ptrdiff_t)y * (ptrdiff_t)w->line + (ptrdiff_t)w->x * (ptrdiff_t)w->c;
+}
+
+static void advance(window_t *w, uint32_t count)
+{
+    w->column += count;
+    w->x += (int32_t)(count * w->p->stride_w);
+    if (w->column == w->p->out_w) {
+        w->column = 0;
+        w->x = -w->p->pad_left;
+        w->y += w->p->stride_h;
+    }
+}
+
+/* Bytes of a row of the kernel before the input and, then, in it. */
+static void parts_of(const window_t *w, size_t *before, size_t *inside)
+{
+    const int32_t in_w = w->p->in_w, kernel_w = w->p->kernel_w;
+    const int32_t from = w->x < 0 ? -w->x : 0;
+    const int32_t to = w->x + kernel_w > in_w ? in_w - w->x : kernel_w;
+    *before = (size_t)from * w->c;
+    *inside = (size_t)(to - from) * w->c;
 }
 
 /* With a multiple of 4 channels the rows are widened where they lie. */
-static void column_of_fours(const wl_conv2d_t *p, const int8_t *in, window_t w, int8_t *to,
-                            size_t pixels)
+static void column_of_fours(const window_t *w, int8_t *to, size_t pixels)
 {
-    const size_t c = p->in_c, row = row_bytes(p);
-    const size_t before = w.from * c, inside = (w.to - w.from) * c;
-    for (int32_t y = w.y; y < w.y + p->kernel_h; y++) {
-        if (y < 0 || y >= p->in_h) {
-            to = widen_value(p->in_zero, row, to, pixels);
-        } else if (inside == row) {
-            wl_widen(row_of(p, in, y, w.x), row / 4, to, pixels);
-            to += 2 * pixels * row;
-        } else {
-            to = widen_value(p->in_zero, before, to, pixels);
-            wl_widen(row_of(p, in, y, w.x) + before, inside / 4, to, pixels);
-            to += 2 * pixels * inside;
-            to = widen_value(p->in_zero, row - before - inside, to, pixels);
+    const size_t row = w->row;
+    size_t before, inside;
+    parts_of(w, &before, &inside);
+    for (int32_t y = w->y; y < w->y + w->p->kernel_h; y++) {
+        if (y < 0 || y >= w->p->in_h) {
+            to = widen_value(w->p->in_zero, row, to, pixels);
+            continue;
         }
+        to = widen_value(w->p->in_zero, before, to, pixels);
+        wl_widen(input_at(w, y) + before, inside / 4, to, pixels);
+        to += 2 * pixels * inside;
+        to = widen_value(w->p->in_zero, row - before - inside, to, pixels);
     }
 }
 
@@ -96,67 +112,95 @@ static void column_of_fours(const wl_conv2d_t *p, const int8_t *in, window_t w, 
  * Otherwise they are first put together in `bytes`, by words that may reach up to 3 bytes over a
  * row's end: the next row, or nobody, needs those. Not so at the end of the input.
  */
-static void column_of_bytes(const wl_conv2d_t *p, const int8_t *in, window_t w, int8_t *bytes)
+static void column_of_bytes(const window_t *w, int8_t *bytes)
 {
-    const size_t c = p->in_c, row = row_bytes(p);
-    const int8_t *end = in + (size_t)p->in_h * p->in_w * c;
-    for (int32_t y = w.y; y < w.y + p->kernel_h; y++, bytes += row) {
-        if (y < 0 || y >= p->in_h) {
-            fill(bytes, row, p->in_zero);
+    const size_t row = w->row;
+    size_t before, inside;
+
+    if (is_inside(w, w->p->kernel_w)) {
+        const int8_t *from = input_at(w, w->y);
+        size_t rows = w->p->kernel_h;
+        if ((size_t)(w->end - from) >= (rows - 1u) * w->line + rounded4(row)) {
+            for (; rows > 0; rows--, from += w->line, bytes += row)
+                for (size_t i = 0; i < row; i += 4)
+                    wl_store32(bytes + i, wl_load32(from + i));
+            return;
+        }
+    }
+    parts_of(w, &before, &inside);
+    for (int32_t y = w->y; y < w->y + w->p->kernel_h; y++, bytes += row) {
+        if (y < 0 || y >= w->p->in_h) {
+            fill(bytes, row, w->p->in_zero);
             continue;
         }
-        const int8_t *from = row_of(p, in, y, w.x);
-        if (w.to - w.from == p->kernel_w && (size_t)(end - from) >= rounded4(row)) {
-            for (size_t i = 0; i < row; i += 4)
-                wl_store32(bytes + i, wl_load32(from + i));
-        } else {
-            fill(bytes, w.from * c, p->in_zero);
-            for (size_t i = w.from * c; i < w.to * c; i++)
-                bytes[i] = from[i];
-            fill(bytes + w.to * c, (p->kernel_w - w.to) * c, p->in_zero);
-        }
+        const int8_t *from = input_at(w, y);
+        fill(bytes, before, w->p->in_zero);
+        for (size_t i = before; i < before + inside; i++)
+            bytes[i] = from[i];
+        fill(bytes + before + inside, row - before - inside, w->p->in_zero);
     }
 }
 
-/* The column of one output pixel, interleaved with those of `pixels` - 1 others. */
-static void column_of(const wl_conv2d_t *p, const int8_t *in, window_t w, int8_t *bytes, int8_t *to,
-                      size_t pixels)
+/* Columns of the next four pixels, interleaved, or of one. */
+static void columns_of(window_t *w, size_t depth4, size_t pixels, int8_t *to)
 {
-    if (p->in_c % 4u == 0) {
-        column_of_fours(p, in, w, to, pixels);
-    } else {
-        column_of_bytes(p, in, w, bytes);
-        wl_widen(bytes, depth4_of(p) / 4, to, pixels);
+    const int32_t stride = w->p->stride_w;
+    if (pixels == 4 && w->c % 4u == 0 && w->column + 4u <= w->p->out_w &&
+        is_inside(w, 3 * stride + w->p->kernel_w)) {
+        const int8_t *from = input_at(w, w->y);
+        for (size_t rows = w->p->kernel_h; rows > 0; rows--, from += w->line, to += 8 * w->row)
+            wl_widen_four(from, (size_t)stride * w->c, w->row / 4, to);
+        advance(w, 4);
+        return;
     }
+    for (size_t i = 0; i < pixels; i++, to += 4) {
+        if (w->c % 4u == 0) {
+            column_of_fours(w, to, pixels);
+        } else {
+            int8_t *const bytes = to - 4 * i + 8 * depth4;
+            column_of_bytes(w, bytes);
+            wl_widen(bytes, depth4 / 4, to, pixels);
+        }
+        advance(w, 1);
+    }
+}
+
+static int is_plain(const wl_conv2d_t *p)
+{
+    return p->kernel_h == 1 && p->kernel_w == 1 && p->stride_h == 1 && p->stride_w == 1 &&
+           p->in_c % 4u == 0 && p->in_w == p->out_w;
 }
 
 void wl_conv2d(const wl_conv2d_t *p, const int8_t *in, int8_t *out, void *scratch)
 {
-    const size_t count = (size_t)p->out_h * p->out_w;
     const wl_out_t to = {p->out_zero, p->act_min, p->act_max};
     const wl_matrix_t m = {
         p->weights, p->requant, depth4_of(p), p->out_c, to,
         wl_all_short(p->requant, p->out_c, &to),
     };
-    int8_t *columns = scratch, *bytes = columns + 8 * m.depth4;
-    uint32_t row = 0, x = 0;
+    const size_t line = (size_t)p->in_w * p->in_c;
+    window_t w = {p,    in, in + p->in_h * line, p->in_c, row_bytes(p),
+                  line, -p->pad_top, -p->pad_left, 0};
+    const int plain = is_plain(p);
+    size_t left = (size_t)p->out_h * p->out_w;
 
-    for (size_t done = 0; done < count;) {
-        /* Of the last pixels, three cost as much as four, fewer are cheaper one by one. */
-        const size_t left = count - done, pixels = left >= 4 ? 4 : 1;
-        for (size_t i = 0; i < pixels; i++) {
-            column_of(p, in, window_at(p, row, x), bytes, columns + 4 * i, pixels);
-            if (++x == p->out_w) {
-                x = 0;
-                row++;
-            }
+    for (; left >= 4; left -= 4, out += 4u * p->out_c) {
+        if (plain) {
+            wl_widen_four(in, p->in_c, p->in_c / 4u, scratch);
+            in += 4u * p->in_c;
+        } else {
+            columns_of(&w, m.depth4, 4, scratch);
         }
-        if (pixels == 4)
-            wl_matrix_four(&m, columns, out);
-        else
-            wl_matrix_one(&m, columns, out);
-        out += pixels * p->out_c;
-        done += pixels;
+        wl_matrix_four(&m, scratch, out);
+    }
+    for (; left > 0; left--, out += p->out_c) {
+        if (plain) {
+            wl_widen(in, p->in_c / 4u, scratch, 1);
+            in += p->in_c;
+        } else {
+            columns_of(&w, m.depth4, 1, scratch);
+        }
+        wl_matrix_one(&m, scratch, out);
     }
 }
 

@@ -256,5 +256,7 @@ int wl_windows_valid(uint32_t in, uint32_t out, uint32_t kernel, uint32_t stride
 
 /* `fours` times four bytes become columns; `pixels` is 4 or 1. */
 void wl_widen(const int8_t *from, size_t fours, void *to, size_t pixels);
+/* Four columns at once, of bytes that begin `step` apart. */
+void wl_widen_four(const int8_t *from, size_t step, size_t fours, void *to);
 
 #endif

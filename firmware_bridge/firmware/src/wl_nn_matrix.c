@@ -8,24 +8,48 @@
  */
 #include "wl_nn_core.h"
 
+/* Elements 0 and 2, then 1 and 3, of four to `to` and `apart` elements behind. */
+#if WL_DSP
+typedef uint32_t wl_word;
+#define WL_PER_WORD 1u
+WL_INLINE void widen(uint32_t four, wl_word *to, size_t apart)
+{
+    to[0] = wl_sxtb16(four);
+    to[apart] = wl_sxtb16_odd(four);
+}
+#else
+typedef int16_t wl_word;
+#define WL_PER_WORD 2u
+WL_INLINE void widen(uint32_t four, wl_word *to, size_t apart)
+{
+    to[0] = (int8_t)(four & 0xffu);
+    to[1] = (int8_t)(four >> 16 & 0xffu);
+    to[apart] = (int8_t)(four >> 8 & 0xffu);
+    to[apart + 1] = (int8_t)(four >> 24);
+}
+#endif
+
 void wl_widen(const int8_t *from, size_t fours, void *to, size_t pixels)
 {
-#if WL_DSP
-    uint32_t *words = to;
-    for (size_t i = 0; i < fours; i++, from += 4, words += 2 * pixels) {
-        const uint32_t four = wl_load32(from);
-        words[0] = wl_sxtb16(four);
-        words[pixels] = wl_sxtb16_odd(four);
+    wl_word *at = to;
+    if (pixels == 4)
+        for (; fours > 0; fours--, from += 4, at += 8 * WL_PER_WORD)
+            widen(wl_load32(from), at, 4 * WL_PER_WORD);
+    else
+        for (; fours > 0; fours--, from += 4, at += 2 * WL_PER_WORD)
+            widen(wl_load32(from), at, WL_PER_WORD);
+}
+
+void wl_widen_four(const int8_t *from, size_t step, size_t fours, void *to)
+{
+    const int8_t *b = from + step, *c = b + step, *d = c + step;
+    wl_word *at = to;
+    for (; fours > 0; fours--, from += 4, b += 4, c += 4, d += 4, at += 8 * WL_PER_WORD) {
+        widen(wl_load32(from), at, 4 * WL_PER_WORD);
+        widen(wl_load32(b), at + WL_PER_WORD, 4 * WL_PER_WORD);
+        widen(wl_load32(c), at + 2 * WL_PER_WORD, 4 * WL_PER_WORD);
+        widen(wl_load32(d), at + 3 * WL_PER_WORD, 4 * WL_PER_WORD);
     }
-#else
-    int16_t *halves = to;
-    for (size_t i = 0; i < fours; i++, from += 4, halves += 4 * pixels) {
-        halves[0] = from[0];
-        halves[1] = from[2];
-        halves[2 * pixels] = from[1];
-        halves[2 * pixels + 1] = from[3];
-    }
-#endif
 }
 
 /* Two products each of four pixels and two channels. */
@@ -40,7 +64,6 @@ void wl_widen(const int8_t *from, size_t fours, void *to, size_t pixels)
         a3 = wl_smlad(words[3], v, a3), b3 = wl_smlad(words[3], w, b3);                           \
         weights += 4, words += 4;                                                                 \
     } while (0)
-typedef uint32_t wl_word;
 #else
 #define WL_HALF_STEP(k)                                                                           \
     do {                                                                                          \
@@ -60,7 +83,6 @@ typedef uint32_t wl_word;
         WL_HALF_STEP(1);                                                                          \
         weights += 4, words += 8;                                                                 \
     } while (0)
-typedef int16_t wl_word;
 #endif
 #define WL_STEPS2                                                                                 \
     do {                                                                                          \
