@@ -12,11 +12,25 @@ from torch import nn
 RATIO = 3.0
 """An anchor takes an object whose sides differ from its own by less than this factor (YOLOv5)."""
 WEIGHTS = {"box": 1.5, "object": 5.0, "class": 0.6}
+COARSE = 32.0
 _COLUMNS = 6
 
 
-def find_anchors(sizes: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """k-means over box sizes (m, 2) with 1 - overlap as the distance, (count, 2) by area."""
+def find_anchors(sizes: np.ndarray, rng: np.random.Generator) -> list[torch.Tensor]:
+    """Anchors of each output, (A, 2) whole pixels, found among the box sizes (m, 2) it is to see.
+
+    The coarse output sees boxes from `COARSE` pixels on, so that the few small things on the belt
+    get anchors beside the many biscuits.
+    """
+    coarse = sizes.prod(1) >= COARSE**2
+    return [
+        torch.from_numpy(np.round(_cluster(sizes[part], ANCHORS, rng))).float()
+        for part in (coarse, ~coarse)
+    ]
+
+
+def _cluster(sizes: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """k-means with 1 - overlap as the distance: (count, 2) by area."""
     centres = sizes[rng.choice(len(sizes), count, replace=False)]
     for _ in range(100):
         low = np.minimum(sizes[:, None], centres).prod(2)

@@ -9,12 +9,12 @@ from .patch import Patch, local_axes
 
 THINGS = ("stone", "nut", "washer", "plastic", "string", "splinter")
 SIZES = {
-    "stone": (0.028, 0.050),
-    "nut": (0.030, 0.046),
-    "washer": (0.030, 0.046),
-    "plastic": (0.032, 0.058),
-    "string": (0.050, 0.085),
-    "splinter": (0.045, 0.080),
+    "stone": (0.034, 0.056),
+    "nut": (0.035, 0.052),
+    "washer": (0.035, 0.052),
+    "plastic": (0.040, 0.066),
+    "string": (0.055, 0.090),
+    "splinter": (0.052, 0.085),
 }
 """Radius as a share of the frame's side, least and most."""
 _STONES = ("8c857b", "6f6a63", "a39886", "5b5550", "8a7460")

@@ -231,7 +231,7 @@ def _break(rng: Rng, biscuit: Biscuit, x: float, y: float, size: float, turn: fl
 def _foreign(rng: Rng, taken: list[tuple[float, float, float]]) -> list[Thing]:
     """None to three foreign bodies; most lie on the belt, some on a biscuit."""
     things: list[Thing] = []
-    for _ in range(int(rng.choice(4, p=[0.36, 0.40, 0.18, 0.06]))):
+    for _ in range(int(rng.choice(4, p=[0.32, 0.38, 0.20, 0.10]))):
         kind = foreign.THINGS[rng.integers(len(foreign.THINGS))]
         radius = rng.uniform(*foreign.SIZES[kind])
         on_biscuit = rng.random() < 0.2
