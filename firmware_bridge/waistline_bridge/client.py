@@ -37,6 +37,8 @@ from waistline_bridge.messages import (
 DEADLINE_S = 20.0
 RETRY_S = 0.25
 _MAX_RETRY_S = 2.0
+# A request and its reply may take this long on the line itself: below 115,200 baud.
+_SLOWEST_BYTES_PER_S = 8000.0
 _LOAD_HEAD_BYTES = 8
 _NONCE_BYTES = 8
 _NO_REPLY_FIX = "check the cable and the board's power, or press its reset button"
@@ -234,7 +236,8 @@ class Client:
         for attempt in range(1 << 30):
             self.resent += attempt > 0
             self._line.send(request)
-            again = min(time.monotonic() + retry_s, deadline)
+            on_line_s = (len(request) + self._payload_bytes) / _SLOWEST_BYTES_PER_S
+            again = min(time.monotonic() + retry_s + on_line_s, deadline)
             while (left := again - time.monotonic()) > 0:
                 for frame in self._parser.feed(self._line.receive(left)):
                     if frame.command != command | REPLY or frame.seq != self._seq:

@@ -26,7 +26,7 @@
 #include "wl_frame.h"
 
 #define CUT_STATUS 77
-#define MAX_PAYLOAD 4096u
+#define MAX_PAYLOAD 1024u
 #define TICK_HZ 1000000000u
 #define LINE_VARIABLE "WAISTLINE_HOST_LINE"
 

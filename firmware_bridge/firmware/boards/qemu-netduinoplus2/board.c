@@ -68,6 +68,8 @@ const wl_board *board_init(void)
     board.cpuid = cortexm_cpuid();
     board.features = cortexm_features() | WL_FEATURE_EMULATED;
     USART_CR1 = USART_ON;
+    /* After a reset QEMU looks for bytes again only when one is taken. */
+    (void)USART_DR;
     cortexm_enable(USART1_IRQ);
     return &board;
 }

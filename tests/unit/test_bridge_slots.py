@@ -1,0 +1,61 @@
+"""Updates of the head that are cut short: the old one or the new one, never neither."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from bridge_help import check_program, host_program, needs_compiler, payload_of, small_head
+
+from waistline.errors import LinkClosed, LinkTimeout
+from waistline_bridge.boards import open_board
+from waistline_bridge.client import Client
+
+pytestmark = needs_compiler
+
+
+@pytest.mark.parametrize(
+    ("page", "chunk", "unit"), [(256, 128, 4), (1024, 512, 8), (2048, 1016, 4)]
+)
+def test_every_cut_of_an_update_leaves_old_or_new(tmp_path, page, chunk, unit):
+    for name, seed, filler in (("old", 1, 0), ("new", 2, 333)):
+        (tmp_path / name).write_bytes(small_head(seed=seed, filler=filler)[0].bytes())
+    command = [check_program("slots"), tmp_path / "old", tmp_path / "new"]
+    done = subprocess.run(
+        [*map(str, command), str(page), str(chunk), str(unit)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    operations, cuts, olds, news = map(int, done.stdout.split())
+    assert operations >= 5
+    assert cuts > 3 * 1000
+    assert olds + news == cuts
+    assert news >= 3, "a seal that is whole counts"
+
+
+def _identity(board):
+    client = Client(board.line, deadline_s=20)
+    head = client.head()
+    return client, None if head is None else int.from_bytes(bytes.fromhex(head.id), "little")
+
+
+# Of 1 kB chunks: erase, three writes of the blob, the seal.
+@pytest.mark.parametrize("cut", ["0:0", "0:2000", "1:1", "2:500", "3:0", "4:0", "4:31", "4:32"])
+def test_a_device_that_loses_power_comes_back_with_a_head(tmp_path, cut):
+    options = {"firmware": str(host_program()), "flash": str(tmp_path / "slots"), "page": "4096"}
+    options |= {"slot": "8192", "arena": "65536"}
+    with open_board("host", **options) as board:
+        client, _ = _identity(board)
+        for seed in (8, 9, 1):
+            client.load_blob(small_head(seed=seed)[0].bytes())
+    blob, values, codes = small_head(seed=2, filler=1000)
+    with open_board("host", **options, cut=cut) as board:
+        client = Client(board.line, deadline_s=0.5, retry_s=0.2)
+        assert client.info.sequence == 3
+        with pytest.raises((LinkTimeout, LinkClosed)):
+            client.load_blob(blob.bytes())
+    with open_board("host", **options) as board:
+        client, seed = _identity(board)
+        assert seed == (2 if cut == "4:32" else 1)
+        client.load_blob(blob.bytes())
+        client.load_input(values.tobytes())
+        assert client.infer().output == payload_of(codes, 4, (6, 4, 5))
