@@ -122,37 +122,16 @@ static inline int32_t wl_clamp(int32_t x, int32_t low, int32_t high)
     return x < low ? low : x > high ? high : x;
 }
 
-/* x / 2^bits to nearest, ties away from zero; x + 2^30 does not overflow or bits is 0. */
-static inline int32_t wl_rounding_shift(int32_t x, uint32_t bits)
-{
-    const int32_t mask = (int32_t)((1u << bits) - 1u);
-    return (x >> bits) + ((x & mask) > (mask >> 1) + (x < 0));
-}
-
-/* (x * multiplier + 2^30) / 2^31, rounded down; multiplier >= 0. */
-static inline int32_t wl_doubling_high(int32_t x, int32_t multiplier)
-{
-    return (int32_t)(((int64_t)x * multiplier + (1 << 30)) >> 31);
-}
-
-/* x times the record's factor. */
-static inline int32_t wl_scaled(int32_t x, const wl_requant_t *r)
-{
-    const uint32_t left = r->shift > 0 ? (uint32_t)r->shift : 0;
-    const uint32_t right = r->shift < 0 ? 0u - (uint32_t)r->shift : 0;
-    const int32_t shifted = (int32_t)((uint32_t)x << (left & 31u));
-    return wl_rounding_shift(wl_doubling_high(shifted, r->multiplier), right & 31u);
-}
-
 /* What a layer does to its sums, beside the records. */
 typedef struct {
     int32_t zero, low, high;
 } wl_out_t;
 
-static inline int8_t wl_exact(int32_t acc, const wl_requant_t *r, const wl_out_t *o)
-{
-    return (int8_t)wl_clamp(wl_scaled(acc, r) + o->zero, o->low, o->high);
-}
+/* (x * multiplier + 2^30) / 2^31, then / 2^right, as wl_nn.h rounds. */
+int32_t wl_scaled(int32_t x, int32_t multiplier, uint32_t right);
+
+/* What is put out for a sum. */
+int8_t wl_exact(int32_t acc, const wl_requant_t *r, const wl_out_t *o);
 
 /*
  * The short way, for right shifts of 1..22, the full range of int8 and |acc| < 2^30. Rounding a

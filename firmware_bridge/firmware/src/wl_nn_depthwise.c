@@ -42,7 +42,7 @@ int wl_depthwise_valid(const wl_depthwise_t *p)
 }
 
 /* Bytes of `count` channels; what is missing is not used. */
-WL_INLINE uint32_t channels_at(const int8_t *from, size_t count)
+static uint32_t channels_at(const int8_t *from, size_t count)
 {
     if (count == GROUP)
         return wl_load32(from);
@@ -74,6 +74,13 @@ WL_INLINE void put_two(uint32_t first, uint32_t second, int16_t *to, size_t cell
 #endif
 }
 
+/* The same where few are: at the edges. */
+static __attribute__((noinline)) void put_few(uint32_t first, uint32_t second, int16_t *to,
+                                              size_t cells)
+{
+    put_two(first, second, to, cells);
+}
+
 /* How the pairs of a padded row lie over the input. */
 typedef struct {
     size_t cells, step, width;
@@ -92,14 +99,14 @@ static void take_row(const take_t *t, const int8_t *in, size_t count, int16_t *t
 
     if (in == NULL) {
         for (; to != end; to += 2)
-            put_two(t->value, t->value, to, cells);
+            put_few(t->value, t->value, to, cells);
         return;
     }
     last = in + t->width * step;
     for (size_t i = t->zeros; i > 0; i--, to += 2)
-        put_two(t->value, t->value, to, cells);
+        put_few(t->value, t->value, to, cells);
     if (t->pad % 2 && to != end) {
-        put_two(t->value, channels_at(in, count), to, cells);
+        put_few(t->value, channels_at(in, count), to, cells);
         to += 2;
         in += step;
     }
@@ -107,10 +114,12 @@ static void take_row(const take_t *t, const int8_t *in, size_t count, int16_t *t
         for (; to < inside; to += 2, in += 2 * step)
             put_two(wl_load32(in), wl_load32(in + step), to, cells);
     for (; to != end; to += 2, in += 2 * step) {
-        const uint32_t first = in < last ? channels_at(in, count) : t->value;
-        const uint32_t second = in < last && in + step < last ? channels_at(in + step, count)
-                                                              : t->value;
-        put_two(first, second, to, cells);
+        uint32_t first = t->value, second = t->value;
+        if (in < last)
+            first = channels_at(in, count);
+        if (in < last && in + step < last)
+            second = channels_at(in + step, count);
+        put_few(first, second, to, cells);
     }
 }
 

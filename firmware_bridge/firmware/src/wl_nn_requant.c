@@ -21,3 +21,18 @@ int wl_all_short(const wl_requant_t *records, size_t count, const wl_out_t *o)
             return 0;
     return 1;
 }
+
+int32_t wl_scaled(int32_t x, int32_t multiplier, uint32_t right)
+{
+    const int32_t high = (int32_t)(((int64_t)x * multiplier + (1 << 30)) >> 31);
+    const int32_t mask = (int32_t)((1u << right) - 1u);
+    return (high >> right) + ((high & mask) > (mask >> 1) + (high < 0));
+}
+
+int8_t wl_exact(int32_t acc, const wl_requant_t *r, const wl_out_t *o)
+{
+    const uint32_t left = r->shift > 0 ? (uint32_t)r->shift & 31u : 0;
+    const uint32_t right = r->shift < 0 ? (0u - (uint32_t)r->shift) & 31u : 0;
+    const int32_t y = wl_scaled((int32_t)((uint32_t)acc << left), r->multiplier, right);
+    return (int8_t)wl_clamp(y + o->zero, o->low, o->high);
+}

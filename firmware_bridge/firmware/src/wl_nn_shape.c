@@ -12,19 +12,16 @@ int wl_add_valid(const wl_add_t *p)
     return wl_requant_valid(p->requant, 3) && p->act_min <= p->act_max;
 }
 
-static int32_t term(int8_t x, const wl_requant_t *r)
-{
-    return wl_rounding_shift(wl_doubling_high((x - r->bias) * (1 << ADD_LEFT), r->multiplier),
-                             (uint32_t)-r->shift);
-}
-
 void wl_add(const wl_add_t *p, const int8_t *first, const int8_t *second, int8_t *out)
 {
-    const wl_requant_t a = p->requant[0], b = p->requant[1], o = p->requant[2];
+    const wl_requant_t a = p->requant[0], b = p->requant[1];
+    const wl_out_t to = {p->requant[2].bias, p->act_min, p->act_max};
     for (uint32_t i = 0; i < p->count; i++) {
-        const int32_t sum = term(first[i], &a) + term(second[i], &b);
-        const int32_t y = wl_rounding_shift(wl_doubling_high(sum, o.multiplier), (uint32_t)-o.shift);
-        out[i] = (int8_t)wl_clamp(y + o.bias, p->act_min, p->act_max);
+        const int32_t x = (first[i] - a.bias) * (1 << ADD_LEFT);
+        const int32_t y = (second[i] - b.bias) * (1 << ADD_LEFT);
+        const int32_t sum = wl_scaled(x, a.multiplier, (uint32_t)-a.shift) +
+                            wl_scaled(y, b.multiplier, (uint32_t)-b.shift);
+        out[i] = wl_exact(sum, &p->requant[2], &to);
     }
 }
 
