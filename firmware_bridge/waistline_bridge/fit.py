@@ -1,0 +1,172 @@
+"""Whether a head fits a board, before anything is loaded.
+
+``fit.csv`` holds each board's limits: those of its part, and what its firmware sets aside
+(``firmware/boards/*/board.c`` and ``board.ld``; a test compares them). Firmware is counted with the
+limit that its build keeps, both slots with their whole size.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from waistline.errors import ConfigError, ModelError
+from waistline_bridge.blob import Blob
+
+SEAL_BYTES = 32
+"""In front of the blob in its slot; PROTOCOL.md section 6."""
+SLOTS = 2
+_TABLE = Path(__file__).with_name("fit.csv")
+
+
+@dataclass(frozen=True)
+class BoardLimits:
+    """Bytes of a board.
+
+    Attributes:
+        flash_bytes, ram_bytes: of the part.
+        firmware_bytes: of flash that the firmware may take.
+        arena_bytes: for tensors, scratch and the coded waist.
+        slot_bytes: of each of the two slots for heads.
+        slots: where they lie, ``flash`` or ``ram``.
+        stack_bytes: set aside; what a head needs of it does not depend on the head.
+        frames_bytes: buffers of the link, at most.
+    """
+
+    board: str
+    flash_bytes: int
+    ram_bytes: int
+    firmware_bytes: int
+    arena_bytes: int
+    slot_bytes: int
+    slots: str
+    stack_bytes: int
+    frames_bytes: int
+
+    @property
+    def flash_used_bytes(self) -> int:
+        return self.firmware_bytes + (SLOTS * self.slot_bytes if self.slots == "flash" else 0)
+
+    @property
+    def ram_used_bytes(self) -> int:
+        slots = SLOTS * self.slot_bytes if self.slots == "ram" else 0
+        return self.arena_bytes + self.stack_bytes + self.frames_bytes + slots
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A head on a board.
+
+    Attributes:
+        blob_left_bytes: free in a slot behind the blob; negative: missing.
+        arena_left_bytes: free in the arena.
+        problem: why it does not fit, "" if it does.
+    """
+
+    limits: BoardLimits
+    blob_bytes: int
+    arena_bytes: int
+
+    @property
+    def blob_left_bytes(self) -> int:
+        return self.limits.slot_bytes - SEAL_BYTES - self.blob_bytes
+
+    @property
+    def arena_left_bytes(self) -> int:
+        return self.limits.arena_bytes - self.arena_bytes
+
+    @property
+    def problem(self) -> str:
+        missing = []
+        if self.blob_left_bytes < 0:
+            room = self.limits.slot_bytes - SEAL_BYTES
+            missing.append(f"the blob has {self.blob_bytes} bytes, a slot takes {room}")
+        if self.arena_left_bytes < 0:
+            room = self.limits.arena_bytes
+            missing.append(f"its tensors take {self.arena_bytes} bytes, the arena has {room}")
+        return "; ".join(missing)
+
+
+@cache
+def all_limits() -> tuple[BoardLimits, ...]:
+    """Every board of the table."""
+    with _TABLE.open(newline="", encoding="utf-8") as file:
+        return tuple(
+            BoardLimits(**{key: _number(value) for key, value in row.items()})  # type: ignore[arg-type]
+            for row in csv.DictReader(file)
+        )
+
+
+def _number(text: str) -> int | str:
+    return int(text) if text.isdigit() else text
+
+
+def limits_of(board: str) -> BoardLimits:
+    """The limits of one board.
+
+    Raises:
+        ConfigError: it is not in the table.
+    """
+    for found in all_limits():
+        if found.board == board:
+            return found
+    raise ConfigError(
+        f"nothing is known about the memory of board {board!r}",
+        cause=f"the table has {', '.join(item.board for item in all_limits())}",
+        fix="choose one of these, or ask the board itself: waistline mcu info",
+    )
+
+
+def fit(blob: Blob, boards: Iterable[BoardLimits] | None = None) -> list[Fit]:
+    """A row for each board, by default for all of the table."""
+    chosen = all_limits() if boards is None else boards
+    return [Fit(limits, len(blob.data), blob.arena_bytes) for limits in chosen]
+
+
+def require_fit(blob: Blob, limits: BoardLimits) -> Fit:
+    """The row of a board on which the head fits.
+
+    Raises:
+        ModelError: it does not; says which memory lacks how much.
+    """
+    (found,) = fit(blob, [limits])
+    if found.problem:
+        raise ModelError(
+            f"the head does not fit {limits.board}",
+            cause=found.problem,
+            fix="choose an earlier or narrower cut (waistline split MODEL --list)",
+        )
+    return found
+
+
+def table(rows: Sequence[Fit]) -> str:
+    """For people: a line a board; flash and RAM as used of what there is."""
+    lines = [
+        ("board", "blob", "slot left", "arena", "arena left", "flash", "RAM", "stack", "verdict")
+    ]
+    lines += [
+        (
+            row.limits.board,
+            str(row.blob_bytes),
+            str(row.blob_left_bytes),
+            str(row.arena_bytes),
+            str(row.arena_left_bytes),
+            f"{row.limits.flash_used_bytes}/{row.limits.flash_bytes}",
+            f"{row.limits.ram_used_bytes}/{row.limits.ram_bytes}",
+            str(row.limits.stack_bytes),
+            f"does not fit: {row.problem}" if row.problem else "fits",
+        )
+        for row in rows
+    ]
+    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]) - 1)]
+    return "\n".join(
+        "  ".join(
+            [line[0].ljust(widths[0])]
+            + [cell.rjust(width) for cell, width in zip(line[1:-1], widths[1:], strict=True)]
+            + [line[-1]]
+        )
+        for line in lines
+    )

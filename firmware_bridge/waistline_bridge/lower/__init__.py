@@ -1,0 +1,1 @@
+"""Lowering: from an int8 head in a model file to a blob the firmware runs."""

@@ -1,0 +1,111 @@
+"""Quantizing a float ONNX head to int8 QDQ form with ONNX Runtime, from calibration frames.
+
+int8 activations with a zero point, int8 weights with a scale for each output channel: what TFLite's
+own converter makes, and what the firmware runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from waistline.errors import ConfigError, ModelError
+from waistline.plugins import missing_extra
+from waistline_bridge.lower.qdq_layers import RULES
+
+# Before the engine is imported: it would write a cache file and ask DNS otherwise.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+try:
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+except ModuleNotFoundError as error:
+    if error.name not in {"onnxruntime", "onnx"}:
+        raise
+    raise missing_extra(error.name, needed_by="quantizing a head") from error
+
+Feeds = Mapping[str, NDArray[np.float32]]
+
+
+class _Frames(CalibrationDataReader):  # type: ignore[misc]
+    """Frames one by one, counted."""
+
+    def __init__(self, frames: Iterable[Feeds]) -> None:
+        self._frames: Iterator[Feeds] = iter(frames)
+        self.count = 0
+
+    def get_next(self) -> dict[str, Any] | None:
+        found = next(self._frames, None)
+        if found is None:
+            return None
+        self.count += 1
+        return dict(found)
+
+
+def quantize_head(head: Path, frames: Iterable[Feeds], out: Path) -> int:
+    """Write ``out``, the float32 ONNX model ``head`` as int8.
+
+    Args:
+        head: a whole model or the head of a cut.
+        frames: its inputs by name, as it takes them: preprocessed calibration data.
+        out: the file to write.
+
+    Returns:
+        How many frames there were.
+
+    Raises:
+        ConfigError: there are no frames.
+        ModelError: ONNX Runtime cannot quantize the model, or runs it into an error.
+    """
+    reader = _Frames(frames)
+    chatter = logging.getLogger()
+    level = chatter.level
+    chatter.setLevel(logging.ERROR)  # it tells the root logger to preprocess, which is done here
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            prepared = Path(folder) / "head.onnx"
+            quant_pre_process(str(head), str(prepared), skip_symbolic_shape=True)
+            quantize_static(
+                str(prepared),
+                str(out),
+                reader,
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QInt8,
+                weight_type=QuantType.QInt8,
+                op_types_to_quantize=sorted(RULES),
+                # A pool or view is quantized too where nothing before it is.
+                extra_options={"ForceQuantizeNoInputCheck": True},
+            )
+    except Exception as error:  # the package raises plain Exceptions of its own
+        if reader.count == 0:
+            raise _no_frames() from error
+        raise ModelError(
+            f"{head.name} cannot be quantized",
+            cause=" ".join(str(error).split())[:300],
+            fix="give a float32 head with fixed shapes",
+        ) from error
+    finally:
+        chatter.setLevel(level)
+    if reader.count == 0:
+        raise _no_frames()
+    return reader.count
+
+
+def _no_frames() -> ConfigError:
+    return ConfigError(
+        "a head cannot be quantized without calibration frames",
+        cause="there are none, so nothing says what its tensors hold",
+        fix="give a task with [data.calibration] or [data.selection]",
+    )

@@ -1,0 +1,115 @@
+"""The firmware's checks and interpreter built for this machine, and heads to run in them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from waistline.tensors import WaistTensor
+from waistline_bridge.lower.assemble import LoweredHead, assemble
+from waistline_bridge.lower.form import Int8Head
+
+ROOT = Path(__file__).parents[2]
+FIRMWARE = ROOT / "firmware_bridge/firmware/src"
+CC = shutil.which("cc")
+FAILED = 0xFFFFFFFF
+ALL_LAYERS = 0xFFFF
+_ALIGN = 16
+
+
+def random_inputs(head: Int8Head, seed: int = 5) -> list[np.ndarray]:
+    """Inputs that use the whole type."""
+    random = np.random.default_rng(seed)
+    return [random.integers(-128, 128, port.spec.shape).astype(np.int8) for port in head.inputs]
+
+
+def lowered(head: Int8Head, codec: str = "i8:b=4|none", seed: int = 5, **more: Any) -> LoweredHead:
+    """With one golden frame of random inputs."""
+    waist = [WaistTensor(port.spec, codec) for port in head.outputs]
+    return assemble(head, waist, [random_inputs(head, seed)], **more)
+
+
+class Firmware:
+    """``wl_blob_check`` and ``wl_head_run``, compiled by `cc`."""
+
+    def __init__(self, folder: Path) -> None:
+        assert CC is not None
+        names = ("wl_blob", "wl_frame", "wl_head", "wl_layer")
+        sources = [FIRMWARE / f"{name}.c" for name in names]
+        sources += sorted(FIRMWARE.glob("wl_nn*.c")) + sorted((ROOT / "core/c").glob("*.c"))
+        sources.append(Path(__file__).with_name("lower_board.c"))
+        library = folder / "lower.so"
+        flags = ["-std=c99", "-O2", "-ffp-contract=off", "-shared", "-fPIC"]
+        include = [f"-I{FIRMWARE}", f"-I{ROOT / 'core/c'}"]
+        command = [CC, *flags, *include, *map(str, sources), "-o", str(library)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        self._library = ctypes.CDLL(str(library))
+        self._library.lower_run.restype = ctypes.c_uint32
+
+    def check(self, blob: bytes, arena_bytes: int) -> int:
+        """The reason the firmware refuses it for; 0: it takes it."""
+        held, record = _aligned(blob), ctypes.c_uint32()
+        at = held.ctypes.data_as(ctypes.c_void_p)
+        return int(self._library.lower_check(at, len(blob), arena_bytes, ctypes.byref(record)))
+
+    def run(
+        self, blob: bytes, arena_bytes: int, layers: int = ALL_LAYERS
+    ) -> tuple[int, np.ndarray]:
+        """(bytes of output, the arena) after a run on the first golden input."""
+        held, arena = _aligned(blob), _aligned(bytes(arena_bytes))
+        places = [array.ctypes.data_as(ctypes.c_void_p) for array in (held, arena)]
+        size = self._library.lower_run(places[0], len(blob), places[1], arena_bytes, layers)
+        return int(size), arena
+
+
+def _aligned(data: bytes) -> np.ndarray:
+    raw = np.zeros(len(data) + _ALIGN, np.uint8)
+    start = -raw.ctypes.data % _ALIGN
+    held = raw[start : start + len(data)]
+    held[:] = np.frombuffer(data, np.uint8)
+    return held
+
+
+_MICRO = """
+import sys
+import numpy as np
+from tflite_micro.python.tflite_micro import runtime
+size, shapes, outputs = {size}, {shapes}, {outputs}
+data = sys.stdin.buffer.read()
+engine = runtime.Interpreter.from_bytes(data[:size], arena_size=1 << 24)
+rest = np.frombuffer(data[size:], np.int8)
+for k, shape in enumerate(shapes):
+    count = int(np.prod(shape))
+    engine.set_input(rest[:count].reshape(shape), k)
+    rest = rest[count:]
+engine.invoke()
+for k in range(outputs):
+    found = engine.get_output(k)
+    sys.stdout.buffer.write(np.int32(found.size).tobytes() + found.tobytes())
+"""
+
+
+def micro(model: bytes, inputs: Sequence[np.ndarray], outputs: int) -> list[np.ndarray] | None:
+    """What tflite-micro makes of a model, in the Python that WAISTLINE_TFLM_PYTHON names."""
+    python = os.environ.get("WAISTLINE_TFLM_PYTHON")
+    if not python:
+        return None
+    shapes = [list(array.shape) for array in inputs]
+    text = _MICRO.format(size=len(model), shapes=shapes, outputs=outputs)
+    given = model + b"".join(array.tobytes() for array in inputs)
+    done = subprocess.run([python, "-c", text], input=given, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    found, rest = [], done.stdout
+    for _ in range(outputs):
+        size = int(np.frombuffer(rest[:4], "<i4")[0])
+        found.append(np.frombuffer(rest[4 : 4 + size], np.int8))
+        rest = rest[4 + size :]
+    return found
