@@ -1,0 +1,74 @@
+"""Serial ports: which one is meant, and a line over a pseudoterminal."""
+
+from __future__ import annotations
+
+import pytest
+from bridge_help import host_program, needs_compiler, payload_of, small_head
+
+from waistline.errors import ConfigError, LinkClosed
+from waistline_bridge.boards import open_board
+from waistline_bridge.client import Client
+
+pytest.importorskip("serial", reason="pyserial is not installed (extra mcu)")
+
+from waistline_bridge.boards.serial import Port, SerialLine, choose
+
+ONE = Port("0483:374b:066F", "/dev/ttyACM0", "STLink")
+TWO = Port("0483:374b:0672", "/dev/ttyACM1", "STLink")
+
+
+def test_the_only_board_is_meant():
+    assert choose(None, [ONE]) == ONE.path
+
+
+@pytest.mark.parametrize("wanted", [TWO.id, TWO.path])
+def test_a_board_is_chosen_by_id_or_path(wanted):
+    assert choose(wanted, [ONE, TWO]) == TWO.path
+
+
+def test_a_path_that_is_not_listed_is_taken_as_it_is():
+    assert choose("/dev/ttyS0", [ONE]) == "/dev/ttyS0"
+
+
+def test_two_boards_are_listed_and_none_is_guessed():
+    with pytest.raises(ConfigError, match="2 serial ports could be the board") as refused:
+        choose(None, [ONE, TWO])
+    assert ONE.id in refused.value.cause
+    assert TWO.id in refused.value.cause
+
+
+def test_two_boards_of_one_id_are_told_apart_by_path():
+    twin = Port(ONE.id, "/dev/ttyACM7", "clone")
+    with pytest.raises(ConfigError) as refused:
+        choose(ONE.id, [ONE, twin])
+    assert "/dev/ttyACM0" in refused.value.fix
+
+
+@pytest.mark.parametrize(("wanted", "found"), [(None, []), ("1:2", []), ("1:2", [ONE])])
+def test_no_board_is_said_plainly(wanted, found):
+    with pytest.raises(ConfigError):
+        choose(wanted, found)
+
+
+def test_a_port_that_cannot_be_opened_says_so():
+    with pytest.raises(LinkClosed, match="cannot open"):
+        SerialLine("/dev/waistline-none", 115200)
+
+
+def test_a_baud_that_is_no_number_is_refused():
+    with pytest.raises(ConfigError, match="not a number"):
+        open_board("serial", port="/dev/ttyS0", baud="fast")
+
+
+@needs_compiler
+def test_a_head_runs_over_a_serial_line():
+    with open_board("host", firmware=str(host_program())) as board:
+        line = SerialLine(board.line.name, 115200)
+        client = Client(line, deadline_s=30)
+        blob, values, codes = small_head(filler=3000)
+        client.load_blob(blob.bytes())
+        client.load_input(values.tobytes())
+        assert client.infer().output == payload_of(codes, 4, (6, 4, 5))
+        line.close()
+        with pytest.raises(LinkClosed):
+            client.ping()
