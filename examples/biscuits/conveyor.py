@@ -13,9 +13,13 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from biscuit_factory.scene import CLASSES, Frame, render
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SIZE = 192
 SEEDS = {
@@ -89,7 +93,7 @@ def write_folder(folder: Path, made: Sequence[Frame], first_seed: int) -> None:
     contact_sheet(made, boxes=True).save(folder / "sheet_boxes.png")
 
 
-def contact_sheet(made: Sequence[Frame], *, boxes: bool):  # type: ignore[no-untyped-def]
+def contact_sheet(made: Sequence[Frame], *, boxes: bool) -> Image:
     """All frames on one picture, at least 384 pixels each, with or without their boxes."""
     from PIL import Image, ImageDraw
 

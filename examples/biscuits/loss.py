@@ -13,6 +13,7 @@ RATIO = 3.0
 """An anchor takes an object whose sides differ from its own by less than this factor (YOLOv5)."""
 WEIGHTS = {"box": 1.5, "object": 5.0, "class": 0.6}
 COARSE = 32.0
+"""Pixels, the side of a square as large as the smallest box for the output at stride 32."""
 _COLUMNS = 6
 
 

@@ -90,8 +90,8 @@ def _plastic(rng: Rng, u: np.ndarray, v: np.ndarray, radius: np.float32) -> Patc
     color = _pick(rng, _PLASTICS) * np.float32(rng.uniform(0.8, 1.1))
     tilt = u * np.float32(rng.uniform(-0.2, 0.2)) + v * np.float32(rng.uniform(-0.2, 0.2))
     height = (_dome(edge, 0.25, 0.22) + tilt) * radius
-    paint_ = np.broadcast_to(color, (3, *u.shape))
-    return Patch(_cover(edge, radius), paint_, height, float(0.3 * radius), 0.22, shine=14.0)
+    even = np.broadcast_to(color, (3, *u.shape))
+    return Patch(_cover(edge, radius), even, height, float(0.3 * radius), 0.22, shine=14.0)
 
 
 def _string(rng: Rng, u: np.ndarray, v: np.ndarray, radius: np.float32) -> Patch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -213,8 +213,6 @@ def _break(rng: Rng, biscuit: Biscuit, x: float, y: float, size: float, turn: fl
     piece = Biscuit(biscuit.sort, biscuit.seed, biscuit.bake, cut)
     things = [Thing(BROKEN, biscuit.sort, x, y, size, turn, biscuit.seed, piece)]
     if kind == "fracture" and rng.random() < 0.5:
-        from dataclasses import replace
-
         twin = replace(piece, cut=replace(cut, other=-1))
         gap = size * rng.uniform(0.10, 0.38)
         # The fracture's normal, turned with the biscuit: v runs down as y does.
