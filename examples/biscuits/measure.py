@@ -13,7 +13,6 @@ import io
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from PIL import Image
