@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +26,12 @@ from waistline_bridge.lower.tflite import lower_tflite, read_tflite
 
 FASHION = Path(__file__).parents[2] / "examples/fashion/model.int8.tflite"
 SEEDS = range(3)
+VECTORS = Path(__file__).parents[1] / "vectors/mcu_layers.json"
+_GOLDEN = json.loads(VECTORS.read_text())["cases"]
+
+
+def _stored(text):
+    return zlib.decompress(base64.b64decode(text))
 
 
 def _differences(data, head, seed):
@@ -64,6 +73,17 @@ def test_each_operator_gives_tflite_micros_bits(name):
         pytest.skip("WAISTLINE_TFLM_PYTHON names no Python with tflite-micro")
     for wanted, made in zip(found, run_head(head, inputs), strict=True):
         np.testing.assert_array_equal(made.reshape(-1), wanted)
+
+
+@pytest.mark.parametrize("case", _GOLDEN, ids=[case["name"] for case in _GOLDEN])
+def test_golden_outputs_of_tflite_micro(case):
+    head = lower_tflite(tflite_help.load(_stored(case["model"])))
+    inputs = [
+        np.frombuffer(_stored(text), np.int8).reshape(port.spec.shape)
+        for text, port in zip(case["inputs"], head.inputs, strict=True)
+    ]
+    made = run_head(head, inputs)
+    assert [array.tobytes() for array in made] == [_stored(text) for text in case["outputs"]]
 
 
 def test_the_example_gives_the_references_bits_in_every_layer():
@@ -140,6 +160,12 @@ def _tanh(model):
     model.subgraphs[0].operators[0].builtinOptions.fusedActivationFunction = ACTS.TANH
 
 
+def _other_options(model):
+    operator = model.subgraphs[0].operators[0]
+    operator.builtinOptionsType = schema.BuiltinOptions.AddOptions
+    operator.builtinOptions = schema.AddOptionsT()
+
+
 def _no_scale(model):
     model.subgraphs[0].tensors[3].quantization.scale = None
 
@@ -213,6 +239,7 @@ def _tall():
         (lambda: _with(_other_axis), "(CONV_2D)", "scale per slice of axis 3, not 0"),
         (lambda: _with(_zero_point), "(CONV_2D)", "zero point 1"),
         (lambda: _with(_tanh), "(CONV_2D)", "is not a clamp"),
+        (lambda: _with(_other_options), "(CONV_2D)", "it has no Conv2DOptions"),
         (lambda: _with(_no_scale), "(CONV_2D)", "has no scale"),
         (lambda: _with(_big_bias), "(CONV_2D)", "a bias exceeds 536870911"),
         (lambda: _with(_uint8), "the input 'x'", "is uint8, not int8"),

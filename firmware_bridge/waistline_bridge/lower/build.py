@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from waistline.errors import ModelError
 from waistline.tensors import TensorSpec
-from waistline_bridge.fixed import ADD_LEFT_SHIFT, multiplier_of, scaled
+from waistline_bridge.fixed import ADD_LEFT_SHIFT, MAX_SHIFT, Q31_ONE, multiplier_of, scaled
 from waistline_bridge.lower.form import (
     HIGHEST,
     LOWEST,
@@ -179,21 +179,16 @@ class HeadBuilder:
         pair = rescale.multiplier.repeat(channels), rescale.shift.repeat(channels)
         self.layers[-1] = replace(made, rescale=Rescale(*pair))
 
-    def mean(self, x: int, y: int, clamp: Clamp) -> None:
-        """Mean of height and width; its factor is TFLite's, with the count divided in."""
+    def mean(self, x: int, y: int, clamp: Clamp, *, rounded_once: bool = False) -> None:
+        """Mean of height and width; ``rounded_once``: to nearest, else as TFLite rounds it."""
         source, made = self.tensors[x], self.tensors[y]
         if made.size_bytes != source.shape[2]:
             raise Unsupported(f"it makes {made.shape} of {source.shape}")
         count = source.shape[0] * source.shape[1]
         if count > MAX_PIXELS:
             raise Unsupported(f"it is the mean of {count} pixels, the firmware takes {MAX_PIXELS}")
-        found = rescale_by([source.scale / made.scale], 1)
-        multiplier, shift = int(found.multiplier[0]), int(found.shift[0])
-        more = min(count.bit_length() - 1, 31 + shift)
-        factor = Rescale(
-            np.array([(multiplier << more) // count], np.int32),
-            np.array([shift - more], np.int8),
-        )
+        make = _mean_once if rounded_once else _mean_factor
+        factor = make(source.scale / made.scale, count)
         self.layers.append(Mean(made.name, (x,), y, factor, clamp))
 
     def rescale(self, x: int, y: int, clamp: Clamp) -> None:
@@ -329,6 +324,26 @@ def rescale_by(factors: Sequence[float], count: int) -> Rescale:
         raise Unsupported(f"it has {len(pairs)} scales for {count} channels")
     multipliers, shifts = zip(*pairs, strict=True)
     return Rescale(np.array(multipliers, np.int32), np.array(shifts, np.int8))
+
+
+def _mean_factor(ratio: float, count: int) -> Rescale:
+    """TFLite's: the count divided into the multiplier, as many bits of it as fit."""
+    found = rescale_by([ratio], 1)
+    multiplier, shift = int(found.multiplier[0]), int(found.shift[0])
+    more = min(count.bit_length() - 1, MAX_SHIFT + 1 + shift)
+    return _one_factor((multiplier << more) // count, shift - more)
+
+
+def _mean_once(ratio: float, count: int) -> Rescale:
+    """A multiplier without a right shift, so that only the product is rounded."""
+    factor = ratio / count
+    if factor >= 0.5:
+        return rescale_by([factor], 1)
+    return _one_factor(math.floor(factor * Q31_ONE + 0.5), 0)
+
+
+def _one_factor(multiplier: int, shift: int) -> Rescale:
+    return Rescale(np.array([multiplier], np.int32), np.array([shift], np.int8))
 
 
 def clamp_between(made: Activation, low: float | None, high: float | None) -> Clamp:

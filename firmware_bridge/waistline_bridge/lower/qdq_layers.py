@@ -165,7 +165,9 @@ def _average_pool(reader: QdqReader, node: Any) -> None:
 
 def _global_pool(reader: QdqReader, node: Any) -> None:
     x = reader.image(node.input[0])
-    reader.promise(node.output[0], Pending(lambda y, clamp: reader.build.mean(x, y, clamp)))
+    reader.promise(
+        node.output[0], Pending(lambda y, clamp: reader.build.mean(x, y, clamp, rounded_once=True))
+    )
 
 
 def _mean(reader: QdqReader, node: Any) -> None:
@@ -176,7 +178,9 @@ def _mean(reader: QdqReader, node: Any) -> None:
     rank = len(stored_shape(reader.model, node.input[0]))
     if axes is None or rank != 4 or {axis % 4 for axis in axes} != {2, 3}:
         raise Unsupported(f"it is a mean over the axes {axes}, not height and width")
-    reader.promise(node.output[0], Pending(lambda y, clamp: reader.build.mean(x, y, clamp)))
+    reader.promise(
+        node.output[0], Pending(lambda y, clamp: reader.build.mean(x, y, clamp, rounded_once=True))
+    )
 
 
 def _add(reader: QdqReader, node: Any) -> None:

@@ -186,14 +186,14 @@ class _Reader:
         if weights.codes.ndim != 4:
             raise Unsupported(f"its weights have {weights.codes.ndim} axes")
         kernel = weights.codes.shape[1], weights.codes.shape[2]
-        window = self._window(x, kernel, _options(operator))
+        window = self._window(x, kernel, _options(operator, schema.Conv2DOptionsT))
         self._build.conv(x, y, weights, window, self._clamp(operator, y))
 
     def depthwise(self, operator: Any) -> None:
         x, y = self._activation(_input(operator, 0)), self._activation(operator.outputs[0])
         weights = self._weights(operator, 3, _first)
         kernel = weights.codes.shape[0], weights.codes.shape[1]
-        window = self._window(x, kernel, _options(operator))
+        window = self._window(x, kernel, _options(operator, schema.DepthwiseConv2DOptionsT))
         self._build.depthwise(x, y, weights, window, self._clamp(operator, y))
 
     def dense(self, operator: Any) -> None:
@@ -205,7 +205,7 @@ class _Reader:
 
     def pool(self, operator: Any) -> None:
         x, y = self._activation(_input(operator, 0)), self._activation(operator.outputs[0])
-        options = _options(operator)
+        options = _options(operator, schema.Pool2DOptionsT)
         window = self._window(x, (options.filterHeight, options.filterWidth), options)
         largest = self._file.operators[operator.opcodeIndex] == "MAX_POOL_2D"
         self._build.pool(x, y, window, largest, self._clamp(operator, y))
@@ -227,7 +227,7 @@ class _Reader:
         parts = [self._activation(number) for number in operator.inputs]
         y = self._activation(operator.outputs[0])
         rank = len(self._tensors[operator.outputs[0]].shape)
-        axis = _options(operator).axis % rank
+        axis = _options(operator, schema.ConcatenationOptionsT).axis % rank
         if self._clamp(operator, y) != Clamp():
             raise Unsupported("it has an activation")
         if axis != rank - 1:
@@ -279,9 +279,9 @@ def _input(operator: Any, k: int) -> int:
     return int(operator.inputs[k])
 
 
-def _options(operator: Any) -> Any:
-    if operator.builtinOptions is None:
-        raise Unsupported("it has no options")
+def _options(operator: Any, kind: type) -> Any:
+    if not isinstance(operator.builtinOptions, kind):
+        raise Unsupported(f"it has no {kind.__name__.removesuffix('T')}")
     return operator.builtinOptions
 
 
