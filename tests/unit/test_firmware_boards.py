@@ -61,6 +61,7 @@ def test_firmware_is_free_of_heap_and_of_double_arithmetic(board):
         ("qemu-mps2-an386", "pty"),
         ("qemu-mps2-an385", "tcp"),
         ("qemu-mps2-an505", "tcp"),
+        ("qemu-mps2-an547", "pty"),
         ("qemu-netduinoplus2", "pty"),
     ],
 )

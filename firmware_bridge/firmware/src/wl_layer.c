@@ -3,105 +3,24 @@
 
 #include "wl_nn.h"
 
+/* `second` is the last input; the last three are NULL while a layer is only checked. */
 typedef struct {
     const wl_blob_tensor *in, *second, *out;
     const int8_t *weights;
     const wl_requant_t *records;
+    const uint8_t *arena;
+    const int8_t *from;
+    int8_t *to;
 } parts;
-
-static parts parts_of(const wl_blob *blob, const wl_blob_layer *layer)
-{
-    return (parts){&blob->tensors[layer->in[0]],
-                   layer->n_in > 1 ? &blob->tensors[layer->in[1]] : NULL,
-                   &blob->tensors[layer->out],
-                   (const int8_t *)(blob->base + layer->weights),
-                   (const wl_requant_t *)(const void *)(blob->base + layer->params)};
-}
-
-static wl_conv2d_t conv_of(const wl_blob_layer *l, const parts *p)
-{
-    return (wl_conv2d_t){p->in->height,   p->in->width,      p->in->channels,   p->out->height,
-                         p->out->width,   p->out->channels,  l->kernel_h,       l->kernel_w,
-                         l->stride_h,     l->stride_w,       l->pad_top,        l->pad_left,
-                         p->in->zero_point, p->out->zero_point, l->act_min,     l->act_max,
-                         p->weights,      p->records};
-}
-
-static wl_depthwise_t depthwise_of(const wl_blob_layer *l, const parts *p)
-{
-    uint32_t multiplier = (uint32_t)p->out->channels / p->in->channels;
-
-    return (wl_depthwise_t){p->in->height,
-                            p->in->width,
-                            p->in->channels,
-                            p->out->height,
-                            p->out->width,
-                            (uint8_t)(multiplier <= 255u ? multiplier : 0u),
-                            l->kernel_h,
-                            l->kernel_w,
-                            l->stride_h,
-                            l->stride_w,
-                            l->pad_top,
-                            l->pad_left,
-                            p->in->zero_point,
-                            p->out->zero_point,
-                            l->act_min,
-                            l->act_max,
-                            (const int16_t *)(const void *)p->weights,
-                            p->records};
-}
-
-static wl_dense_t dense_of(const wl_blob_layer *l, const parts *p)
-{
-    uint32_t inputs = wl_tensor_bytes(p->in);
-
-    return (wl_dense_t){(uint16_t)(inputs <= 65535u ? inputs : 0u),
-                        p->out->channels,
-                        p->out->zero_point,
-                        l->act_min,
-                        l->act_max,
-                        p->weights,
-                        p->records};
-}
-
-static wl_pool_t pool_of(const wl_blob_layer *l, const parts *p)
-{
-    return (wl_pool_t){p->in->height, p->in->width, p->in->channels, p->out->height,
-                       p->out->width, l->kernel_h,  l->kernel_w,     l->stride_h,
-                       l->stride_w,   l->pad_top,   l->pad_left,     l->act_min,
-                       l->act_max};
-}
-
-static wl_mean_t mean_of(const wl_blob_layer *l, const parts *p)
-{
-    return (wl_mean_t){(uint32_t)p->in->height * p->in->width,
-                       p->in->channels,
-                       p->out->zero_point,
-                       l->act_min,
-                       l->act_max,
-                       p->records};
-}
-
-static wl_add_t add_of(const wl_blob_layer *l, const parts *p)
-{
-    return (wl_add_t){wl_tensor_bytes(p->out), l->act_min, l->act_max, p->records};
-}
-
-static wl_pad_t pad_of(const wl_blob_layer *l, const parts *p)
-{
-    return (wl_pad_t){p->in->height,   p->in->width,     p->in->channels, p->out->height,
-                      p->out->width,   p->out->channels, l->pad_top,      l->pad_left,
-                      l->pad_front,    p->out->zero_point};
-}
 
 static int same_shape(const wl_blob_tensor *a, const wl_blob_tensor *b)
 {
     return a->height == b->height && a->width == b->width && a->channels == b->channels;
 }
 
-static int full_clamp(const wl_blob_layer *layer)
+static int flat(const wl_blob_tensor *tensor)
 {
-    return layer->act_min == -128 && layer->act_max == 127;
+    return tensor->height == 1 && tensor->width == 1;
 }
 
 /* Sizes of what the layer points to, and whether the records are sound. */
@@ -115,109 +34,202 @@ static int fits(const wl_blob_layer *layer, const parts *p, size_t weights, size
     return layer->scratch_bytes >= scratch ? WL_BLOB_OK : WL_BLOB_SCRATCH;
 }
 
-static int check_conv(const wl_blob_layer *layer, const parts *p)
+/*
+ * Each operator once, for checking it (arena NULL) and for running it: the parameters are the same,
+ * and code is short on small parts. Running returns nothing of interest.
+ */
+static int do_conv(const wl_blob_layer *layer, const parts *p, void *scratch)
 {
-    wl_conv2d_t conv = conv_of(layer, p);
+    wl_conv2d_t conv = {p->in->height,     p->in->width,       p->in->channels,  p->out->height,
+                        p->out->width,     p->out->channels,   layer->kernel_h,  layer->kernel_w,
+                        layer->stride_h,   layer->stride_w,    layer->pad_top,   layer->pad_left,
+                        p->in->zero_point, p->out->zero_point, layer->act_min,   layer->act_max,
+                        p->weights,        p->records};
 
+    if (scratch != NULL) {
+        wl_conv2d(&conv, p->from, p->to, scratch);
+        return WL_BLOB_OK;
+    }
     return wl_conv2d_valid(&conv) ? fits(layer, p, wl_conv2d_weight_bytes(&conv),
                                          wl_conv2d_records(&conv), wl_conv2d_scratch_bytes(&conv))
                                   : WL_BLOB_SHAPE;
 }
 
-static int check_depthwise(const wl_blob_layer *layer, const parts *p)
+static int do_depthwise(const wl_blob_layer *layer, const parts *p, void *scratch)
 {
-    wl_depthwise_t dw = depthwise_of(layer, p);
+    uint32_t multiplier = (uint32_t)p->out->channels / p->in->channels;
+    wl_depthwise_t depthwise = {p->in->height,
+                                p->in->width,
+                                p->in->channels,
+                                p->out->height,
+                                p->out->width,
+                                (uint8_t)multiplier,
+                                layer->kernel_h,
+                                layer->kernel_w,
+                                layer->stride_h,
+                                layer->stride_w,
+                                layer->pad_top,
+                                layer->pad_left,
+                                p->in->zero_point,
+                                p->out->zero_point,
+                                layer->act_min,
+                                layer->act_max,
+                                (const int16_t *)(const void *)p->weights,
+                                p->records};
 
-    if (p->out->channels != (uint32_t)p->in->channels * dw.multiplier || !wl_depthwise_valid(&dw))
+    if (scratch != NULL) {
+        wl_depthwise(&depthwise, p->from, p->to, scratch);
+        return WL_BLOB_OK;
+    }
+    if (multiplier > 255u || p->out->channels != p->in->channels * multiplier ||
+        !wl_depthwise_valid(&depthwise))
         return WL_BLOB_SHAPE;
-    return fits(layer, p, wl_depthwise_weight_bytes(&dw), wl_depthwise_records(&dw),
-                wl_depthwise_scratch_bytes(&dw));
+    return fits(layer, p, wl_depthwise_weight_bytes(&depthwise), wl_depthwise_records(&depthwise),
+                wl_depthwise_scratch_bytes(&depthwise));
 }
 
-static int check_dense(const wl_blob_layer *layer, const parts *p)
+static int do_dense(const wl_blob_layer *layer, const parts *p, void *scratch)
 {
-    wl_dense_t dense = dense_of(layer, p);
+    uint32_t inputs = wl_tensor_bytes(p->in);
+    wl_dense_t dense = {(uint16_t)inputs, p->out->channels, p->out->zero_point, layer->act_min,
+                        layer->act_max,   p->weights,       p->records};
 
-    if (p->out->height != 1 || p->out->width != 1 || !wl_dense_valid(&dense))
+    if (scratch != NULL) {
+        wl_dense(&dense, p->from, p->to, scratch);
+        return WL_BLOB_OK;
+    }
+    if (inputs > 65535u || !flat(p->out) || !wl_dense_valid(&dense))
         return WL_BLOB_SHAPE;
     return fits(layer, p, wl_dense_weight_bytes(&dense), wl_dense_records(&dense),
                 wl_dense_scratch_bytes(&dense));
 }
 
-static int check_pool(const wl_blob_layer *layer, const parts *p)
+static int do_pool(const wl_blob_layer *layer, const parts *p, void *scratch)
 {
-    wl_pool_t pool = pool_of(layer, p);
+    wl_pool_t pool = {p->in->height,    p->in->width,    p->in->channels,  p->out->height,
+                      p->out->width,    layer->kernel_h, layer->kernel_w,  layer->stride_h,
+                      layer->stride_w,  layer->pad_top,  layer->pad_left,  layer->act_min,
+                      layer->act_max};
 
-    if (p->out->channels != p->in->channels || !wl_pool_valid(&pool))
-        return WL_BLOB_SHAPE;
-    return fits(layer, p, 0, 0, 0);
+    if (scratch == NULL)
+        return p->out->channels == p->in->channels && wl_pool_valid(&pool)
+                   ? fits(layer, p, 0, 0, 0)
+                   : WL_BLOB_SHAPE;
+    if (layer->op == WL_OP_MAXPOOL)
+        wl_max_pool(&pool, p->from, p->to);
+    else
+        wl_average_pool(&pool, p->from, p->to);
+    return WL_BLOB_OK;
 }
 
-static int check_add(const wl_blob_layer *layer, const parts *p)
+static int do_add(const wl_blob_layer *layer, const parts *p, void *scratch)
 {
-    wl_add_t add = add_of(layer, p);
+    wl_add_t add = {wl_tensor_bytes(p->out), layer->act_min, layer->act_max, p->records};
 
+    if (scratch != NULL) {
+        wl_add(&add, p->from, (const int8_t *)(p->arena + p->second->offset), p->to);
+        return WL_BLOB_OK;
+    }
     if (!same_shape(p->in, p->out) || !same_shape(p->second, p->out))
         return WL_BLOB_SHAPE;
+    /* The records must be in the blob before wl_add_valid looks at them. */
     int bad = fits(layer, p, 0, 3, 0);
-    if (bad != WL_BLOB_OK)
-        return bad;
-    return wl_add_valid(&add) ? WL_BLOB_OK : WL_BLOB_WEIGHTS;
+    return bad != WL_BLOB_OK || wl_add_valid(&add) ? bad : WL_BLOB_WEIGHTS;
 }
 
-static wl_concat_t concat_of(const wl_blob *blob, const wl_blob_layer *layer, uint32_t k,
-                             uint32_t at)
-{
-    const wl_blob_tensor *out = &blob->tensors[layer->out];
-
-    return (wl_concat_t){(uint32_t)out->height * out->width,
-                         blob->tensors[layer->in[k]].channels, out->channels, (uint16_t)at};
-}
-
-static int check_concat(const wl_blob *blob, const wl_blob_layer *layer, const parts *p)
+static int do_concat(const wl_blob *blob, const wl_blob_layer *layer, const parts *p, void *scratch)
 {
     uint32_t at = 0;
 
     for (uint32_t k = 0; k < layer->n_in; k++) {
         const wl_blob_tensor *in = &blob->tensors[layer->in[k]];
-        wl_concat_t concat = concat_of(blob, layer, k, at);
+        wl_concat_t concat = {(uint32_t)in->height * in->width, in->channels, p->out->channels,
+                              (uint16_t)at};
         at += in->channels;
-        if (in->height != p->out->height || in->width != p->out->width ||
-            at > p->out->channels || !wl_concat_valid(&concat))
+        if (scratch != NULL)
+            wl_concat(&concat, (const int8_t *)(p->arena + in->offset), p->to);
+        else if (in->height != p->out->height || in->width != p->out->width ||
+                 at > p->out->channels || !wl_concat_valid(&concat))
             return WL_BLOB_SHAPE;
     }
-    if (at != p->out->channels)
-        return WL_BLOB_SHAPE;
-    return full_clamp(layer) ? fits(layer, p, 0, 0, 0) : WL_BLOB_CLAMP;
+    return at == p->out->channels ? fits(layer, p, 0, 0, 0) : WL_BLOB_SHAPE;
 }
 
-static int check_pad(const wl_blob_layer *layer, const parts *p)
+static int do_pad(const wl_blob_layer *layer, const parts *p, void *scratch)
 {
-    wl_pad_t pad = pad_of(layer, p);
+    wl_pad_t pad = {p->in->height,   p->in->width,   p->in->channels,  p->out->height,
+                    p->out->width,   p->out->channels, layer->pad_top, layer->pad_left,
+                    layer->pad_front, p->out->zero_point};
 
-    if (!wl_pad_valid(&pad))
-        return WL_BLOB_SHAPE;
-    return full_clamp(layer) ? fits(layer, p, 0, 0, 0) : WL_BLOB_CLAMP;
+    if (scratch == NULL)
+        return wl_pad_valid(&pad) ? fits(layer, p, 0, 0, 0) : WL_BLOB_SHAPE;
+    wl_pad(&pad, p->from, p->to);
+    return WL_BLOB_OK;
 }
 
-static int check_mean(const wl_blob_layer *layer, const parts *p)
+static int do_mean(const wl_blob_layer *layer, const parts *p, void *scratch)
 {
-    wl_mean_t mean = mean_of(layer, p);
+    wl_mean_t mean = {(uint32_t)p->in->height * p->in->width,
+                      p->in->channels,
+                      p->out->zero_point,
+                      layer->act_min,
+                      layer->act_max,
+                      p->records};
 
-    if (p->out->height != 1 || p->out->width != 1 || p->out->channels != p->in->channels)
+    if (scratch != NULL) {
+        wl_mean(&mean, p->from, p->to);
+        return WL_BLOB_OK;
+    }
+    if (!flat(p->out) || p->out->channels != p->in->channels)
         return WL_BLOB_SHAPE;
-    /* The bias may depend on what wl_mean_valid finds in its record, so that must be in the blob. */
+    /* As for add. */
     int bad = fits(layer, p, 0, 1, 0);
-    if (bad != WL_BLOB_OK)
-        return bad;
-    return wl_mean_valid(&mean) ? WL_BLOB_OK : WL_BLOB_SHAPE;
+    return bad != WL_BLOB_OK || wl_mean_valid(&mean) ? bad : WL_BLOB_SHAPE;
 }
 
-static int check_lookup(const wl_blob_layer *layer, const parts *p)
+static int do_lookup(const wl_blob_layer *layer, const parts *p, void *scratch)
 {
-    if (!same_shape(p->in, p->out))
-        return WL_BLOB_SHAPE;
-    return full_clamp(layer) ? fits(layer, p, 256, 0, 0) : WL_BLOB_CLAMP;
+    if (scratch == NULL)
+        return same_shape(p->in, p->out) ? fits(layer, p, 256, 0, 0) : WL_BLOB_SHAPE;
+    wl_lookup(p->weights, wl_tensor_bytes(p->out), p->from, p->to);
+    return WL_BLOB_OK;
+}
+
+/* Check (arena NULL) or run. */
+static int do_layer(const wl_blob *blob, const wl_blob_layer *layer, uint8_t *arena)
+{
+    const wl_blob_tensor *in = &blob->tensors[layer->in[0]], *out = &blob->tensors[layer->out];
+    void *scratch = arena ? arena + layer->scratch : NULL;
+    const parts p = {in,
+                     &blob->tensors[layer->in[layer->n_in - 1]],
+                     out,
+                     (const int8_t *)(blob->base + layer->weights),
+                     (const wl_requant_t *)(const void *)(blob->base + layer->params),
+                     arena,
+                     arena ? (const int8_t *)(arena + in->offset) : NULL,
+                     arena ? (int8_t *)(arena + out->offset) : NULL};
+
+    switch (layer->op) {
+    case WL_OP_CONV:
+        return do_conv(layer, &p, scratch);
+    case WL_OP_DEPTHWISE:
+        return do_depthwise(layer, &p, scratch);
+    case WL_OP_FC:
+        return do_dense(layer, &p, scratch);
+    case WL_OP_MAXPOOL:
+    case WL_OP_AVGPOOL:
+        return do_pool(layer, &p, scratch);
+    case WL_OP_ADD:
+        return do_add(layer, &p, scratch);
+    case WL_OP_CONCAT:
+        return do_concat(blob, layer, &p, scratch);
+    case WL_OP_PAD:
+        return do_pad(layer, &p, scratch);
+    case WL_OP_MEAN:
+        return do_mean(layer, &p, scratch);
+    default:
+        return do_lookup(layer, &p, scratch);
+    }
 }
 
 /* Fields that an operator does not use are zero: a later version may use them. */
@@ -233,101 +245,16 @@ static int unused_are_zero(const wl_blob_layer *l)
 
 int wl_layer_check(const wl_blob *blob, const wl_blob_layer *layer)
 {
-    parts p = parts_of(blob, layer);
-
     if (!unused_are_zero(layer) ||
         (layer->op == WL_OP_ADD ? layer->n_in != 2 : layer->op != WL_OP_CONCAT && layer->n_in != 1))
         return WL_BLOB_LAYER;
-    switch (layer->op) {
-    case WL_OP_CONV:
-        return check_conv(layer, &p);
-    case WL_OP_DEPTHWISE:
-        return check_depthwise(layer, &p);
-    case WL_OP_FC:
-        return check_dense(layer, &p);
-    case WL_OP_MAXPOOL:
-    case WL_OP_AVGPOOL:
-        return check_pool(layer, &p);
-    case WL_OP_ADD:
-        return check_add(layer, &p);
-    case WL_OP_CONCAT:
-        return check_concat(blob, layer, &p);
-    case WL_OP_PAD:
-        return check_pad(layer, &p);
-    case WL_OP_MEAN:
-        return check_mean(layer, &p);
-    case WL_OP_LOOKUP:
-        return check_lookup(layer, &p);
-    default:
-        return WL_BLOB_LAYER;
-    }
-}
-
-static void run_concat(const wl_blob *blob, const wl_blob_layer *layer, const uint8_t *arena,
-                       int8_t *out)
-{
-    uint32_t at = 0;
-
-    for (uint32_t k = 0; k < layer->n_in; k++) {
-        const wl_blob_tensor *in = &blob->tensors[layer->in[k]];
-        wl_concat_t concat = concat_of(blob, layer, k, at);
-        wl_concat(&concat, (const int8_t *)(arena + in->offset), out);
-        at += in->channels;
-    }
+    if ((layer->op == WL_OP_CONCAT || layer->op == WL_OP_PAD || layer->op == WL_OP_LOOKUP) &&
+        (layer->act_min != -128 || layer->act_max != 127))
+        return WL_BLOB_CLAMP;
+    return do_layer(blob, layer, NULL);
 }
 
 void wl_layer_run(const wl_blob *blob, const wl_blob_layer *layer, uint8_t *arena)
 {
-    parts p = parts_of(blob, layer);
-    const int8_t *in = (const int8_t *)(arena + p.in->offset);
-    int8_t *out = (int8_t *)(arena + p.out->offset);
-    void *scratch = arena + layer->scratch;
-
-    switch (layer->op) {
-    case WL_OP_CONV: {
-        wl_conv2d_t conv = conv_of(layer, &p);
-        wl_conv2d(&conv, in, out, scratch);
-        break;
-    }
-    case WL_OP_DEPTHWISE: {
-        wl_depthwise_t depthwise = depthwise_of(layer, &p);
-        wl_depthwise(&depthwise, in, out, scratch);
-        break;
-    }
-    case WL_OP_FC: {
-        wl_dense_t dense = dense_of(layer, &p);
-        wl_dense(&dense, in, out, scratch);
-        break;
-    }
-    case WL_OP_MAXPOOL: {
-        wl_pool_t pool = pool_of(layer, &p);
-        wl_max_pool(&pool, in, out);
-        break;
-    }
-    case WL_OP_AVGPOOL: {
-        wl_pool_t pool = pool_of(layer, &p);
-        wl_average_pool(&pool, in, out);
-        break;
-    }
-    case WL_OP_ADD: {
-        wl_add_t add = add_of(layer, &p);
-        wl_add(&add, in, (const int8_t *)(arena + p.second->offset), out);
-        break;
-    }
-    case WL_OP_CONCAT:
-        run_concat(blob, layer, arena, out);
-        break;
-    case WL_OP_PAD: {
-        wl_pad_t pad = pad_of(layer, &p);
-        wl_pad(&pad, in, out);
-        break;
-    }
-    case WL_OP_MEAN: {
-        wl_mean_t mean = mean_of(layer, &p);
-        wl_mean(&mean, in, out);
-        break;
-    }
-    default:
-        wl_lookup(p.weights, wl_tensor_bytes(p.out), in, out);
-    }
+    (void)do_layer(blob, layer, arena);
 }
