@@ -26,6 +26,8 @@ from waistline_hostctl.streaming import Stream, Streamed, check_answered, run_st
 LINK = "wifi-n-esp32"
 PICTURE = "jpeg:90"
 """Codec of the picture stream."""
+BISCUIT_CODEC = "affine:b=2,clip=mse,per=channel|ctx"
+"""Two bits lose nothing on the selection data (``waistline study codec``)."""
 _SHOWN = 10
 
 
@@ -36,6 +38,7 @@ class Act:
     Attributes:
         example: folder of the example.
         title: of its report.
+        codec: of the waist; None for the default.
         frames: streamed one at a time.
         beside: in each further stream.
         studied: at each code width.
@@ -43,14 +46,15 @@ class Act:
 
     example: str
     title: str
+    codec: str | None
     frames: int
     beside: int
     studied: int
 
 
 ACTS = (
-    Act(BISCUITS, "Biscuits on a conveyor, Tiny YOLOv3", 300, 100, 100),
-    Act(FASHION, "Fashion-MNIST, a small MobileNet", 400, 200, 400),
+    Act(BISCUITS, "Biscuits on a conveyor, Tiny YOLOv3", BISCUIT_CODEC, 300, 100, 100),
+    Act(FASHION, "Fashion-MNIST, a small MobileNet", None, 400, 200, 400),
 )
 
 
@@ -91,7 +95,7 @@ def run_act(
     chosen = pick_default_cut(cuts)
     console.say(_cuts_text(cuts, chosen))
     folder = new_run(runs, f"demo-{act.example}")
-    waist = split(model, chosen.x, folder.path / "waist.bundle", task=example.task)
+    waist = split(model, chosen.x, folder.path / "waist.bundle", codec=act.codec, task=example.task)
     picture = split(model, 0, folder.path / "picture.bundle", codec=PICTURE, task=example.task)
     console.say(_split_text(waist))
     source = example.write_source(folder.path / "frames.npz", count)

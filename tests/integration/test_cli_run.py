@@ -305,3 +305,19 @@ def test_the_demo_prints_what_it_promises(tmp_path: Path) -> None:
         assert word in done.stdout, word
     lines = [line for line in done.stdout.splitlines() if not line.startswith("report")]
     assert max(map(len, lines)) <= 100
+
+
+def test_the_first_act_finds_biscuits_and_draws_them(tmp_path: Path) -> None:
+    done = cli("demo", "--act", "biscuits", "--frames", "12", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (found,) = result(done, DemoResult).acts
+    assert found.outcomes == {"remote": 36}
+    figures = found.figures
+    assert figures["map50_cut"].value > 0.8
+    assert figures["map50_cut"].standard_uncertainty is not None
+    for picture in ("raw", "png", "jpeg_q90", "jpeg_q75", "jpeg_q50", "webp_q80", "webp_q50"):
+        assert figures[f"map50_picture_{picture}"].n == 12
+        assert figures[f"picture_{picture}_bytes"].value > figures["waist_as_sent_bytes"].value
+    html = (tmp_path / found.folder / "report.html").read_text()
+    assert html.count('class="box truth') > 10
+    assert html.count('class="box found') > 10

@@ -80,8 +80,10 @@ def word(words: Mapping[str, str], name: str) -> str:
     return words.get(name, name)
 
 
-def legend(used: Mapping[str, int]) -> str:
+def legend(used: Mapping[str, int], palette: str = "s") -> str:
+    """Names with their shades; ``palette``: ``s`` of charts, ``d`` of boxes on pictures."""
     items = "".join(
-        f'<span><i class="s{shade}"></i>{escape(word)}</span>' for word, shade in used.items()
+        f'<span><i class="{palette}{shade}"></i>{escape(word)}</span>'
+        for word, shade in used.items()
     )
     return f'<div class="legend">{items}</div>'

@@ -15,6 +15,8 @@ from waistline_hostctl.page.html import Dicts, legend
 _SHADES = 9
 _TEXT = 7.5
 """Height of a label, in hundredths of the picture's width."""
+_SHOWN_SCORE = 0.3
+"""Boxes below are not drawn; the metric counts them, a person would not."""
 
 
 def samples_section(rows: Mapping[str, Dicts], settings: derive.Settings) -> str:
@@ -49,8 +51,8 @@ def _note(boxes: bool, settings: derive.Settings) -> str:
     classes = _classes(settings)
     shades = {name: place % _SHADES for place, name in enumerate(classes)}
     return (
-        '<p class="note">Solid: what came back through the waist, with its score. Dashed: the '
-        f"ground truth.</p>{legend(shades)}"
+        '<p class="note">Solid: what came back through the waist, with its score, from '
+        f"{_SHOWN_SCORE:g} on. Dashed: the ground truth.</p>{legend(shades, 'd')}"
     )
 
 
@@ -74,6 +76,8 @@ def _boxes(sample: Mapping[str, Any], answer: Boxes, label: object, classes: Seq
         parts += [_rectangle(corners, f"truth d{index % _SHADES}", unit * 0.5)
                   for corners, index in zip(label.corners, label.classes, strict=True)]  # fmt: skip
     for corners, index, score in zip(answer.corners, answer.classes, answer.scores, strict=True):
+        if score < _SHOWN_SCORE:
+            continue
         parts.append(_rectangle(corners, f"found d{index % _SHADES}", unit * 0.8))
         x, y = float(corners[0]), max(float(corners[1]) - 0.8 * unit, 4 * unit)
         name = classes[index] if index < len(classes) else str(index)
@@ -101,7 +105,8 @@ def _caption(
     text = f"frame {sample['index']}: {sample['why']}"
     if settings.answer.kind == DETECTION:
         known = f", {len(label)} are there" if isinstance(label, Boxes) else ""
-        text = f"{text}; {len(answer)} found{known}; agreement {agrees:.2f}"
+        shown = int((answer.scores >= _SHOWN_SCORE).sum())
+        text = f"{text}; {shown} found{known}; agreement {agrees:.2f}"
     else:
         names = _classes(settings)
         known = ""
