@@ -5,10 +5,11 @@ four truncated files ended the process), LiteRT checks that it is a FlatBuffer, 
 fit their weights. So a file is checked here first, without any third-party package, and the engine
 gets the bytes that were checked. What is checked: every table, list and string lies in the file;
 every number of a tensor, buffer or operator code exists; weights are as large as their shape says;
-each tensor is written once, before it is read; no input is a weight; nothing is kept between runs.
-What is not: the options of operators, whose meaning differs by operator and is left to the engine's
-own checks. So a damaged file is refused, and one made to harm the engine may still do so: a model
-from elsewhere deserves the trust of a program from elsewhere.
+each tensor is written once, before it is read; no operator lacks an input that it needs; no input
+is a weight; nothing is kept between runs. What is not: the options of operators, whose meaning
+differs by operator and is left to the engine's own checks. So a damaged file is refused, and one
+made to harm the engine may still do so: a model from elsewhere deserves the trust of a program from
+elsewhere.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from waistline.errors import BackendError
 from waistline.files import read_limited
+from waistline.model.tflite_numbers import kind_problem, number_problem
 from waistline.model.tflite_verify import Malformed, verify
 
 MAX_FILE_BYTES = (1 << 31) - 1
@@ -122,29 +124,25 @@ class _Reader:
             raise Malformed(f"its schema version is {version}, not {_VERSION}")
         codes = self._tables(model, 1)
         self._weights = [self._weight_bytes(buffer) for buffer in self._tables(model, 4)]
+        operators = [max(self._scalar(c, 0, "<b"), self._scalar(c, 3, "<i")) for c in codes]
         graphs = self._tables(model, 2)
         if not graphs:
             raise Malformed("it holds no graph")
         for graph in graphs:
-            self._graph(graph, len(codes))
+            self._graph(graph, operators)
         self._signatures(model, graphs)
         names = unique_names([self._text(tensor, 3) for tensor in self._tables(graphs[0], 0)])
         inputs, outputs = (
             tuple(names[number] for number in self._numbers(graphs[0], field)) for field in (1, 2)
         )
-        return Facts(self._data, tuple(names), inputs, outputs, self._custom(codes))
+        custom = (code for code, number in zip(codes, operators, strict=True) if number == _CUSTOM)
+        own = tuple(self._text(code, 1) for code in custom)
+        return Facts(self._data, tuple(names), inputs, outputs, own)
 
-    def _custom(self, codes: Sequence[int]) -> tuple[str, ...]:
-        found = []
-        for code in codes:
-            number = max(self._scalar(code, 0, "<b"), self._scalar(code, 3, "<i"))
-            if number == _CUSTOM:
-                found.append(self._text(code, 1))
-        return tuple(found)
-
-    def _graph(self, graph: int, codes: int) -> None:
+    def _graph(self, graph: int, operators: Sequence[int]) -> None:
         tensors = self._tables(graph, 0)
         weights = [self._tensor(tensor, k) for k, tensor in enumerate(tensors)]
+        kinds = [(self._scalar(one, 1, "<b"), self._steps(one) > 1) for one in tensors]
         inputs, outputs = self._numbers(graph, 1), self._numbers(graph, 2)
         _exist("an input", inputs, len(tensors))
         _exist("an output", outputs, len(tensors))
@@ -153,13 +151,15 @@ class _Reader:
                 raise Malformed(f"input {self._text(tensors[number], 3)!r} is a weight")
         written = {*inputs, *(k for k, given in enumerate(weights) if given)}
         for k, operator in enumerate(self._tables(graph, 3)):
-            if self._scalar(operator, 0, "<I") >= codes:
+            if (code := self._scalar(operator, 0, "<I")) >= len(operators):
                 raise Malformed(f"operator {k} has a code that is not in the file")
-            for field in (1, 2, 8):
-                _exist(f"operator {k}", self._numbers(operator, field), len(tensors), absent=-1)
-            if not written.issuperset(n for n in self._numbers(operator, 1) if n >= 0):
+            reads, made, between = (self._numbers(operator, field) for field in (1, 2, 8))
+            if problem := number_problem(operators[code], reads, made, between, len(tensors)):
+                raise Malformed(f"operator {k} {problem}")
+            if problem := kind_problem(operators[code], reads, made, kinds):
+                raise Malformed(f"operator {k} {problem}")
+            if not written.issuperset(number for number in reads if number >= 0):
                 raise Malformed(f"operator {k} reads a tensor before it is written")
-            made = [number for number in self._numbers(operator, 2) if number >= 0]
             if len({*made} - written) != len(made):
                 raise Malformed(f"operator {k} writes a tensor that is written already")
             written.update(made)
@@ -187,6 +187,10 @@ class _Reader:
                 raise Malformed(f"tensor {name!r} takes {needs} bytes, its weights have {has}")
         self._quantization(tensor, shape, kind)
         return has > 0 or 0 in shape
+
+    def _steps(self, tensor: int) -> int:
+        table = self._table(tensor, 4)
+        return 0 if table is None else len(self._vector(table, 2, "f"))
 
     def _quantization(self, tensor: int, shape: Sequence[int], kind: int) -> None:
         table = self._table(tensor, 4)
@@ -283,7 +287,7 @@ class _Reader:
         return bytes(self._vector(table, slot, "B")).decode()
 
 
-def _exist(what: str, numbers: Sequence[int], count: int, absent: int = 0) -> None:
+def _exist(what: str, numbers: Sequence[int], count: int) -> None:
     for number in numbers:
-        if not absent <= number < count:
+        if not 0 <= number < count:
             raise Malformed(f"{what} names tensor {number} of {count}")

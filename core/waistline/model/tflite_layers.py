@@ -15,6 +15,7 @@ from waistline.errors import ModelError
 from waistline.model.graph import Layer
 from waistline.model.tflite_file import TYPE_NAMES, TfliteFile
 from waistline.model.tflite_macs import count_macs
+from waistline.model.tflite_numbers import number_problem
 
 _RANDOM = frozenset({"RANDOM_STANDARD_NORMAL", "RANDOM_UNIFORM", "MULTINOMIAL"})
 _NOT_WEIGHTS = frozenset({"int64", "bool", "string", "resource", "variant"})
@@ -99,13 +100,16 @@ def _check_numbers(file: TfliteFile, name: str) -> None:
     graph = file.graph
     tensors = range(len(graph.tensors))
     for k, operator in enumerate(graph.operators):
-        optional = [
-            number for number in (*operator.inputs, *operator.intermediates) if number != -1
-        ]
-        for number in (*optional, *operator.outputs):
-            if number not in tensors:
-                cause = f"{shown(file, k)} has tensor {number} of {len(tensors)}"
-                raise broken(name, cause)
+        code = file.codes[operator.opcodeIndex]
+        problem = number_problem(
+            max(code.deprecatedBuiltinCode, code.builtinCode),
+            operator.inputs,
+            operator.outputs,
+            operator.intermediates,
+            len(tensors),
+        )
+        if problem:
+            raise broken(name, f"{shown(file, k)} {problem}")
         if not operator.outputs:
             raise broken(name, f"{shown(file, k)} writes nothing")
     for role, numbers in (("input", graph.inputs), ("output", graph.outputs)):
