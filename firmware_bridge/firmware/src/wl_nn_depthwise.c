@@ -206,7 +206,12 @@ static wl_lane_t lane_of(const wl_depthwise_t *p, const wl_out_t *o, size_t chan
     const wl_requant_t *r = p->requant + channel;
     const wl_short_t s = wl_short_of(r, o, 1);
     const int16_t *w = p->weights + 12 * channel;
-    wl_lane_t l = {{r->bias * 2, r->bias * 2}, s.added, s.factor, s.shift, p->in_c, {0}};
+    wl_lane_t l;
+    l.bias[0] = l.bias[1] = r->bias * 2;
+    l.added = s.added;
+    l.factor = s.factor;
+    l.shift = s.shift;
+    l.step = p->in_c;
     for (size_t i = 0; i < 12; i += 2)
         __builtin_memcpy(l.weights + i, w + i, 4);
     return l;
