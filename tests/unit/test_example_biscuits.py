@@ -12,14 +12,14 @@ import numpy as np
 import onnx
 import pytest
 
-from waistline import plugins
-from waistline.backends.base import BackendOptions
+from waistline.backends.base import load_backend
 from waistline.model.load import load_model
+from waistline.split import list_cuts, pick_default_cut, split
+from waistline.stages import open_ends
 from waistline.task.data.base import DataContext
 from waistline.task.data.npz import open_data as open_npz
 from waistline.task.entry import load_entry
 from waistline.task.load import load_task
-from waistline.task.preprocess import apply
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "biscuits"
 MODEL, TASK = EXAMPLE / "model.onnx", EXAMPLE / "task.toml"
@@ -143,14 +143,21 @@ def test_model_is_small_and_its_cuts_have_readable_names():
     assert "Cast" not in {layer.operator for layer in graph.layers}
 
 
-def test_shipped_network_finds_what_is_there():
-    task = load_task(TASK)
-    kind = task.open_kind()
-    backend = plugins.load("waistline.backends", "onnxruntime").open_backend(BackendOptions())
-    whole = backend.open(MODEL)
-    pairs = []
-    for frame in islice(task.data("selection"), SUBSET):
-        outputs = whole.run([apply(task.preprocess, frame.arrays[0])])
-        pairs.append((kind.postprocess(outputs, task.preprocess), frame.label))
-    whole.close()
+@pytest.mark.parametrize("file", ["model.onnx", "model.int8.tflite"])
+def test_shipped_networks_find_what_is_there(file, tmp_path):
+    """Whole, at the last partition point, so that scales and layouts are the bundle's."""
+    task, model = load_task(TASK), load_model(EXAMPLE / file)
+    backend = load_backend("auto", model.graph.format)
+    bundle = split(model, model.graph.last_x, tmp_path / "b.bundle", task=task)
+    kind, pairs = bundle.answer_kind, []
+    with open_ends(backend, bundle) as (head, _):
+        for frame in islice(task.data("selection"), SUBSET):
+            answer = head.encode(head.head(head.preprocess(frame))).payload
+            pairs.append((kind.unpack(answer), frame.label))
     assert task.open_metric(kind).score(pairs).value >= FLOOR
+
+
+def test_networks_cut_where_the_demo_cuts_share_the_name(tmp_path):
+    for file in ("model.onnx", "model.int8.tflite"):
+        rows = list_cuts(load_model(EXAMPLE / file), load_task(TASK))
+        assert [tensor.name for tensor in pick_default_cut(rows).tensors] == ["pool4"]
