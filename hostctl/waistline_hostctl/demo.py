@@ -53,7 +53,7 @@ class Act:
 
 
 ACTS = (
-    Act(BISCUITS, "Biscuits on a conveyor, Tiny YOLOv3", BISCUIT_CODEC, 300, 100, 100),
+    Act(BISCUITS, "Biscuits on a conveyor, Tiny YOLOv3", BISCUIT_CODEC, 200, 60, 60),
     Act(FASHION, "Fashion-MNIST, a small MobileNet", None, 400, 200, 400),
 )
 

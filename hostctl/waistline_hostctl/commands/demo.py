@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--act", "acts", multiple=True, type=click.Choice(["biscuits", "fashion"]),
               help="Only this one (default: both).")  # fmt: skip
 @click.option("--frames", type=click.IntRange(min=2), metavar="N",
-              help="Report images to stream, at most (default: 300 and 400).")  # fmt: skip
+              help="Report images to stream, at most (default: 200 and 400).")  # fmt: skip
 @click.option("--link", metavar="PROFILE",
               help="Row of the protocol table to emulate (default: wifi-n-esp32).")  # fmt: skip
 @click.option("--runs", default="runs", show_default=True, metavar="DIR", help="Run folders.")
