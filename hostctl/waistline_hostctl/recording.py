@@ -20,6 +20,7 @@ from waistline.evidence import Figure
 from waistline.files import sha256_file, unwritable, write_atomically
 from waistline.provenance import Library
 from waistline.run import RunFolder, RunRecord, StoredTable, Table, load_run, read_table
+from waistline.task.load import load_task
 from waistline_hostctl.derive import SEED, Derived, Settings, derive
 from waistline_hostctl.doctor import LIBRARIES
 from waistline_hostctl.passing import JITTER_SEED
@@ -92,11 +93,17 @@ class Rendered:
     changed: tuple[str, ...]
 
 
-def report_again(run: str | Path, *, recompute: bool) -> Rendered:
+def report_again(run: str | Path, *, recompute: bool, task: str | Path | None = None) -> Rendered:
     """Render the report of a finished run anew; ``recompute``: its computed tables first.
 
+    Args:
+        run: its folder.
+        recompute: compute the tables as well.
+        task: a task file that is trusted; its metric's own code is run where the run has it.
+
     Raises:
-        ConfigError: not a finished run, or a table was edited since.
+        ConfigError: not a finished run, a table was edited since, or its metric is code and there
+            is no ``task`` with the same metric.
     """
     folder = Path(run)
     record = load_run(folder)
@@ -105,7 +112,7 @@ def report_again(run: str | Path, *, recompute: bool) -> Rendered:
     changed: list[str] = []
     if recompute:
         with _fitting(folder):
-            derived = maker.derive(raw, maker.settings(record))
+            derived = maker.derive(raw, _with_metric(maker.settings(record), task))
         stored = {row.name: row.sha256 for row in record.tables if not row.raw}
         again = RunFolder(folder, datetime.now(UTC))
         for row in derived.tables:
@@ -131,6 +138,22 @@ def report_again(run: str | Path, *, recompute: bool) -> Rendered:
     except OSError as error:
         raise unwritable(target, error, elsewhere="make it writable") from error
     return Rendered(target, tuple(computed) if recompute else (), tuple(changed))
+
+
+def _with_metric(settings: Settings, task: str | Path | None) -> Settings:
+    """Settings that may use the code of the task's metric, where the task is given and needed."""
+    from waistline_hostctl.study_tables import StudySettings
+
+    if task is None or not isinstance(settings, StudySettings) or ":" not in settings.metric:
+        return settings
+    trusted = load_task(task)
+    if trusted.metric != settings.metric:
+        raise ConfigError(
+            f"{task} is not the task of this study",
+            cause=f"its metric is {trusted.metric!r}, the study's is {settings.metric!r}",
+            fix="give the task file that the study was made with",
+        )
+    return msgspec.structs.replace(settings, metric_folder=str(trusted.path.parent))
 
 
 @contextmanager

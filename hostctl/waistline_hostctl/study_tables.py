@@ -42,7 +42,7 @@ class StudySettings(Settings, frozen=True):
     """What computing a study's tables needs to know besides `Settings`.
 
     Attributes:
-        metric_folder: where a metric of the task's own lies.
+        metric_folder: where a metric of the task's own lies; "" where that is not to be run.
         links: profiles that codecs are compared under.
         slowdown: how many times slower than this machine the node computes.
         max_loss: of the metric, that an advised codec may have at its 95 % bound.
@@ -61,19 +61,20 @@ class StudySettings(Settings, frozen=True):
 
 
 def recorded_settings(record: RunRecord) -> StudySettings:
-    """What a study's tables are computed with.
+    """What a study's tables are computed with; no code that the record names is run.
 
     Raises:
         ConfigError: run.json does not say it.
     """
     try:
-        return msgspec.convert(record.settings["compute"], StudySettings)
+        found = msgspec.convert(record.settings["compute"], StudySettings)
     except (KeyError, msgspec.ValidationError) as error:
         raise ConfigError(
             f"study {record.name} does not say how its tables are computed",
             cause=str(error),
             fix="run the study again",
         ) from error
+    return msgspec.structs.replace(found, metric_folder="")
 
 
 def raw_tables(found: Measured, kind: Kind) -> list[Table]:
@@ -218,7 +219,11 @@ class _Score:
         self._metric: Metric | None = None
         self._scored: dict[tuple[int, ...], Figure] = {}
         if settings.metric:
-            self._metric = load_metric(settings.metric, kind, Path(settings.metric_folder))
+            self._metric = load_metric(
+                settings.metric,
+                kind,
+                Path(settings.metric_folder) if settings.metric_folder else None,
+            )
 
     def of(self, answers: Mapping[int, Any]) -> Row:
         """Accuracy, loss and agreement with their uncertainties."""

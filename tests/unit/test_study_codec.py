@@ -229,6 +229,37 @@ def test_the_run_folder_is_whole_and_can_be_computed_again(whole):
     assert (whole.folder / "report.html").read_bytes() == before
 
 
+def test_a_run_folder_names_no_code_that_is_run(folder, tmp_path):
+    own = tmp_path / "own"
+    own.mkdir()
+    for name in ("calibration.npz", "selection.npz"):
+        shutil.copy(folder / name, own / name)
+    (own / "mine.py").write_text(
+        "def score(answer, label):\n    return float(answer.classes[0] == label)\n"
+    )
+    text = (folder / "task.toml").read_text()
+    (own / "task.toml").write_text(text.replace('"top1"', '"mine.py:score"'))
+    options = {"task": own / "task.toml", "quantizers": ("f32",), "coders": ("none",)}
+    made = run(folder, tmp_path / "runs", **options)
+    record = json.loads((made.folder / "run.json").read_text())
+    assert record["settings"]["compute"]["metric"] == "mine.py:score"
+    assert report_again(made.folder, recompute=False).changed == ()
+    trusted = report_again(made.folder, recompute=True, task=own / "task.toml")
+    assert trusted.changed == ()
+    (own / "mine.py").write_text("from pathlib import Path\nPath(__file__ + '.ran').touch()\n")
+    for words in ((), ("--task", folder / "task.toml")):
+        told = CliRunner().invoke(
+            group, ["report", str(made.folder), "--recompute", *map(str, words)]
+        )
+        assert told.exit_code == 2
+    with pytest.raises(ConfigError, match="is code") as caught:
+        report_again(made.folder, recompute=True)
+    assert "--task" in caught.value.fix
+    with pytest.raises(ConfigError, match="not the task of this study"):
+        report_again(made.folder, recompute=True, task=folder / "task.toml")
+    assert not (own / "mine.py.ran").exists()
+
+
 def test_the_report_stands_alone(whole):
     page = whole.report.read_text()
     assert page.count("<svg ") == 2

@@ -7,7 +7,6 @@ to the same frames.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from waistline.evidence import Evidence, Figure
@@ -70,7 +69,7 @@ def quality_table(
     for codec in dict.fromkeys(row["codec"] for row in pictures):
         rows = [row for row in pictures if row["codec"] == codec]
         sent[raw.picture_name(codec)] = _answers(rows, kind)
-    metric = load_metric(settings.metric, kind, Path()) if settings.metric else None
+    metric = load_metric(settings.metric, kind, None) if settings.metric else None
     reference = {k: uncut[k] for k in sorted(set(uncut) & set(sent[WAIST]))}
     made: list[Sequence[Cell]] = []
     if metric and reference:
@@ -140,7 +139,7 @@ def bits_table(study: Rows, kind: Kind, settings: Settings) -> Table:
         Column("agreement_u", "number", "1", "standard uncertainty of the mean"),
         Column("n", "integer", "frame"),
     )
-    metric = load_metric(settings.metric, kind, Path()) if settings.metric else None
+    metric = load_metric(settings.metric, kind, None) if settings.metric else None
     by_bits: dict[int, list[dict[str, Any]]] = {}
     for row in study:
         by_bits.setdefault(row["bits"], []).append(row)

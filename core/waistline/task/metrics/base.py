@@ -104,13 +104,25 @@ def bootstrap_draws(frames: int, count: int = RESAMPLES) -> np.ndarray:
     return np.random.default_rng(_SEED).integers(frames, size=(count, frames))
 
 
-def load_metric(name: str, kind: Kind, folder: Path) -> Metric:
+def load_metric(name: str, kind: Kind, folder: Path | None) -> Metric:
     """Open the metric ``name``; ``path.py:function`` is relative to ``folder``.
 
+    Args:
+        name: of a plug-in, or ``path.py:function``.
+        kind: of the answers.
+        folder: of a task file that the user named; None: ``name`` is from elsewhere, such as a run
+            folder, and no code of its choice is run.
+
     Raises:
-        ConfigError: there is no such metric, file or function.
+        ConfigError: there is no such metric, file or function, or it may not be run.
     """
     if ":" in name:
+        if folder is None:
+            raise ConfigError(
+                f"the metric {name!r} is code, and is not run because a file names it",
+                cause="a run folder may be a stranger's",
+                fix="if you trust the task: waistline report RUN --recompute --task task.toml",
+            )
         return MeanMetric(name, load_entry(name, folder, "metric"))
     metric: Metric = plugins.load(PACKAGE, name).open_metric(kind)
     return metric
