@@ -4,7 +4,9 @@ A converter pins other versions of half the stack, and the NCS2's last driver en
 Each such tool gets a virtual environment of its own, named in `TOOLS`, under ``$WAISTLINE_TOOLS``
 or the user's data folder, and is only ever run as a subprocess. Installing one is the only time
 that the network is used. A virtual environment cannot be moved, so it is built where it stays,
-and a marker written last says that it is whole.
+a marker written last says that it is whole, and one beside it, written first, that what stands
+there is ours to delete, whatever it lacks. A lock that the installers inherit outlasts us, so that
+nobody builds or deletes beside one whose parent was killed.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +27,7 @@ from typing import Literal
 
 from waistline.errors import ConfigError, MissingExtra
 from waistline.files import unwritable, write_atomically
+from waistline.groups import run_group
 
 State = Literal["ready", "absent", "incomplete", "outdated"]
 
@@ -31,6 +35,9 @@ MARKER = "waistline-tool.json"
 _PROBE = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2], sys.executable)"
 _PROBE_S = 20.0
 _LOG_LINES = 3
+_BEGUN = ".begun"
+"""Suffix of the file beside an environment that is being made or deleted: which folder it is."""
+_CLEAR_TRIES, _CLEAR_PAUSE_S = 5, 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +166,7 @@ def install(
     """
     tool = _known(name)
     folder = tools_folder() / name
-    with _alone(folder, say):
+    with _alone(folder, say) as lock:
         found = tool_state(name)
         if found.state == "ready" and not force:
             return found
@@ -169,9 +176,12 @@ def install(
         say(f"installing {', '.join(tool.requirements)} into {folder}")
         say(f"with {python}; about {tool.size_bytes / 1e9:.1f} GB when done")
         try:
-            _build(tool, folder, python)
+            folder.mkdir()
+            _begin(folder)
+            _build(tool, folder, python, lock)
             marker = {"requirements": list(tool.requirements), "python": version}
             write_atomically(folder / MARKER, json.dumps(marker).encode() + b"\n")
+            folder.with_suffix(_BEGUN).unlink()
         except OSError as error:
             _clear(folder)
             raise unwritable(folder, error, elsewhere="set WAISTLINE_TOOLS") from error
@@ -232,7 +242,7 @@ def _ask(candidate: Path) -> tuple[str, Path] | None:
     return (version, Path(path)) if path else None
 
 
-def _build(tool: Tool, folder: Path, python: Path) -> None:
+def _build(tool: Tool, folder: Path, python: Path, lock: int) -> None:
     log = folder.with_suffix(".log")
     inside = folder / "bin" / "python"
     pip: list[str | Path] = [
@@ -249,10 +259,7 @@ def _build(tool: Tool, folder: Path, python: Path) -> None:
     ]
     with log.open("wb") as output:
         for step in steps:
-            ended = subprocess.run(
-                step, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-            )
-            if ended.returncode != 0:
+            if run_group(step, output, keep=(lock,)) != 0:
                 raise ConfigError(
                     f"the tool environment {tool.name!r} could not be installed",
                     cause=_last_lines(log),
@@ -287,8 +294,8 @@ def _check_machine(tool: Tool) -> None:
 
 
 @contextmanager
-def _alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the tool's lock; others wait."""
+def _alone(folder: Path, say: Callable[[str], None]) -> Iterator[int]:
+    """Hold the tool's lock, given as a file number; others wait."""
     lock = folder.with_suffix(".lock")
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -301,22 +308,65 @@ def _alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
         except BlockingIOError:
             say(f"waiting: another process is at work on {folder}")
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield file.fileno()
+
+
+def _begin(folder: Path) -> None:
+    """Say beside the folder that it is ours; named by its inode, so that no other is meant."""
+    write_atomically(folder.with_suffix(_BEGUN), _identity(folder))
+
+
+def _identity(folder: Path) -> bytes:
+    found = folder.stat()
+    return f"{found.st_dev} {found.st_ino}\n".encode()
+
+
+def _is_ours(folder: Path) -> bool:
+    if any((folder / name).exists() for name in (MARKER, "pyvenv.cfg")):
+        return True
+    try:
+        return folder.with_suffix(_BEGUN).read_bytes() == _identity(folder)
+    except OSError:
+        return False
 
 
 def _clear(folder: Path) -> None:
     """Delete an environment, and nothing that is none.
 
     Raises:
-        ConfigError: the folder holds something else.
+        ConfigError: there is something else, or it cannot be deleted.
     """
-    if not folder.exists() and not folder.is_symlink():
-        return
-    ours = any((folder / name).exists() for name in (MARKER, "pyvenv.cfg"))
-    if folder.is_symlink() or not (ours or not any(folder.iterdir())):
-        raise ConfigError(
-            f"{folder} is not a tool environment",
-            cause="it has no pyvenv.cfg, so nothing in it is deleted",
-            fix="move it away, or set WAISTLINE_TOOLS",
-        )
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise _foreign(folder, "it is no folder, and is not deleted")
+    try:
+        if folder.is_dir():
+            if any(folder.iterdir()) and not _is_ours(folder):
+                raise _foreign(folder, "it has no pyvenv.cfg, so nothing in it is deleted")
+            _begin(folder)
+            _delete(folder)
+        folder.with_suffix(_BEGUN).unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error, elsewhere="set WAISTLINE_TOOLS") from error
+
+
+def _delete(folder: Path) -> None:
+    """Again where something was still being written: a killed program takes a moment to end."""
+    for _ in range(_CLEAR_TRIES - 1):
+        try:
+            shutil.rmtree(folder)
+        except FileNotFoundError:
+            if not folder.exists():
+                return
+        except OSError:
+            time.sleep(_CLEAR_PAUSE_S)
+        else:
+            return
     shutil.rmtree(folder)
+
+
+def _foreign(folder: Path, cause: str) -> ConfigError:
+    return ConfigError(
+        f"{folder} is not a tool environment",
+        cause=cause,
+        fix="move it away, or set WAISTLINE_TOOLS",
+    )

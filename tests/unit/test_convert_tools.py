@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -28,21 +30,19 @@ def tools(tmp_path, monkeypatch):
 @pytest.fixture
 def steps(monkeypatch):
     """What would be run; venv makes an empty environment, pip does nothing."""
-    run, done = subprocess.run, []
+    done = []
 
-    def pretend(command, **options):
+    def pretend(command, output, keep=()):
         words = [str(word) for word in command]
-        if "-c" in words:
-            return run(command, **options)
         done.append(words)
         if "venv" in words:
             folder = Path(words[-1])
             (folder / "bin").mkdir(parents=True)
             (folder / "pyvenv.cfg").write_text("home = /usr\n")
             (folder / "bin" / "python").write_text("")
-        return subprocess.CompletedProcess(command, 0)
+        return 0
 
-    monkeypatch.setattr(toolenv.subprocess, "run", pretend)
+    monkeypatch.setattr(toolenv, "run_group", pretend)
     return done
 
 
@@ -91,16 +91,16 @@ def test_an_installation_that_did_not_end(tools, steps, content):
 
 
 def test_a_failed_installation_leaves_no_environment(tools, steps, monkeypatch):
-    pretend = toolenv.subprocess.run
+    pretend = toolenv.run_group
 
-    def fail(command, **options):
+    def fail(command, output, keep=()):
         if "pip" in map(str, command):
-            options["stdout"].write(b"Collecting one\nERROR: No matching distribution for one\n")
-            options["stdout"].flush()
-            return subprocess.CompletedProcess(command, 1)
-        return pretend(command, **options)
+            output.write(b"Collecting one\nERROR: No matching distribution for one\n")
+            output.flush()
+            return 1
+        return pretend(command, output, keep)
 
-    monkeypatch.setattr(toolenv.subprocess, "run", fail)
+    monkeypatch.setattr(toolenv, "run_group", fail)
     with pytest.raises(ConfigError, match="could not be installed") as caught:
         toolenv.install("small")
     assert caught.value.cause == "ERROR: No matching distribution for one"
@@ -127,6 +127,111 @@ def test_nothing_else_is_deleted(tools, steps):
         with pytest.raises(ConfigError, match="is not a tool environment"):
             act("small")
     assert (tools / "small" / "letters.txt").exists()
+
+
+def test_a_file_in_its_place_is_named(tools, steps):
+    tools.mkdir()
+    (tools / "small").write_text("dear")
+    with pytest.raises(ConfigError, match="is not a tool environment") as caught:
+        toolenv.install("small")
+    assert "no folder" in caught.value.cause
+    assert caught.value.fix
+    assert not toolenv.remove("small")
+    assert (tools / "small").read_text() == "dear"
+
+
+def test_what_was_begun_is_cleared_whatever_it_lacks(tools, steps, monkeypatch):
+    """As a killed process leaves it, while it builds and while it deletes."""
+    monkeypatch.setattr(toolenv, "_clear", lambda folder: None)
+    monkeypatch.setattr(toolenv, "write_atomically", _until(toolenv.MARKER))
+    with pytest.raises(KeyboardInterrupt):
+        toolenv.install("small")
+    monkeypatch.undo()
+    monkeypatch.setenv("WAISTLINE_TOOLS", str(tools))
+    monkeypatch.setattr(toolenv, "TOOLS", {"small": SMALL})
+    (tools / "small" / "pyvenv.cfg").unlink()
+    assert toolenv.tool_state("small").state == "incomplete"
+    assert toolenv.remove("small")
+    assert not list(tools.glob("small.begun"))
+
+
+def _until(last):
+    """`write_atomically`, up to the file ``last``."""
+
+    def write(target, data):
+        if target.name == last:
+            raise KeyboardInterrupt
+        target.write_bytes(data)
+
+    return write
+
+
+def test_a_mark_of_another_folder_is_no_leave_to_delete(tools, steps):
+    toolenv.install("small")
+    toolenv._begin(tools / "small")
+    (tools / "small").rename(tools / "kept")
+    (tools / "small").mkdir()
+    (tools / "small" / "letters.txt").write_text("dear")
+    with pytest.raises(ConfigError, match="is not a tool environment"):
+        toolenv.remove("small")
+
+
+_STUBBORN = """#!{python}
+import os, subprocess, sys, time
+from pathlib import Path
+if "-c" in sys.argv:
+    print("{version}", sys.executable and __file__)
+elif "venv" in sys.argv:
+    folder = Path(sys.argv[-1])
+    (folder / "bin").mkdir(exist_ok=True)
+    if Path({fast!r}).exists():
+        (folder / "pyvenv.cfg").write_text("home = /usr")
+        (folder / "bin" / "python").symlink_to(__file__)
+    else:  # what a venv does: another process writes, and this one waits for it
+        code = ("import pathlib, sys, time; folder = pathlib.Path(sys.argv[1])\\n"
+                "for k in range(400):\\n"
+                "    (folder / f'd{{k}}').mkdir(parents=True); (folder / f'd{{k}}/f').touch()\\n"
+                "    time.sleep(0.01)")
+        subprocess.run([sys.executable, "-c", code, str(folder / "lib")])
+"""
+_INSTALL = """
+import sys
+from pathlib import Path
+from waistline import toolenv
+from waistline_hostctl.services import ending_on_sigterm
+
+tool = toolenv.Tool("small", "a test", ("{version}",), ("one==1.0",), 1000)
+toolenv.TOOLS = {{"small": tool}}
+toolenv.find_python = lambda tool: (Path({python!r}), "{version}")
+with ending_on_sigterm():
+    toolenv.install("small")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_installation_can_be_repeated(tools, tmp_path, number):
+    version = SMALL.pythons[0]
+    python, fast = tmp_path / "stubborn", tmp_path / "fast"
+    python.write_text(_STUBBORN.format(python=sys.executable, version=version, fast=str(fast)))
+    python.chmod(0o755)
+    code = _INSTALL.format(version=version, python=str(python))
+    first = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    while not (tools / "small" / "lib" / "d3").exists():
+        assert first.poll() is None, first.stderr.read()
+        time.sleep(0.02)
+    first.send_signal(number)
+    _, said = first.communicate(timeout=60)
+    if number == signal.SIGKILL:
+        assert (tools / "small").exists()
+    else:
+        assert "KeyboardInterrupt" in said
+        assert "OSError" not in said
+        assert sorted(path.name for path in tools.iterdir()) == ["small.lock", "small.log"]
+    fast.touch()
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert toolenv.tool_state("small").state == "ready"
+    assert not (tools / "small" / "lib").exists()
+    assert not (tools / "small.begun").exists()
 
 
 def test_remove(tools, steps):

@@ -45,7 +45,10 @@ def list_(app: App) -> None:
 @common
 def install(app: App, name: str, force: bool) -> None:
     """Make a tool environment; needs the package index, nothing else here does."""
-    toolenv.install(name, force=force, say=app.console.note)
+    from waistline_hostctl.services import ending_on_sigterm
+
+    with ending_on_sigterm():
+        toolenv.install(name, force=force, say=app.console.note)
     _show(app, (_row(name),))
 
 
