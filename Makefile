@@ -5,9 +5,10 @@ VENV   := .venv
 GOAL   ?= $(MAKECMDGOALS)
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+FIRMWARE := firmware_bridge/firmware
 BUILD  := pyproject.toml hatch_build.py $(wildcard core/c/*.[ch])
 
-.PHONY: help setup demo test test-slow check extras bench fuzz tools clean
+.PHONY: help setup demo test test-slow check extras bench fuzz tools firmware clean
 .DELETE_ON_ERROR:
 
 help:
@@ -19,6 +20,7 @@ help:
 	@echo "make extras     install each extra alone and check what imports and what must not"
 	@echo "make bench      every figure in docs/BENCHMARKS.md, written anew (about an hour)"
 	@echo "make fuzz       1,000,000 mutated frames, and every parser guided by coverage"
+	@echo "make firmware   the microcontroller's firmware for every board"
 	@echo "make tools      environments for 'waistline convert' and the NCS2 (3 GB)"
 
 $(BIN)/python:
@@ -72,11 +74,15 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@if command -v cc >/dev/null; then \
-	  for f in core/c/*.c; do \
+	  for f in core/c/*.c $(FIRMWARE)/src/*.c; do \
 	    cc -std=c99 -O2 -ffreestanding -Wall -Wextra -Wpedantic -Werror -Wconversion -Wshadow \
-	      -fsyntax-only $$f || exit 1; \
+	      -Icore/c -I$(FIRMWARE)/src -fsyntax-only $$f || exit 1; \
 	  done; echo "C: no warnings"; \
 	else echo "C: not checked, there is no compiler (cc)"; fi
+
+# Needs gcc-arm-none-eabi and libnewlib-arm-none-eabi; prints the size of every board.
+firmware:
+	@$(MAKE) --no-print-directory -C $(FIRMWARE)
 
 extras: | $(BIN)/python
 	@$(BIN)/python .ci/extras.py

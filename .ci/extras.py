@@ -95,6 +95,7 @@ CASES = (
         others("openvino"),
         runs=PROBED.format("openvino"),
     ),
+    Case("mcu", ("waistline_bridge.client", "waistline_bridge.boards.serial"), others()),
     # One package for both: installed once.
     Case(
         "camera",
