@@ -111,16 +111,21 @@ def quantize(spec: TensorSpec, values: np.ndarray) -> np.ndarray:
     if spec.scale is None:
         return values.astype(spec.numpy_dtype, copy=False)
     ends = np.iinfo(spec.dtype)
-    codes = np.rint(values / np.float32(spec.scale)) + np.float32(spec.zero_point or 0)
+    with np.errstate(over="ignore"):  # infinity is clipped as any large value is
+        codes = np.rint(values / np.float32(spec.scale)) + np.float32(spec.zero_point or 0)
     return np.clip(codes, ends.min, ends.max).astype(spec.numpy_dtype)
 
 
 def dequantize(spec: TensorSpec, elements: np.ndarray) -> np.ndarray:
-    """The real values of a quantized tensor, float32; any other is returned as it is."""
+    """The real values of a quantized tensor, float32; any other is returned as it is.
+
+    Infinite where a scale is so large that float32 ends; who needs numbers refuses that.
+    """
     if spec.scale is None:
         return elements
     codes = elements.astype(np.float32) - np.float32(spec.zero_point or 0)
-    return codes * np.float32(spec.scale)
+    with np.errstate(over="ignore"):
+        return codes * np.float32(spec.scale)
 
 
 def takes_floats(spec: TensorSpec) -> bool:

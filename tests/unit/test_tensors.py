@@ -1,7 +1,8 @@
+import numpy as np
 import pytest
 
 from waistline.errors import BundleError
-from waistline.tensors import TensorSpec, check_spec
+from waistline.tensors import TensorSpec, check_spec, dequantize, quantize
 
 
 def test_sizes_follow_from_shape_and_type():
@@ -29,3 +30,11 @@ def test_dishonest_numbers_are_refused_by_name(change, word):
         check_spec(TensorSpec(**fields))
     assert "'waist'" in caught.value.what
     assert word in caught.value.cause
+
+
+def test_a_scale_at_the_end_of_float32_is_infinite_without_a_warning():
+    spec = TensorSpec("q", "int8", (3,), scale=1e38, zero_point=0)
+    values = dequantize(spec, np.array([-128, 0, 127], np.int8))
+    assert values.tolist() == [-np.inf, 0, np.inf]
+    tiny = TensorSpec("q", "int8", (2,), scale=1.2e-38, zero_point=0)
+    assert quantize(tiny, np.array([-3e38, 3e38], np.float32)).tolist() == [-128, 127]
