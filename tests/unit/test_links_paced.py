@@ -205,6 +205,7 @@ def test_a_receive_times_out_while_bytes_are_on_the_way():
         ("?rtt_s=inf", "not a number from 0 up"),
         ("?rtt_s=nan", "not a number from 0 up"),
         ("?rate_bps=1&seed=x", "not a whole number"),
+        ("?rate_bps=1&seed=" + "9" * 5000, "at most 18 digits"),
     ],
 )
 def test_options_that_cannot_be_used(options, cause):

@@ -28,6 +28,7 @@ CHUNK_S = 0.01
 MIN_CHUNK_BYTES, MAX_CHUNK_BYTES = 64, 1 << 16
 UNLIMITED_BYTES = 4 << 20
 """Held on the way by a link without a rate."""
+_MAX_SEED_DIGITS = 18
 _NUMBERS = {
     "rate_bps": "rate_up_bps",
     "rate_down_bps": "rate_down_bps",
@@ -89,8 +90,9 @@ def _read_options(endpoint: Endpoint) -> tuple[LinkProfile, int]:
         if key not in _NUMBERS:
             raise _bad_option(endpoint, key, f"known: profile, {', '.join(_NUMBERS)}, seed")
         changes[_NUMBERS[key]] = _number(endpoint, key, text)
-    if not seed_text.isdecimal():
-        raise _bad_option(endpoint, "seed", f"{seed_text!r} is not a whole number")
+    if not seed_text.isdecimal() or len(seed_text) > _MAX_SEED_DIGITS:
+        digits = f"{seed_text[:_MAX_SEED_DIGITS]!r} is not a whole number of at most"
+        raise _bad_option(endpoint, "seed", f"{digits} {_MAX_SEED_DIGITS} digits")
     if not known and not options:
         raise _bad_option(endpoint, "profile", "neither a profile nor a rate or delay is given")
     if changes:
