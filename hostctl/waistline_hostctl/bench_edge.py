@@ -17,7 +17,7 @@ from pathlib import Path
 
 from waistline.bench import ResolvedBench
 from waistline.bundle.store import Bundle, load_bundle
-from waistline.errors import MeterError
+from waistline.errors import LinkError, MeterError, WaistlineError
 from waistline_hostctl import services
 from waistline_hostctl.bench_edge_bundle import golden_waist, sleeping_bundle
 from waistline_hostctl.bench_edge_load import REMOTE, Load, Phase
@@ -34,6 +34,8 @@ MIN_WAITING = 1.0
 """Requests in the edge's queue at peak, on average: fewer, and the edge was waiting for frames."""
 MIN_EDGE_CPU = 0.9
 """Of one core: an edge that is limited by its own thread has no queue."""
+_SEE_LOG = "see its log"
+_LOG_LINES, _LOG_CHARACTERS = 4, 800
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +135,29 @@ def edge_under_test(
     if stage is not None and stage.format == "fake":
         given += ["--backend", "fake"]
     command = with_settings(services.EDGE, [str(bundle.path), *given, "--json"], bench)
-    with (
-        tempfile.TemporaryDirectory(prefix="waistline-bench-") as folder,
-        services.Service(services.EDGE, command, Path(folder) / "edge.log") as edge,
-    ):
-        ready = edge.ready()
-        yield UnderTest(ready["endpoint"], edge.pid, ready["workers"], ready["backend"])
+    with tempfile.TemporaryDirectory(prefix="waistline-bench-") as folder:
+        log = Path(folder) / "edge.log"
+        try:
+            with services.Service(services.EDGE, command, log) as edge:
+                ready = edge.ready()
+                yield UnderTest(ready["endpoint"], edge.pid, ready["workers"], ready["backend"])
+        except WaistlineError as error:
+            _quote(error, log)
+            raise
+
+
+def _quote(error: WaistlineError, log: Path) -> None:
+    """Put the last lines of the edge's log, which goes away now, where the log is referred to."""
+    named = str(log) in error.cause + error.fix
+    if not (named or error.cause == _SEE_LOG or isinstance(error, LinkError)):
+        return
+    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()][-_LOG_LINES:]
+    said = f"its log ends: {' | '.join(lines)[-_LOG_CHARACTERS:]}" if lines else "its log is empty"
+    kept = "" if error.cause == _SEE_LOG else error.cause
+    error.cause = "; ".join(part for part in (kept, said) if part)
+    if named or not error.fix:
+        error.fix = "start an edge by hand to see all it says: waistline edge NAME.bundle"
 
 
 def measure(
@@ -171,7 +190,7 @@ def _check_peak(phase: Phase) -> None:
     """Whether it was the edge that could not go faster."""
     _check_generator(phase)
     if phase.total(REMOTE) == 0:
-        raise MeterError("the edge answered no frame", cause="see its log")
+        raise MeterError("the edge answered no frame", cause=_SEE_LOG)
     edge_cpu = (phase.edge_cpu_s or 0.0) / phase.seconds
     if phase.waiting < MIN_WAITING and edge_cpu < MIN_EDGE_CPU:
         raise MeterError(

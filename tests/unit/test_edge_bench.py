@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections import Counter
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 from click.testing import CliRunner
 
 from waistline.bench import resolve
-from waistline.errors import MeterError
+from waistline.errors import MeterError, WaistlineError
 from waistline.evidence import Evidence
 from waistline.run import load_run, read_table
-from waistline_hostctl import bench_edge, bench_edge_report
+from waistline_hostctl import bench_edge, bench_edge_report, services
 from waistline_hostctl.bench_edge import Round, Setting, UnderTest
 from waistline_hostctl.bench_edge_bundle import golden_waist, sleeping_bundle
 from waistline_hostctl.bench_edge_load import BUSY, REMOTE, Phase, Tally
@@ -39,6 +42,25 @@ def phase(remote, busy=0, *, seconds=1.0, cpu_s=0.1, edge_cpu_s=0.5, queue_s=0.1
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     return sleeping_bundle(tmp_path_factory.mktemp("bundle") / "a.bundle", 1.0)
+
+
+def test_an_edge_that_does_not_start_is_quoted(bundle, monkeypatch):
+    """Its log is temporary: what it said stands in the error, and no fix leads to it."""
+    crash = "import sys; print('loading'); sys.exit('Illegal instruction')"
+
+    def dies(command, **options):
+        return subprocess.Popen([sys.executable, "-c", crash], **options)
+
+    stand_in = SimpleNamespace(**{**vars(subprocess), "Popen": dies})
+    monkeypatch.setattr(services, "subprocess", stand_in)
+    with (
+        pytest.raises(WaistlineError, match="the edge did not start") as caught,
+        bench_edge.edge_under_test(bundle, None, resolve(environment={}), 1),
+    ):
+        pass
+    assert "Illegal instruction" in caught.value.cause
+    assert "edge.log" not in caught.value.cause + caught.value.fix
+    assert "waistline edge" in caught.value.fix
 
 
 def test_half_of_the_nodes_send_twice_as_often_and_all_more_than_their_share():
