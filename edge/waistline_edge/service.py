@@ -17,6 +17,7 @@ from waistline.arguments import wants_json
 from waistline.bundle.store import load_bundle
 from waistline.errors import WaistlineError
 from waistline.plugins import missing_extra
+from waistline.terminal import shown
 from waistline_edge.options import Arguments, EdgeOptions, parse
 from waistline_edge.server import EdgeServer
 from waistline_edge.text import ready_text, summary_text
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except WaistlineError as error:
         if verbose:
             log.exception("stopped")
-        print("\n".join(error.lines()), file=sys.stderr)
+        print(shown("\n".join(error.lines())), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -124,11 +125,18 @@ def _ready(
 def _print(text: str) -> None:
     """On stdout; whoever started us may have stopped reading."""
     with contextlib.suppress(BrokenPipeError):
-        print(text, end="", flush=True)
+        print(shown(text), end="", flush=True)
+
+
+class _Formatter(logging.Formatter):
+    """Names and errors in the log may come from files and from nodes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown(super().format(record))
 
 
 def _log_to_stderr(verbose: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     log.setLevel(logging.DEBUG if verbose else logging.INFO)

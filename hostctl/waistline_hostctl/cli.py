@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from waistline import __version__, plugins
 from waistline.errors import ConfigError, WaistlineError
+from waistline.terminal import shown
 
 try:
     import click
@@ -51,7 +52,7 @@ class Group(click.Group):
     def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> NoReturn:
         """Run and exit the process; never returns and never shows a traceback unless ``-v``."""
         arguments = list(sys.argv[1:] if args is None else args)
-        shown = _Failure(arguments)
+        failure = _Failure(arguments)
         extra.pop("standalone_mode", None)
         extra["prog_name"] = "waistline"
         try:
@@ -62,15 +63,15 @@ class Group(click.Group):
             print(file=sys.stderr)
             code = INTERRUPTED
         except click.ClickException as error:
-            code = shown.show(_usage(error), error)
+            code = failure.show(_usage(error), error)
         except WaistlineError as error:
-            code = shown.show(error, error)
+            code = failure.show(error, error)
         except BrokenPipeError:
             # Whoever read our output has had enough; Python would complain again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 1
         except Exception as error:
-            code = shown.show(_unforeseen(error), error)
+            code = failure.show(_unforeseen(error), error)
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -84,10 +85,8 @@ class _Failure:
         self._verbose = "-v" in mine or "--verbose" in mine
 
     def show(self, error: WaistlineError, origin: BaseException) -> int:
-        from waistline_hostctl.console import shown
-
         if self._verbose:
-            traceback.print_exception(origin)
+            print(shown("".join(traceback.format_exception(origin))), file=sys.stderr, end="")
         print(shown("\n".join(error.lines())), file=sys.stderr)
         if self._json:
             from waistline_hostctl.results import ErrorResult, encode

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import textwrap
 import time
 from collections.abc import Sequence
 from typing import TextIO
 
+from waistline.terminal import shown
 from waistline_hostctl.results import Result, encode
 
 WIDTH = 100
 _LABEL = 9
 _PROGRESS_AFTER_S = 1.0
 _PROGRESS_EVERY_S = 0.1
-
-
-_CONTROL = re.compile(
-    r"(?!\x1b\[(?:0|2|3\d)m)[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
-)
-"""What a terminal obeys instead of showing it; line ends and our own colours are let through."""
-
-
-def shown(text: str) -> str:
-    """``text`` for a terminal: files, models and far machines may have put anything into it."""
-    safe = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
-    return safe.encode(errors="backslashreplace").decode()
 
 
 class Console:

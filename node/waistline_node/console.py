@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from typing import TextIO
 
+from waistline.terminal import shown
 from waistline_node.records import FrameRecord
 
 REDRAW_S = 0.5
@@ -28,7 +29,7 @@ class Console:
     def say(self, text: str) -> None:
         with self._lock:
             self._hide()
-            self._stream.write(f"node: {text}\n")
+            self._stream.write(shown(f"node: {text}\n"))
             self._stream.flush()
 
     def count(self, record: FrameRecord) -> None:

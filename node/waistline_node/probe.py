@@ -31,6 +31,7 @@ from waistline.bundle.schema import MANIFEST, MAX_MANIFEST_BYTES, StoredFile
 from waistline.bundle.store import Bundle, load_bundle
 from waistline.errors import BundleError, ConfigError, LinkClosed, WaistlineError
 from waistline.provenance import machine
+from waistline.terminal import shown
 from waistline.verification import pipe
 from waistline.verification.ends import HeadRun, LocalEnds
 from waistline.verification.pipe import Kind
@@ -80,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         chosen = _parser().read(arguments)
     except ConfigError as error:
-        print("\n".join(error.lines()), file=sys.stderr)
+        print(shown("\n".join(error.lines())), file=sys.stderr)
         return error.exit_code
     faulthandler.enable()
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
@@ -97,7 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return LinkClosed.exit_code
     except (WaistlineError, OSError, MemoryError) as error:
         failure = _failure(error)
-        print(f"{failure.kind}: {failure.what}; {failure.cause}", file=sys.stderr, flush=True)
+        said = shown(f"{failure.kind}: {failure.what}; {failure.cause}")
+        print(said, file=sys.stderr, flush=True)
         with suppress(OSError):
             conversation.write(pipe.message(Kind.ERROR, failure))
         return error.exit_code if isinstance(error, WaistlineError) else 1

@@ -28,6 +28,7 @@ from waistline.bundle.golden import read_frame
 from waistline.bundle.store import Bundle, load_bundle
 from waistline.errors import ConfigError, WaistlineError
 from waistline.session.node import NodeSession
+from waistline.terminal import shown
 from waistline_node.console import Console
 from waistline_node.heads.base import Head, HeadChoice, open_head
 from waistline_node.records import FrameRecord, RecordWriter
@@ -243,11 +244,11 @@ def _pin(cpu: int) -> None:
 
 
 def _print(text: str) -> None:
-    sys.stdout.write(text)
+    sys.stdout.write(shown(text))
     sys.stdout.flush()
 
 
 def _show(error: WaistlineError, *, verbose: bool) -> None:
     if verbose:
-        traceback.print_exception(error)
-    print("\n".join(error.lines()), file=sys.stderr)
+        print(shown("".join(traceback.format_exception(error))), file=sys.stderr, end="")
+    print(shown("\n".join(error.lines())), file=sys.stderr)

@@ -1,4 +1,8 @@
 import io
+import subprocess
+import sys
+
+import pytest
 
 from waistline_node import console as module
 from waistline_node.console import Console
@@ -22,6 +26,31 @@ def test_a_log_file_gets_whole_lines_and_no_counts(monkeypatch):
     console.say("connected")
     console.close()
     assert out.getvalue() == "node: connected\n"
+
+
+def test_what_a_terminal_obeys_is_written_out():
+    out = io.StringIO()
+    Console(out, None).say("edge \x1b[2J said \x07no")
+    assert out.getvalue() == "node: edge \\x1b[2J said \\x07no\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "more"),
+    [
+        ("waistline_node", ("--source", "x", "--edge", "tcp://127.0.0.1:1")),
+        ("waistline_edge", ()),
+        ("waistline_edge", ("-v",)),
+        ("waistline_node.probe", ()),
+    ],
+)
+def test_an_error_does_not_steer_the_terminal(module, more):
+    named = "no\x1b]0;title\x07.bundle"
+    done = subprocess.run(
+        [sys.executable, "-m", module, named, *more], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "no\\x1b]0;title\\x07.bundle" in done.stderr
+    assert "\x1b" not in done.stderr
 
 
 def test_a_terminal_gets_counts_that_give_way_to_lines(monkeypatch):
