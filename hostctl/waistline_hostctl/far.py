@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ from waistline import errors
 from waistline.bundle.golden import frame_to_bytes
 from waistline.bundle.schema import MANIFEST, StoredFile
 from waistline.bundle.store import Bundle
-from waistline.errors import BadFrame, BundleError, ConfigError, WaistlineError
+from waistline.errors import BadFrame, BundleError, ConfigError, LinkTimeout, WaistlineError
 from waistline.frame import SensorFrame
 from waistline.verification import pipe
 from waistline.verification.ends import EndChoice, HeadRun, Place
@@ -25,6 +26,7 @@ _RAISED = (
 """What the far side may raise here; anything else arrives as the root class."""
 
 
+_BYE_S = 5.0
 _MAX_TEXT = 2000
 """Characters of each part of such an error."""
 
@@ -37,7 +39,7 @@ class FarEnds:
         command: leads there; it must end in ``python3 -m waistline_node.probe``.
         head, tail: what is to run them there; None: that end is not opened.
         path: where the bundle lies there already; "" sends it.
-        timeout_s: longest silence, and longest time for one run.
+        timeout_s: longest silence, longest time for one run, and for a message to begin.
 
     Attributes:
         hello: what the far side says of itself.
@@ -84,6 +86,7 @@ class FarEnds:
                 cause=f"it has {total} bytes, {self.hello.max_bytes} are allowed",
                 fix="add --max-mb to the far side's command, or copy it and give --via-bundle PATH",
             )
+        self._process.expect(total + pipe.MAX_JSON_BYTES)
         asked = pipe.Open(self._bundle.id, files, path, head, tail)
         if not self._process.write(pipe.message(Kind.OPEN, asked)):
             return
@@ -118,9 +121,11 @@ class FarEnds:
         result = pipe.decode(self._next(Kind.RESULT), pipe.Result)
         self._check(role, result)
         total = result.codes_bytes + result.values_bytes + result.answer_bytes
+        self._process.expect(total)
         return result, b"".join(pipe.read_chunks(self._process.read, total))
 
     def _send_run(self, role: str, data: bytes) -> None:
+        self._process.expect(len(data) + pipe.MAX_JSON_BYTES)
         if self._process.write(pipe.message(Kind.RUN, pipe.Run(role, len(data)))):
             for chunk in pipe.chunks((data,)):
                 if not self._process.write(chunk):
@@ -147,6 +152,7 @@ class FarEnds:
 
     def _next(self, kind: Kind) -> bytes:
         """The payload of the far side's next frame, or what it raised."""
+        self._process.expect(pipe.MAX_JSON_BYTES)
         found, payload = pipe.read_frame(self._process.read, (kind, Kind.ERROR))
         if found is Kind.ERROR:
             raise _raised(pipe.decode(payload, pipe.Failure))
@@ -154,7 +160,10 @@ class FarEnds:
 
     def close(self) -> None:
         try:
-            self._process.write(pipe.frame(Kind.BYE))
+            # Who no longer listens is not waited for, and what went wrong before is what counts.
+            with contextlib.suppress(LinkTimeout):
+                self._process.expect(0, timeout_s=_BYE_S)
+                self._process.write(pipe.frame(Kind.BYE))
         finally:
             self._process.close()
 

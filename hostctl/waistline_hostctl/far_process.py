@@ -12,6 +12,7 @@ import shlex
 import signal
 import subprocess
 import threading
+import time
 from collections import deque
 from typing import IO
 
@@ -20,6 +21,8 @@ from waistline.verification.pipe import MAGIC
 
 MAX_NOISE_BYTES = 1 << 16
 """What may stand before the conversation: a banner, a message of the day."""
+MIN_RATE_BYTES_S = 1000.0
+"""A message that comes or goes more slowly than this, on average, is given up."""
 _KEPT_LINES = 12
 _SHOWN_LINES = 4
 _END_S = 5.0
@@ -32,7 +35,8 @@ class FarProcess:
 
     Args:
         command: split as a shell would, then run without one.
-        timeout_s: longest wait for anything to come or go.
+        timeout_s: longest wait for anything to come or go; with `MIN_RATE_BYTES_S` also what a
+            whole message may take, see `expect`.
 
     Attributes:
         noise: what came before the conversation; b"" when nothing did.
@@ -45,6 +49,8 @@ class FarProcess:
         self.command = command
         self.noise = b""
         self._timeout_s = timeout_s
+        self._begun = self._until = 0.0
+        self.expect(MAX_NOISE_BYTES)
         try:
             words = shlex.split(command)
         except ValueError as error:
@@ -81,6 +87,17 @@ class FarProcess:
             if text:
                 self._said.append(text[:400])
 
+    def expect(self, size_bytes: int, timeout_s: float | None = None) -> None:
+        """A message of at most so many bytes begins, either way; a drip of bytes does not end it.
+
+        Args:
+            size_bytes: all of it, however many frames it has.
+            timeout_s: for its beginning; None: as given at the start.
+        """
+        self._begun = time.monotonic()
+        wait_s = self._timeout_s if timeout_s is None else timeout_s
+        self._until = self._begun + wait_s + size_bytes / MIN_RATE_BYTES_S
+
     def skip_noise(self) -> None:
         """Read up to where the conversation begins; what stands before it becomes `noise`.
 
@@ -106,7 +123,7 @@ class FarProcess:
         """Exactly so many bytes.
 
         Raises:
-            LinkTimeout: nothing came for the time allowed.
+            LinkTimeout: nothing came for the time allowed, or the message takes too long.
             LinkClosed: the far side ended; says how.
         """
         while len(self._kept) < size_bytes:
@@ -119,11 +136,11 @@ class FarProcess:
         """Send all of it; False when the far side has stopped listening, and may have said why.
 
         Raises:
-            LinkTimeout: it took nothing for the time allowed.
+            LinkTimeout: it took nothing for the time allowed, or the message takes too long.
         """
         view = memoryview(data)
         while view:
-            _, ready, _ = select.select([], [self._to], [], self._timeout_s)
+            _, ready, _ = select.select([], [self._to], [], self._wait_s())
             if not ready:
                 raise self._timeout("took nothing")
             try:
@@ -135,7 +152,7 @@ class FarProcess:
         return True
 
     def _more(self) -> None:
-        ready, _, _ = select.select([self._from], [], [], self._timeout_s)
+        ready, _, _ = select.select([self._from], [], [], self._wait_s())
         if not ready:
             raise self._timeout("said nothing")
         data = os.read(self._from, 1 << 16)
@@ -156,7 +173,29 @@ class FarProcess:
             fix=self._remedy() or f"run it by hand to see more: {self.command} --help",
         )
 
+    def _wait_s(self) -> float:
+        """Longest silence from now on.
+
+        Raises:
+            LinkTimeout: the message should have ended.
+        """
+        left_s = self._until - time.monotonic()
+        if left_s <= 0:
+            raise self._slow()
+        return min(self._timeout_s, left_s)
+
+    def _slow(self) -> LinkTimeout:
+        return LinkTimeout(
+            f"the far side is too slow: a message took over {self._until - self._begun:.3g} s",
+            cause=self._with_complaint(
+                f"below {MIN_RATE_BYTES_S:g} bytes/s after {self._timeout_s:g} s to begin"
+            ),
+            fix="give --timeout-s a longer time, or use a faster way there",
+        )
+
     def _timeout(self, what: str) -> LinkTimeout:
+        if time.monotonic() >= self._until:
+            return self._slow()
         return LinkTimeout(
             f"the far side {what} for {self._timeout_s:g} s",
             cause=self._with_complaint(f"the command is {self.command!r}, and it is running"),
@@ -166,7 +205,8 @@ class FarProcess:
     def _silent(self, error: LinkTimeout) -> LinkError:
         if not self._kept:
             return error
-        return self._never(f"then silence for {self._timeout_s:g} s")
+        slow = time.monotonic() >= self._until
+        return self._never("it goes on" if slow else f"then silence for {self._timeout_s:g} s")
 
     def _never(self, how: str) -> LinkError:
         said = _last_lines(bytes(self._kept).decode(errors="replace").splitlines())

@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ from waistline.verification import pipe
 from waistline.verification.ends import EndChoice, LocalEnds
 from waistline.verification.pipe import Kind
 from waistline.verify import verify_ends
+from waistline_hostctl import far_process
 from waistline_hostctl.far import FarEnds
 from waistline_hostctl.results import VerifyResult
 
@@ -137,6 +139,59 @@ def test_last_words_are_repeated(home):
 def test_silence_ends_at_the_deadline(home):
     with pytest.raises(LinkTimeout, match=r"said nothing for 0\.2 s"):
         far(home, "sleep 60", timeout_s=0.2)
+
+
+@pytest.mark.parametrize("first", ["", "pipe.frame(pipe.Kind.HELLO, bytes(60000))[:24]"])
+def test_a_drip_of_bytes_ends(home, monkeypatch, first):
+    """Each byte comes in time, and the message never ends."""
+    monkeypatch.setattr(far_process, "MIN_RATE_BYTES_S", 1e6)
+    drip = python(
+        "import os, time\nfrom waistline.verification import pipe\n"
+        f"os.write(1, {first or 'bytes(0)'})\n"
+        "while True:\n    os.write(1, b'a'); time.sleep(0.02)"
+    )
+    with pytest.raises(LinkError) as caught:
+        far(home, drip, timeout_s=2.0)
+    said = caught.value.what + caught.value.cause
+    assert "too slow" in said or "it goes on" in said
+
+
+def test_a_result_in_tiny_chunks_ends(home, monkeypatch):
+    """What counts is the whole message, not each of its frames."""
+    slow = instead_of_a_run(
+        "from waistline_node import probe; write = probe.Pipe.write; import time\n"
+        "    def dribble(self, *frames):\n"
+        "        for data in frames:\n"
+        "            if data[9] != pipe.Kind.CHUNK: write(self, data); continue\n"
+        "            for byte in data[pipe.HEADER_BYTES:]:\n"
+        "                write(self, pipe.frame(pipe.Kind.CHUNK, bytes([byte])))\n"
+        "                time.sleep(0.05)\n"
+        "    from waistline.verification import pipe; probe.Pipe.write = dribble"
+    )
+    with far(home, slow, timeout_s=WAIT_S) as there:
+        monkeypatch.setattr(far_process, "MIN_RATE_BYTES_S", 1e6)
+        there._process._timeout_s = 1.0
+        with pytest.raises(LinkTimeout, match="too slow"):
+            verify_ends(load_bundle(home / "cut.bundle"), there, there)
+
+
+def test_a_sigterm_ends_the_program_that_leads_there(home, tmp_path):
+    mark = tmp_path / "pid"
+    waits = python(
+        f"import os, time; open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    )
+    verify = subprocess.Popen(
+        [sys.executable, "-m", "waistline_hostctl", "verify", home / "cut.bundle", "--via", waits],
+        stderr=subprocess.DEVNULL,
+    )
+    while not mark.exists() or not mark.read_text():
+        assert verify.poll() is None
+        time.sleep(0.02)
+    pid = int(mark.read_text())
+    verify.terminate()
+    assert verify.wait(WAIT_S) == 130
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 def test_a_terminal_in_between_is_recognized(home):

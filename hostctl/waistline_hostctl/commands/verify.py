@@ -9,6 +9,7 @@ import click
 
 from waistline_hostctl.options import App, common
 from waistline_hostctl.results import VerifyResult
+from waistline_hostctl.services import ending_on_sigterm
 from waistline_hostctl.verifying import Wanted, run, text
 
 EPILOG = """\b
@@ -39,7 +40,7 @@ Exit code 5 when the device does not reproduce the bundle."""
 def command(app: App, bundle: Path, **chosen: object) -> None:
     """Check that a device reproduces a bundle's golden codes and answer."""
     wanted = Wanted.from_flags(app, **chosen)
-    with ExitStack() as stack:
+    with ending_on_sigterm(), ExitStack() as stack:
         report = run(bundle, wanted, app.console, stack)
     app.console.say(text(bundle, report, via=bool(wanted.via)))
     app.console.emit(VerifyResult(bundle=str(bundle), ok=report.ok, report=report))
