@@ -64,8 +64,13 @@ def missing_extra(module: str, *, needed_by: str) -> MissingExtra:
     return MissingExtra(
         f"{needed_by} needs the Python package {top!r}, which is not installed",
         cause=f"no module named {module!r} in {sys.prefix}",
-        fix=f"pip install {wanted}",
+        fix=pip_install(wanted),
     )
+
+
+def pip_install(what: str) -> str:
+    """The command that installs ``what`` where this interpreter finds it, whatever is on PATH."""
+    return f"{sys.executable or 'python3'} -m pip install {what}"
 
 
 def _extra_providing(module: str, *, prefer: str) -> str | None:

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
-from waistline.backends.base import Backend, Slice
+from waistline.backends.base import Backend, Slice, home_of
 from waistline.bundle.schema import Stage
 from waistline.bundle.store import Bundle
 from waistline.codec.waist import EncodedWaist
@@ -40,7 +40,7 @@ def open_slice(backend: Backend, bundle: Bundle, stage: Stage | None) -> Slice |
         raise ConfigError(
             f"this backend cannot open the bundle's {stage.role}",
             cause=f"it is {stage.format}, the backend opens {', '.join(backend.formats)}",
-            fix="choose another backend",
+            fix=f"use --backend {home_of(stage.format)}, or leave --backend out",
         )
     return backend.open(
         bundle.slice_path(stage),

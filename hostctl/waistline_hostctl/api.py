@@ -20,10 +20,12 @@ from waistline.bench import FLAG, ResolvedBench, resolve, with_link
 from waistline.bundle.golden import read_frame
 from waistline.bundle.schema import MANIFEST
 from waistline.bundle.store import Bundle, load_bundle
+from waistline.errors import ConfigError
 from waistline.evidence import Figure
 from waistline.files import unwritable
 from waistline.links._profiles import profile
 from waistline.run import RunFolder, Table, new_run
+from waistline_edge.options import EdgeOptions
 from waistline_hostctl import inprocess, raw, recording
 from waistline_hostctl.console import Console
 from waistline_hostctl.derive import (
@@ -54,8 +56,14 @@ __all__ = [
 
 RADIOS = ("ble5-2m-nrf52840", "lte-cat1")
 """Modelled in every run: a short-range radio and a modem."""
+REPEATED = (
+    "one frame, the bundle's golden one, was sent again and again: bytes and answers are those of "
+    "a single frame, and their ± says nothing of others (--source gives frames of your own)"
+)
 GOLDEN_FRAMES = 100
 """Sent where no source is given: the bundle's golden frame so many times."""
+HELLO_BYTES = 320
+"""A node's greeting, about; what a paced link must carry before the edge gives up."""
 BUDGET_FACTOR = 20
 BUDGET_S = 5.0
 
@@ -121,13 +129,16 @@ def run_pair(
     if link is not None:
         bench = with_link(bench, link, FLAG)
     link = bench.bench.link.profile
-    for known in (*radios, *([link] if link else [])):
+    for known in radios:
         profile(known)
+    check_link(link)
     opened = load_bundle(bundle)
     # Refused here, before a folder is made and two processes are started.
     remarks = () if source is None else inprocess.look_at(opened, source)
     folder = new_run(runs, name)
     loop = source is None
+    if loop:
+        remarks = (REPEATED,)
     if source is None:
         source, count = str(write_golden(folder, opened)), count or GOLDEN_FRAMES
     budget = budget_s(link, opened)
@@ -148,7 +159,7 @@ def run_pair(
         seeds=recording.seeds(link),
         inputs={str(opened.path / MANIFEST): opened.id, **recording.hashes(files)},
         settings=settings,
-        remarks=(*cheaper(derived.tables, settings), *remarks),
+        remarks=remarks if loop else (*cheaper(derived.tables, settings), *remarks),
         more={"link": describe_link(link), "source": source, "sequential": sequential},
     )
     return finish(folder, tables, derived, about)
@@ -189,6 +200,25 @@ def describe_link(profile_id: str) -> str:
         f"emulated {found.name} ({found.id}): {found.rate_up_bps / 1e6:g} Mbit/s up, "
         f"round trip {found.rtt_s * 1e3:g} ms, jitter {found.jitter_s * 1e3:g} ms"
     )
+
+
+def check_link(profile_id: str) -> None:
+    """Refuse a link over which a node cannot greet its edge in time.
+
+    Raises:
+        ConfigError: there is no such profile, or it is too slow for a conversation.
+    """
+    if not profile_id:
+        return
+    found = profile(profile_id)
+    hello_s = found.rtt_s + 2 * found.jitter_s + 8 * HELLO_BYTES / (found.rate_up_bps or 1e9)
+    waits_s = EdgeOptions().handshake_s
+    if hello_s > waits_s:
+        raise ConfigError(
+            f"link {profile_id} is too slow to run over",
+            cause=f"greeting takes {hello_s:.1f} s, an edge waits {waits_s:g} s",
+            fix=f"model its energy beside another link: --radio {profile_id}",
+        )
 
 
 def budget_s(profile_id: str, bundle: Bundle) -> float:

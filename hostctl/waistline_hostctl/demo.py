@@ -87,7 +87,8 @@ def run_act(
     Raises:
         WaistlineError: a part failed.
     """
-    link = api.describe_link(bench.bench.link.profile)  # refused before anything is written
+    api.check_link(bench.bench.link.profile)  # refused before anything is written
+    link = api.describe_link(bench.bench.link.profile)
     example = find_example(act.example)
     count = min(act.frames, frames or act.frames)
     model = load_model(example.model)

@@ -12,6 +12,7 @@ from pathlib import Path
 from waistline import __version__, provenance, toolenv
 from waistline.codec import native
 from waistline.errors import WaistlineError
+from waistline.plugins import pip_install
 from waistline_hostctl import doctor_packages as packages
 from waistline_hostctl import survey, wheels
 from waistline_hostctl.devices import FAKE, UNTRIED, plain, tried
@@ -93,7 +94,7 @@ def _codec() -> Finding:
 def _onnx() -> Finding:
     if importlib.util.find_spec("onnx") is None:
         return Finding(
-            "onnx", "fail", "not installed: models cannot be cut", "pip install 'waistline[host]'",
+            "onnx", "fail", "not installed: models cannot be cut", pip_install("'waistline[host]'"),
             BASE, "missing extra",
         )  # fmt: skip
     version = "".join(row.version for row in provenance.libraries(["onnx"]))
@@ -110,7 +111,7 @@ def _engines(rows: list[survey.Surveyed]) -> Iterator[Finding]:
         yield _finding(row, ENGINES, name, f"{row.detail}; {UNTRIED}" if untried else row.detail)
     if not any(row.state == "ok" for row in rows):
         yield Finding(
-            "engines", "fail", "no inference engine", "pip install 'waistline[onnxruntime]'",
+            "engines", "fail", "no inference engine", pip_install("'waistline[onnxruntime]'"),
             ENGINES, "missing extra",
         )  # fmt: skip
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 
+from waistline.plugins import pip_install
 from waistline_hostctl.results import Finding
 
 BASE, EXTRAS, TRAPS = "base", "extras", "traps"
@@ -85,7 +86,7 @@ def base() -> Iterator[Finding]:
             continue
         state, found = installed(one)
         level = "ok" if state == "ok" else "fail"
-        fix = "" if level == "ok" else f"pip install '{one.name}{one.bounds}'"
+        fix = "" if level == "ok" else pip_install(f"'{one.name}{one.bounds}'")
         yield Finding(one.name, level, found, fix, BASE, state)
 
 
@@ -96,7 +97,7 @@ def extras() -> Iterator[Finding]:
         purpose = _PURPOSES.get(name, "")
         needed = _closure(name, listed)
         states = [(one, *installed(one)) for one in needed]
-        fix = f"pip install 'waistline[{name}]'"
+        fix = pip_install(f"'waistline[{name}]'")
         wrong = [(one, found) for one, state, found in states if state == "wrong version"]
         missing = [one.name for one, state, _ in states if state == "missing extra"]
         python = sys.version_info[:2]

@@ -97,8 +97,12 @@ def _uncut_line(quality: Mapping[str, Mapping[str, Any]], metric: str) -> str:
     if uncut is None:
         return indented(notes, " ")
     score = plus_minus(100 * uncut["score"], _times(uncut["score_u"], 100), 1, "%")
-    text = f"uncut model: {metric} {score} (n = {uncut['n']}); change in points, paired; {notes}"
-    return indented(text, " ")
+    pictures = {row["n"] for what, row in quality.items() if what.startswith(raw.PICTURE_PREFIX)}
+    fewer = "".join(
+        f"pictures are of the first {n} frames; " for n in sorted(pictures) if n != uncut["n"]
+    )
+    text = f"uncut model: {metric} {score} (n = {uncut['n']}); {fewer}change in points, paired"
+    return indented(f"{text}; {notes}", " ")
 
 
 def _by(tables: Mapping[str, Table], name: str, column: str) -> dict[str, dict[str, Any]]:

@@ -299,7 +299,7 @@ def test_the_demo_prints_what_it_promises(tmp_path: Path) -> None:
     done = cli("demo", "--act", "fashion", "--frames", "10", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for word in ("doctor", "cuts", "split", "run", "edge process", "p50", "p99", "transit",
-                 "picture PNG", "picture JPEG", "picture WebP", "waist in float", "accuracy",
+                 "picture PNG", "picture JPEG", "picture WebP", "waist uncoded", "accuracy",
                  "agreement", "uncut model", "change",
                  "modelled", "emulated", "bits", "report.html"):  # fmt: skip
         assert word in done.stdout, word

@@ -233,8 +233,8 @@ def test_boxes_go_through_a_table_and_are_scored_as_precision() -> None:
 
 
 def test_the_sensor_frame_has_no_float_waist(four: dict[str, Table]) -> None:
-    assert "waist_in_float_bytes" in derive.derive(four, settings()).figures
-    assert "waist_in_float_bytes" not in derive.derive(four, settings(partition_point=0)).figures
+    assert "waist_uncoded_bytes" in derive.derive(four, settings()).figures
+    assert "waist_uncoded_bytes" not in derive.derive(four, settings(partition_point=0)).figures
 
 
 def test_streams_are_called_what_they_were(four: dict[str, Table]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from waistline.bench import resolve
 from waistline.errors import ConfigError
 from waistline_hostctl import console
+from waistline_hostctl.api import check_link
 from waistline_hostctl.console import WIDTH, grid, plus_minus, si, size
 from waistline_hostctl.example import find_example
 from waistline_hostctl.models import find_task, parse_codecs, parse_shapes
@@ -162,3 +163,11 @@ def test_the_last_error_of_a_log_is_taken() -> None:
     log = "12:00 INFO x\nerror: first\nfix:   a\nerror: second\ncause: why: not\nfix:   b\n"
     assert reported_error(log) == {"error": "second", "cause": "why: not", "fix": "b"}
     assert reported_error("all is well\n") == {}
+
+
+def test_a_link_over_which_nobody_can_be_greeted_is_refused() -> None:
+    check_link("")
+    check_link("nb-iot")
+    with pytest.raises(ConfigError, match="too slow") as caught:
+        check_link("lora-sf12-bw125")
+    assert "--radio lora-sf12-bw125" in caught.value.fix

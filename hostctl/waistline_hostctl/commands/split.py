@@ -113,7 +113,7 @@ def cuts_text(result: CutsResult) -> str:
     headings = ("x", "", "as it is", "4 bit", "head MACs %", "shape", "waist")
     lines = [grid(headings, rows, indent=0), ""]
     if result.default_x is not None:
-        lines.append("*  what the demo would choose")
+        lines.append("*  the earliest whose waist is below the picture, else the smallest waist")
     broken = sorted({row.breaks_fusion for row in result.cuts if row.breaks_fusion})
     if broken:
         why = f"engines fuse across this cut, so it runs slower: {', '.join(broken)}"

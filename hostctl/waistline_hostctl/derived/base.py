@@ -21,7 +21,7 @@ LATENCY, BYTES, QUALITY, RADIO, BITS, OUTCOMES = (
 )  # fmt: skip
 MAIN, OVERLAP, PICTURE = "waist", "overlap", "picture"
 """Streams: the waist one frame at a time, the waist pipelined, the picture itself."""
-WAIST, FLOAT, UNCUT = "waist as sent", "waist in float", "uncut model"
+WAIST, FLOAT, UNCUT = "waist as sent", "waist uncoded", "uncut model"
 ANSWERED = ("remote", "local")
 DETECTION = "detect"
 

@@ -15,6 +15,8 @@ from waistline_hostctl.page.html import Dicts, legend
 _SHADES = 9
 _TEXT = 7.5
 """Height of a label, in hundredths of the picture's width."""
+_LETTER = 2.7
+"""Width of a letter, in the same; keeps a label inside the picture."""
 _SHOWN_SCORE = 0.3
 """Boxes below are not drawn; the metric counts them, a person would not."""
 
@@ -79,8 +81,9 @@ def _boxes(sample: Mapping[str, Any], answer: Boxes, label: object, classes: Seq
         if score < _SHOWN_SCORE:
             continue
         parts.append(_rectangle(corners, f"found d{index % _SHADES}", unit * 0.8))
-        x, y = float(corners[0]), max(float(corners[1]) - 0.8 * unit, 4 * unit)
         name = classes[index] if index < len(classes) else str(index)
+        room = 100 * unit - _LETTER * unit * (len(name) + 5)
+        x, y = min(float(corners[0]), room), max(float(corners[1]) - 0.8 * unit, 4 * unit)
         parts.append(
             f'<text class="box-name" x="{x:.1f}" y="{y:.1f}" style="font-size:'
             f'{_TEXT * unit * 0.6:.2f}px;stroke-width:{unit:.2f}px">{escape(name)} '
