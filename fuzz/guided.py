@@ -73,7 +73,12 @@ def fuzz(name: str, seconds: int) -> bool:
     """Fuzz one target in a process of its own; prints a line, and whether it held."""
     KEPT.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, __file__, name, "--child", "--seconds", str(seconds)]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    # The fuzzer ends without clearing anything, so its temporary files lie in a folder of ours.
+    with tempfile.TemporaryDirectory(prefix="waistline-fuzz-") as folder:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace",
+            env={**os.environ, "TMPDIR": folder},
+        )  # fmt: skip
     log = done.stderr
     runs = re.findall(r"^#(\d+)\s.*?cov: (\d+) ft: (\d+)", log, flags=re.MULTILINE)
     count, branches, features = runs[-1] if runs else ("0", "0", "0")

@@ -40,6 +40,12 @@ WAIT_S = 120.0
 _PREAMBLE = "import os, sys, signal\nfrom waistline.verification import ends\n"
 
 
+@pytest.fixture(autouse=True)
+def _rubbish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A far side that is killed cannot clear what it received; let that lie with the test."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("via")
