@@ -15,6 +15,7 @@ import selectors
 import socket
 import sys
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +43,7 @@ class Peer:
     """Still to be said; sent a byte a turn by a slow peer."""
 
 
-class Hostile:
+class Hostile(ABC):
     """One kind of peer; subclasses say what each of them does in its turn."""
 
     count = 200
@@ -73,9 +74,9 @@ class Hostile:
     def first(self, number: int) -> bytes:
         return self.hello(number)
 
+    @abstractmethod
     def turn(self, peer: Peer) -> None:
         """What a peer does ten times a second."""
-        raise NotImplementedError
 
     def run(self) -> dict[str, object]:
         print("ready", flush=True)

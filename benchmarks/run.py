@@ -26,6 +26,7 @@ ORDER = (
     "cuts_tflite",
     "codec",
     "accuracy",
+    "biscuits",
     "engines",
     "overhead",
     "live",
