@@ -2,55 +2,31 @@
 
 from __future__ import annotations
 
-import random
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from litert_help import conv_net, litert, made, open_model, refused, writer
 
 from waistline.backends import _tflite_errors, _tflite_profile
 from waistline.backends._tflite import spec_of
-from waistline.backends._tflite_file import Facts, check_bytes, read_checked, unique_names
+from waistline.backends._tflite_file import check_bytes, unique_names
 from waistline.backends._tflite_runtime import check_numpy
 from waistline.backends.base import BackendOptions, load_backend
-from waistline.errors import BackendError, ConfigError, MissingExtra, ModelError
-
-made = pytest.importorskip("tflite_help", reason="the models are made by LiteRT's schema")
-litert = pytest.importorskip("waistline.backends.litert", reason="needs a TFLite runtime")
+from waistline.errors import BackendError, ConfigError, MissingExtra
 
 OPS, TYPES = made.OPS, made.TYPES
 
 
 @pytest.fixture
 def store(tmp_path):
-    def write(data, name="model.tflite"):
-        path = tmp_path / name
-        path.write_bytes(data)
-        return path
-
-    return write
-
-
-def _open(path, **options):
-    return litert.open_backend(BackendOptions(**options)).open(path)
-
-
-def _conv(**options):
-    net = made.Net(**options)
-    return net.finish(net.conv(net.input([1, 6, 6, 3]), 4, name="y"))
-
-
-def _refused(path, **options):
-    with pytest.raises(BackendError) as caught:
-        _open(path, **options)
-    assert caught.value.fix
-    return caught.value
+    return writer(tmp_path)
 
 
 def test_auto_is_litert_for_tflite(store):
-    piece = load_backend("auto", "tflite").open(store(_conv()))
+    piece = load_backend("auto", "tflite").open(store(conv_net()))
     assert piece.info()["engine"] in {"litert", "tflite-runtime"}
     assert piece.info()["kernels"] == "xnnpack"
 
@@ -65,11 +41,13 @@ def test_auto_is_litert_for_tflite(store):
     ],
 )
 def test_kernels_can_be_chosen_and_agree(store, options, kernels):
-    path = store(_conv())
+    path = store(conv_net())
     x = np.random.default_rng(0).standard_normal((1, 6, 6, 3)).astype(np.float32)
-    piece = _open(path, **options)
+    piece = open_model(path, **options)
     assert piece.info()["kernels"] == kernels
-    np.testing.assert_allclose(piece.run([x])[0], _open(path).run([x])[0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        piece.run([x])[0], open_model(path).run([x])[0], rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("extra", [{"kernels": "fast"}, {"runtime": "tensorflow"}])
@@ -92,11 +70,11 @@ def test_no_cut_changes_a_bit(store, quantized, exact):
     data = made.branched(quantized=quantized)
     model = made.load(data)
     feeds = made.feeds_of(model)
-    whole = _open(store(data), exact=exact).run(list(feeds.values()))
+    whole = open_model(store(data), exact=exact).run(list(feeds.values()))
     for frontier in model.graph.frontiers[1:-1]:
         head, tail = made.tflite_cut.cut_model(model, frontier)
-        waist = _open(store(head, "head.tflite"), exact=exact).run(list(feeds.values()))
-        outputs = _open(store(tail, "tail.tflite"), exact=exact).run(waist)
+        waist = open_model(store(head, "head.tflite"), exact=exact).run(list(feeds.values()))
+        outputs = open_model(store(tail, "tail.tflite"), exact=exact).run(waist)
         for got, wanted in zip(outputs, whole, strict=True):
             assert got.tobytes() == wanted.tobytes(), frontier.names
 
@@ -105,7 +83,7 @@ def test_a_tensor_may_pass_through_unused(store):
     net = made.Net()
     x, y = net.input([1, 4], "x"), net.input([1, 3], "y")
     path = store(net.finish(net.softmax(x, "s"), y))
-    piece = _open(path)
+    piece = open_model(path)
     given = np.ones((1, 4), np.float32), np.array([[1, 2, 3]], np.float32)
     s, same = piece.run(given)
     assert s.tolist() == [[0.25] * 4]
@@ -117,7 +95,7 @@ def test_a_tensor_may_pass_through_unused(store):
 def test_the_engine_prints_nothing(store):
     code = (
         "import sys; from pathlib import Path; from waistline.backends.base import load_backend\n"
-        f"load_backend('litert', 'tflite').open(Path({str(store(_conv()))!r}))\n"
+        f"load_backend('litert', 'tflite').open(Path({str(store(conv_net()))!r}))\n"
         "print('heard', file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -216,7 +194,7 @@ def test_names_are_the_cutters(store):
         net.finish(net.softmax(y, "z"), y), lambda m: setattr(m.subgraphs[0].tensors[2], "name", "")
     )
     graph = made.load(data).graph
-    piece = _open(store(data))
+    piece = open_model(store(data))
     assert [one.name for one in piece.inputs] == [one.name for one in graph.inputs]
     assert [one.name for one in piece.outputs] == [one.name for one in graph.outputs]
     assert len({"t", *(one.name for one in piece.outputs)}) == 3
@@ -230,14 +208,14 @@ def _custom(code):
 
 
 def test_operators_the_engine_does_not_have_are_named(store):
-    compiled = _refused(store(_custom("edgetpu-custom-op")))
+    compiled = refused(store(_custom("edgetpu-custom-op")))
     assert "compiled for the Edge TPU" in compiled.what
     assert "--backend coral" in compiled.fix
-    assert "MyOwnOp" in _refused(store(_custom("MyOwnOp"))).what
-    flex = _refused(store(_custom("FlexErf")))
+    assert "MyOwnOp" in refused(store(_custom("MyOwnOp"))).what
+    flex = refused(store(_custom("FlexErf")))
     assert "FlexErf" in flex.what
-    newer = made.changed(_conv(), lambda m: setattr(m.operatorCodes[0], "version", 99))
-    error = _refused(store(newer))
+    newer = made.changed(conv_net(), lambda m: setattr(m.operatorCodes[0], "version", 99))
+    error = refused(store(newer))
     assert "CONV_2D" in error.what
     assert "99" in error.cause
 
@@ -246,11 +224,11 @@ def test_an_operator_that_does_not_fit_its_tensors_is_named(store):
     def narrow(model):
         model.subgraphs[0].tensors[0].shape = [1, 6, 6, 5]
 
-    path = store(made.changed(_conv(), narrow))
-    fused = _refused(path)
+    path = store(made.changed(conv_net(), narrow))
+    fused = refused(path)
     assert "XNNPACK" in fused.what
     assert "kernels=builtin" in fused.fix
-    error = _refused(path, exact=True)
+    error = refused(path, exact=True)
     assert "CONV_2D (node 0)" in error.what
     assert "/" not in error.cause.partition(":")[2].split()[0]
 
@@ -278,208 +256,13 @@ def test_messages_are_read(message, words):
     assert "m.tflite" in failed.what
 
 
-def test_a_file_that_would_mislead_the_engine_is_refused(store):
-    def graph(change):
-        return lambda model: change(model.subgraphs[0])
-
-    def lists(field, *values):
-        return graph(lambda g: setattr(g, field, list(values)))
-
-    changes = {
-        "is a weight": lists("inputs", 0, 1),
-        "names tensor 99": lists("outputs", 3, 99),
-        "names tensor -1": lists("outputs", 3, -1),
-        "in buffer 77": graph(lambda g: setattr(g.tensors[0], "buffer", 77)),
-        "its weights have": graph(lambda g: setattr(g.tensors[1], "shape", [4, 3, 3, 2])),
-        "would take": graph(lambda g: setattr(g.tensors[0], "shape", [1 << 20, 1 << 20, 1, 3])),
-        "state that is kept": graph(lambda g: setattr(g.tensors[0], "isVariable", True)),
-        "has the shape": graph(lambda g: setattr(g.tensors[0], "shape", [1, -6, 6, 3])),
-        "code that is not": graph(lambda g: setattr(g.operators[0], "opcodeIndex", 5)),
-        "before it is written": graph(lambda g: setattr(g.operators[0], "inputs", [3, 1, 2])),
-        "written already": graph(lambda g: setattr(g.operators[0], "outputs", [0])),
-        "never written": graph(lambda g: setattr(g, "operators", [])),
-        "schema version": lambda model: setattr(model, "version", 9),
-        "no graph": lambda model: setattr(model, "subgraphs", []),
-    }
-    for words, change in changes.items():
-        assert words in _refused(store(made.changed(_conv(), change))).cause
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "words"),
-    [
-        ("zeroPoint", [-65084], "zero point outside"),
-        ("scale", [float("nan")], "no number"),
-        ("scale", [-1.0], "negative"),
-        ("scale", [1.0, 2.0], "scales"),
-    ],
-)
-def test_scales_that_would_mislead_the_engine_are_refused(store, field, value, words):
-    def change(model):
-        setattr(model.subgraphs[0].tensors[0].quantization, field, value)
-
-    assert words in _refused(store(made.changed(_conv(quantized=True), change))).cause
-
-
-def _operators(**changes):
-    """Change the inputs of operators of the branched model, by name."""
-
-    def change(model):
-        codes = [max(c.deprecatedBuiltinCode, c.builtinCode) for c in model.operatorCodes]
-        for name, edit in changes.items():
-            for operator in model.subgraphs[0].operators:
-                if codes[operator.opcodeIndex] == getattr(OPS, name):
-                    operator.inputs = edit(list(operator.inputs))
-                    break
-
-    return change
-
-
-@pytest.mark.parametrize("quantized", [False, True])
-@pytest.mark.parametrize(
-    ("name", "edit", "words"),
-    [
-        ("ADD", lambda reads: [reads[0], -1], "lacks input 1"),
-        ("CONV_2D", lambda reads: [-1, *reads[1:]], "lacks input 0"),
-        ("CONV_2D", lambda reads: [reads[0], -1, reads[2]], "lacks input 1"),
-        ("FULLY_CONNECTED", lambda reads: [-1, *reads[1:]], "lacks input 0"),
-        ("SOFTMAX", lambda reads: [-1], "lacks input 0"),
-        ("CONCATENATION", lambda reads: [-1, *reads[1:]], "lacks input 0"),
-        ("DEPTHWISE_CONV_2D", lambda reads: reads[:2], "has 2 inputs and needs 3"),
-    ],
-)
-def test_an_operator_without_an_input_that_it_needs_is_refused(store, quantized, name, edit, words):
-    data = made.changed(made.branched(quantized=quantized), _operators(**{name: edit}))
-    assert words in _refused(store(data)).cause
-    with pytest.raises(ModelError, match="is not a valid TFLite model") as caught:
-        made.load(data)
-    assert words in caught.value.cause
-
-
-def test_an_output_is_never_left_out(store):
-    def change(model):
-        model.subgraphs[0].operators[0].outputs = [-1]
-
-    assert "names tensor -1" in _refused(store(made.changed(_conv(), change))).cause
-
-
-def test_a_bias_may_be_left_out(store):
-    data = made.changed(made.branched(), _operators(FULLY_CONNECTED=lambda reads: [*reads[:2], -1]))
-    piece = _open(store(data))
-    piece.run([np.zeros(spec.shape, np.float32) for spec in piece.inputs])
-
-
-def test_scales_per_channel_are_for_weights(store):
-    def swap(model):
-        graph = model.subgraphs[0]
-        filters = graph.operators[0].inputs[1]
-        graph.operators[-1].inputs = [filters]
-
-    data = made.changed(made.branched(quantized=True), swap)
-    assert "scale for each channel" in _refused(store(data)).cause
-
-
-def test_a_reshape_keeps_the_element_type(store):
-    net = made.Net()
-    x = net.input([1, 2], "x")
-    narrow = net.tensor([1, 2], "narrow", type_=TYPES.INT8)
-    net.op(OPS.RESHAPE, [x], [narrow], made.schema.ReshapeOptionsT(newShape=[1, 2]))
-    assert "as another" in _refused(store(net.finish(narrow))).cause
-
-
-_NUMBERS = """
-import random, struct, sys
-from pathlib import Path
-import numpy as np
-from waistline.backends import _tflite_file, litert
-from waistline.backends.base import BackendOptions
-from waistline.errors import WaistlineError
-
-path = Path(sys.argv[1])
-data = path.read_bytes()
-reader = _tflite_file._Reader(data)
-graph = reader._tables(reader._u32(0), 2)[0]
-count, places = len(reader._tables(graph, 0)), []
-for operator in reader._tables(graph, 3):
-    for field in (1, 2):
-        at = reader._table(operator, field)
-        places.append((at, [at + 4 + 4 * k for k in range(reader._u32(at))]))
-ran = 0
-for seed in range(250):
-    change = random.Random(seed)
-    found = bytearray(data)
-    for _ in range(change.choice([1, 1, 2])):
-        at, numbers = change.choice(places)
-        if change.random() < 0.1:
-            struct.pack_into("<I", found, at, change.randrange(len(numbers) + 1))
-        else:
-            value = change.choice([-1, change.randrange(count), change.randrange(count)])
-            struct.pack_into("<i", found, change.choice(numbers), value)
-    print(seed, flush=True)
-    path.write_bytes(found)
-    try:
-        piece = litert.open_backend(BackendOptions(exact=seed % 2 == 0)).open(path)
-        piece.run([np.zeros(spec.shape, spec.dtype) for spec in piece.inputs])
-        ran += 1
-    except WaistlineError:
-        pass
-print("ran", ran > 0)
-"""
-
-
-@pytest.mark.parametrize("quantized", [False, True])
-def test_no_tensor_number_ends_the_process(store, quantized):
-    """In a process of its own: what goes wrong here is a signal."""
-    path = store(made.branched(quantized=quantized))
-    done = subprocess.run(
-        [sys.executable, "-c", _NUMBERS, str(path)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, (done.stdout[-20:], done.stderr[-500:])
-    assert done.stdout.endswith("ran True\n")
-
-
-def test_no_part_of_a_file_is_taken_for_the_whole():
-    data = made.branched(quantized=True)
-    for length in range(0, len(data), 7):
-        with pytest.raises(BackendError):
-            check_bytes(data[:length], Path("m.tflite"))
-
-
-def test_mutated_files_are_refused_or_consistent():
-    data = made.branched(quantized=True)
-    change = random.Random(5)
-    refused = 0
-    for _ in range(400):
-        mutated = bytearray(data)
-        for _ in range(change.choice([1, 2, 8])):
-            mutated[change.randrange(len(data))] = change.choice([0, 1, 127, 128, 255])
-        try:
-            facts = check_bytes(bytes(mutated), Path("m.tflite"))
-        except BackendError:
-            refused += 1
-        else:
-            assert isinstance(facts, Facts)
-            assert facts.names
-    assert refused > 50
-
-
-def test_the_bytes_that_were_checked_are_the_ones_that_run(store):
-    path = store(_conv())
-    piece = _open(path)
-    path.write_bytes(b"something else")
-    piece.run([np.zeros((1, 6, 6, 3), np.float32)])
-    path.unlink()
-    with pytest.raises(BackendError, match="no such file"):
-        read_checked(path)
-
-
 def test_outputs_whose_size_depends_on_the_input(store):
     net = made.Net()
     x = net.input([4], "x", type_=TYPES.BOOL)
     y = net.tensor([4, 1], "y", type_=TYPES.INT64)
     net.graph.tensors[y].shapeSignature = [-1, 1]
     path = store(net.finish(net.op(OPS.WHERE, [x], [y], made.schema.WhereOptionsT())))
-    error = _refused(path)
+    error = refused(path)
     assert "'y'" in error.cause
 
 
@@ -491,13 +274,13 @@ def test_an_output_that_changes_its_size_is_an_error(store):
     net.op(OPS.FILL, [sizes, net.tensor([], "v", data=np.float32(3))], [y],
            made.schema.FillOptionsT())  # fmt: skip
     path = store(net.finish(y, net.softmax(x, "s")))
-    piece = _open(path)
+    piece = open_model(path)
     with pytest.raises(BackendError, match="changed its shape"):
         piece.run([np.zeros((1, 4), np.float32), np.array([3, 2], np.int32)])
 
 
 def test_a_profile_names_the_layers_of_the_file(store):
-    piece = _open(store(made.branched()))
+    piece = open_model(store(made.branched()))
     profile = piece.profile([np.zeros(spec.shape, np.float32) for spec in piece.inputs], 2)
     graph = made.load(made.branched()).graph
     assert profile.method == "prefix"
