@@ -18,7 +18,6 @@ from small_models import FRAME_SHAPE, weights, write_classifier, write_task, wri
 
 from waistline.bench import resolve
 from waistline.bundle.store import load_bundle
-from waistline.codec.spec import parse_spec
 from waistline.codec.waist import WaistCodec
 from waistline.errors import ConfigError
 from waistline.frame import SensorFrame
@@ -26,12 +25,12 @@ from waistline.run import load_run, read_table
 from waistline.split import split
 from waistline.task.data.base import spread
 from waistline.tensors import TensorSpec, WaistTensor
-from waistline_hostctl import study, study_grid, study_report, study_tables
+from waistline_hostctl import study, study_report, study_tables
 from waistline_hostctl.cli import group
 from waistline_hostctl.console import Console
 from waistline_hostctl.recording import report_again
 from waistline_hostctl.results import decode
-from waistline_hostctl.study_front import advise, loss_bound, pareto
+from waistline_hostctl.study_front import loss_bound
 
 FLOAT = TensorSpec("b", "float32", (1, 4, 8, 8), "NCHW", 1)
 
@@ -62,74 +61,6 @@ def whole(folder, tmp_path_factory):
 
 def rows_of(made):
     return made.tables[study_tables.CODECS].dicts()
-
-
-def test_the_default_grid_is_every_quantizer_at_every_width():
-    found = study_grid.grid([FLOAT], at_frame=False, calibrated=True)
-    names = {(item.spec.quantizer, item.spec.bits) for item in found}
-    for bits in range(1, 9):
-        assert {("affine", bits), ("q1", bits), ("q1h", bits)} <= names
-        limits = {(item.spec.clip, item.spec.per) for item in found
-                  if item.spec.quantizer == "affine" and item.spec.bits == bits}  # fmt: skip
-        clips = (None, "minmax", "mse", "p99.9")
-        assert limits == {(clip, per) for clip in clips for per in ("tensor", "channel")}
-    assert {("q2", 1), ("q2m", 1), ("f16", None), ("f32", None)} <= names
-    for item in found:
-        assert {"none", "deflate", "zstd:1", "zstd:3"} <= set(item.lossless)
-        assert ("ctx" in item.lossless) == (item.spec.bits is not None)
-        assert not item.lossy or item.spec.bits == 8
-        assert all(str(parse_spec(codec)) == codec for codec in item.codecs())
-    assert any(item.lossy for item in found)
-
-
-def test_the_grid_of_other_waists():
-    q = TensorSpec("q", "int8", (1, 8, 8, 4), "NHWC", 3)
-    found = study_grid.grid([q], at_frame=False, calibrated=True)
-    assert {item.spec.quantizer for item in found} == {"i8"}
-    assert {item.spec.bits for item in found} == set(range(1, 9))
-    assert [item.quantizer for item in found if item.spec.bits == 8] == ["i8:b=8"]
-    number = TensorSpec("n", "int64", (3,))
-    (only,) = study_grid.grid([number], at_frame=False, calibrated=True)
-    assert (only.quantizer, only.lossy) == ("raw", ())
-    assert "ctx" not in only.lossless
-    frame = TensorSpec("frame", "uint8", (8, 8, 1), "any", 2)
-    (only,) = study_grid.grid([frame], at_frame=True, calibrated=False)
-    assert {"png", "webp", "ctx"} <= set(only.lossless)
-    assert {"jpeg:75", "webp:75"} <= set(only.lossy)
-    flat = TensorSpec("v", "float32", (1, 100), "NC")
-    found = study_grid.grid([flat], at_frame=False, calibrated=True)
-    assert not any("channel" in item.quantizer for item in found)
-    found = study_grid.grid([FLOAT], at_frame=False, calibrated=False)
-    assert not any(item.spec.clip for item in found)
-
-
-def test_filters_thin_the_grid_out_or_add_to_it():
-    def codecs(**filters):
-        found = study_grid.grid([FLOAT], at_frame=False, calibrated=True, **filters)
-        return {codec for item in found for codec in item.codecs()}
-
-    assert codecs(quantizers=["q2"], coders=["ctx"]) == {"q2|ctx"}
-    assert codecs(quantizers=["affine:b=3,clip=p99"], coders=["zstd:7"]) == {
-        "affine:b=3,clip=p99|zstd:7"
-    }
-    assert codecs(quantizers=["q1:b=8"], coders=["jpeg"]) == {
-        f"q1:b=8|jpeg:{quality}" for quality in (50, 75, 90, 95)
-    }
-    assert codecs(quantizers=["q1"], coders=["jpeg:33"]) == {"q1:b=8|jpeg:33"}
-
-
-@pytest.mark.parametrize(
-    ("filters", "says"),
-    [
-        ({"quantizers": ["q9"]}, "q9"),
-        ({"coders": ["brotli"]}, "no codec is left"),
-        ({"quantizers": ["q2"], "coders": ["jpeg"]}, "no codec is left"),
-        ({"quantizers": ["affine:b=9"]}, "1 to 8"),
-    ],
-)
-def test_filters_that_leave_nothing_are_refused(filters, says):
-    with pytest.raises(ConfigError, match=says):
-        study_grid.grid([FLOAT], at_frame=False, calibrated=True, **filters)
 
 
 def test_lossless_coders_share_what_their_quantizer_answers(whole):
@@ -378,41 +309,6 @@ def test_calibration_frames_do_not_judge(folder, tmp_path):
     shutil.copy(folder / "calibration.npz", tmp_path / "selection.npz")
     with pytest.raises(ConfigError, match="overlap"):
         run(folder, tmp_path, task=tmp_path / "task.toml", quantizers=("affine",), coders=("none",))
-
-
-@given(st.lists(st.tuples(*[st.integers(0, 5)] * 3), max_size=30))
-def test_pareto_keeps_what_no_other_beats(points):
-    expected = [
-        not any(o != p and all(a <= b for a, b in zip(o, p, strict=True)) for o in points)
-        for p in points
-    ]
-    assert pareto(points) == expected
-
-
-def row(codec, size, encode, loss, u_loss=0.0, n=10_000):
-    return {"codec": codec, "quantizer": codec.partition("|")[0], "lossless": True,
-            "mean_bytes": size, "encode_s": encode, "decode_s": 0.0,
-            "loss": loss, "u_loss": u_loss, "n": n}  # fmt: skip
-
-
-def test_slow_links_call_for_small_payloads_and_fast_ones_for_fast_coders():
-    rows = [row("a|ctx", 500, 1e-3, 0.0), row("a|zstd:1", 700, 1e-4, 0.0),
-            row("b|ctx", 100, 1e-3, 0.05)]  # fmt: skip
-    assert advise(rows, 1e5, 1, 0.01, ())[0].codec == "a|ctx"
-    assert advise(rows, 1e8, 1, 0.01, ())[0].codec == "a|zstd:1"
-    assert advise(rows, 1e6, 10, 0.01, ())[0].codec == "a|zstd:1"
-    assert advise(rows, 0, 1, 0.01, ())[0].send_s == 0
-    assert advise(rows, 1e5, 1, 0.1, ())[0].codec == "b|ctx"
-    first = advise(rows, 1e5, 1, 0.01, ())[0]
-    assert first.time_s == pytest.approx(500 * 8 / 1e5 + 1e-3)
-
-
-def test_a_bound_needs_frames():
-    few, many = row("a|ctx", 1, 1, 0.0, n=20), row("a|ctx", 1, 1, 0.0, n=2000)
-    assert loss_bound(few, ()) > 0.05
-    assert loss_bound(many, ()) < 0.001
-    assert loss_bound(few, ("a",)) == 0
-    assert loss_bound(row("a|ctx", 1, 1, -0.5), ()) > 0
 
 
 def test_what_loses_much_is_not_compared(whole):
