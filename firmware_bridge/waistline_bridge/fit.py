@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from waistline.blob.records import Blob
 from waistline.errors import ConfigError, ModelError
-from waistline_bridge.blob import Blob
 
 SEAL_BYTES = 32
 """In front of the blob in its slot; PROTOCOL.md section 6."""

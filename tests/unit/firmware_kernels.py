@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from waistline_bridge import pack
+from waistline.blob import pack
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "firmware_bridge/firmware/src"

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from firmware_kernels import ROOT, SOURCES, Conv, Dense, Depthwise, Pool, Weighted, library, simple
 
-from waistline_bridge import fixed, pack
+from waistline.blob import fixed, pack
 
 GCC = shutil.which("arm-none-eabi-gcc")
 QEMU = shutil.which("qemu-system-arm")

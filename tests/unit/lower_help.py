@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from waistline.blob.form import Int8Head
 from waistline.tensors import WaistTensor
 from waistline_bridge.lower.assemble import LoweredHead, assemble
-from waistline_bridge.lower.form import Int8Head
 
 ROOT = Path(__file__).parents[2]
 FIRMWARE = ROOT / "firmware_bridge/firmware/src"

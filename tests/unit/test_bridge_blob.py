@@ -18,16 +18,16 @@ from hypothesis import strategies as st
 from lower_help import ALL_LAYERS, CC, FAILED, Firmware, lowered, random_inputs
 from lower_nets import ACTS, NETS, SAME, VALID, Int8Net
 
+from waistline.blob import records
+from waistline.blob.check import check_blob
+from waistline.blob.interpret import every_tensor, run_head
+from waistline.blob.layers import head_of
+from waistline.blob.records import HEADER, LAYER, TENSOR, WAIST, read_blob
 from waistline.codec.waist import WaistCodec
 from waistline.errors import BundleError, ConfigError
 from waistline.model import tflite_cut
 from waistline.model.load import load_model
-from waistline_bridge import blob as records
-from waistline_bridge.blob import HEADER, LAYER, TENSOR, WAIST, read_blob
-from waistline_bridge.blob_check import check_blob
-from waistline_bridge.interpret import every_tensor, run_head
 from waistline_bridge.lower.tflite import lower_tflite
-from waistline_bridge.unblob import head_of
 
 FASHION = Path(__file__).parents[2] / "examples/fashion/model.int8.tflite"
 CODECS = ("i8:b=8|none", "raw|none", "i8:b=4|none", "i8:b=1|ctx", "i8:b=3|ctx", "i8:b=8|ctx")

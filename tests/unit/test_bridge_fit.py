@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from waistline.blob.records import Blob, TensorRecord
 from waistline.errors import ConfigError, ModelError
-from waistline_bridge.blob import Blob, TensorRecord
 from waistline_bridge.fit import (
     SEAL_BYTES,
     BoardLimits,

@@ -14,13 +14,13 @@ pytest.importorskip("onnxruntime", reason="quantizes and runs them")
 import onnxruntime
 from lower_help import lowered
 
+from waistline.blob.interpret import run_head
 from waistline.codec.waist import WaistCodec
 from waistline.errors import CodecError, ModelError
 from waistline.frame import SensorFrame
 from waistline.model.load import load_model
 from waistline.task.load import load_task
 from waistline.tensors import TensorSpec, quantize
-from waistline_bridge.interpret import run_head
 from waistline_bridge.lower.head import calibration_feeds, lower_head
 from waistline_bridge.lower.quantize import quantize_head
 from waistline_bridge.lower.tail import write_int8_tail

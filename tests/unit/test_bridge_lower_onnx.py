@@ -16,15 +16,15 @@ import onnxruntime
 from lower_help import CC, Firmware, lowered
 from onnx import TensorProto, helper, numpy_helper
 
+from waistline.blob.interpret import run_head, run_layer
+from waistline.blob.layers import head_of
+from waistline.blob.records import read_blob
 from waistline.errors import ConfigError, ModelError
 from waistline.model.load import load_model
 from waistline.model.onnx_graph import from_proto
 from waistline.tensors import quantize
-from waistline_bridge.blob import read_blob
-from waistline_bridge.interpret import run_head, run_layer
 from waistline_bridge.lower.qdq import lower_qdq, read_qdq
 from waistline_bridge.lower.quantize import quantize_head
-from waistline_bridge.unblob import head_of
 
 FASHION = Path(__file__).parents[2] / "examples/fashion"
 FRAMES = 24

@@ -18,10 +18,10 @@ from lower_help import lowered, micro, random_inputs
 from lower_nets import NETS, Int8Net, everything, reference
 from tflite_help import OPS, TYPES, changed, schema
 
+from waistline.blob.interpret import every_tensor, run_head
 from waistline.errors import ModelError
 from waistline.model import tflite_cut
 from waistline.model.load import load_model
-from waistline_bridge.interpret import every_tensor, run_head
 from waistline_bridge.lower.tflite import lower_tflite, read_tflite
 
 FASHION = Path(__file__).parents[2] / "examples/fashion/model.int8.tflite"

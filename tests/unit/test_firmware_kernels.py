@@ -28,7 +28,7 @@ from firmware_kernels import (
     simple,
 )
 
-from waistline_bridge import fixed, pack
+from waistline.blob import fixed, pack
 
 pytestmark = pytest.mark.skipif(CC is None, reason="needs a C compiler (cc)")
 both = pytest.mark.parametrize("path", PATHS)

@@ -35,7 +35,7 @@ from firmware_kernels import (
 )
 from tflite_help import OPS, TYPES, Net, schema
 
-from waistline_bridge import fixed, pack
+from waistline.blob import fixed, pack
 
 PYTHON = os.environ.get("WAISTLINE_TFLM_PYTHON")
 OUTPUTS = 1_000_000

@@ -5,7 +5,7 @@
  * C99, freestanding: no allocation, no library function, no floating point, no static data that is
  * written. Tensors are int8, NHWC, batch 1; in and out must not overlap. They may lie at any
  * address; weights, records and scratch at multiples of 4 (8 saves cycles on some cores).
- * waistline_bridge/pack.py makes the weights and records of this layout.
+ * waistline/blob/pack.py makes the weights and records of this layout.
  *
  * Arithmetic: acc = bias + sum of x * w in 32 bits, where the input's zero point is folded into the
  * bias, bias - in_zero * sum of w, so that a padded element is in_zero. Then for a multiplier m and

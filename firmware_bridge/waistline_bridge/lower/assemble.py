@@ -10,29 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from waistline.codec import native
-from waistline.codec.coders._planes import planes_of
-from waistline.codec.spec import parse_spec
-from waistline.codec.tensor_codec import Table, open_tensor_codec
-from waistline.codec.waist import LENGTH_BYTES, WaistCodec, code_shape
-from waistline.errors import ConfigError, ModelError
-from waistline.tensors import WaistTensor
-from waistline_bridge import blob as records
-from waistline_bridge.arena import ArenaPlan, Need, plan_arena
-from waistline_bridge.blob import (
-    Blob,
-    GoldenRecord,
-    LayerRecord,
-    TensorRecord,
-    WaistRecord,
-    aligned,
-    read_blob,
-    tables_bytes,
-    write_blob,
-)
-from waistline_bridge.blob_check import check_blob, packed_bytes, waist_scratch
-from waistline_bridge.interpret import run_head
-from waistline_bridge.lower.form import (
+from waistline.blob import records
+from waistline.blob.check import check_blob, packed_bytes, waist_scratch
+from waistline.blob.form import (
     Add,
     Concat,
     Conv,
@@ -47,8 +27,28 @@ from waistline_bridge.lower.form import (
     Pool,
     Rescale,
 )
-from waistline_bridge.pack import folded_bias, pack_conv, pack_depthwise, pack_records
-from waistline_bridge.sizes import NOTHING, KernelSizes, conv_sizes, dense_sizes, depthwise_sizes
+from waistline.blob.interpret import run_head
+from waistline.blob.pack import folded_bias, pack_conv, pack_depthwise, pack_records
+from waistline.blob.records import (
+    Blob,
+    GoldenRecord,
+    LayerRecord,
+    TensorRecord,
+    WaistRecord,
+    aligned,
+    read_blob,
+    tables_bytes,
+    write_blob,
+)
+from waistline.blob.sizes import NOTHING, KernelSizes, conv_sizes, dense_sizes, depthwise_sizes
+from waistline.codec import native
+from waistline.codec.coders._planes import planes_of
+from waistline.codec.spec import parse_spec
+from waistline.codec.tensor_codec import Table, open_tensor_codec
+from waistline.codec.waist import LENGTH_BYTES, WaistCodec, code_shape
+from waistline.errors import ConfigError, ModelError
+from waistline.tensors import WaistTensor
+from waistline_bridge.arena import ArenaPlan, Need, plan_arena
 
 
 @dataclass(frozen=True)

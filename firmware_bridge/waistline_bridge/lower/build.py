@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from waistline.errors import ModelError
-from waistline.tensors import TensorSpec
-from waistline_bridge.fixed import ADD_LEFT_SHIFT, MAX_SHIFT, Q31_ONE, multiplier_of, scaled
-from waistline_bridge.lower.form import (
+from waistline.blob.fixed import ADD_LEFT_SHIFT, MAX_SHIFT, Q31_ONE, multiplier_of, scaled
+from waistline.blob.form import (
     HIGHEST,
     LOWEST,
     Activation,
@@ -35,8 +33,10 @@ from waistline_bridge.lower.form import (
     Shape,
     Window,
 )
-from waistline_bridge.pack import MAX_BIAS, MAX_DEPTH, folded_bias
-from waistline_bridge.sizes import MAX_PIXELS, MAX_ROWS
+from waistline.blob.pack import MAX_BIAS, MAX_DEPTH, folded_bias
+from waistline.blob.sizes import MAX_PIXELS, MAX_ROWS
+from waistline.errors import ModelError
+from waistline.tensors import TensorSpec
 
 MAX_AXIS = 65535
 MAX_STEP = 255

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from waistline.blob.form import Int8Head
 from waistline.errors import CodecError
 from waistline.frame import SensorFrame
 from waistline.model.load import load_model
 from waistline.task.preprocess import apply
 from waistline.task.spec import Preprocess
 from waistline.tensors import TensorSpec
-from waistline_bridge.lower.form import Int8Head
 
 
 def lower_head(path: str | Path) -> Int8Head:

@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from waistline.blob.form import Clamp, Int8Head
 from waistline.model.onnx_graph import OnnxModel, load_onnx
 from waistline.tensors import Layout, TensorSpec
 from waistline_bridge.lower.build import HeadBuilder, Unsupported, clamp_between, refusal
-from waistline_bridge.lower.form import Clamp, Int8Head
 from waistline_bridge.lower.qdq_values import Constants, Pending, Value, stored_shape
 
 

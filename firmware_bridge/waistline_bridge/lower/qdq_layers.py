@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from waistline.blob.form import Clamp, Pair, Window
 from waistline_bridge.lower.build import Unsupported, Weights, rescale_by
-from waistline_bridge.lower.form import Clamp, Pair, Window
 from waistline_bridge.lower.qdq import QdqReader
 from waistline_bridge.lower.qdq_values import Pending, Quantized, Value, attribute, stored_shape
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from waistline.blob.form import Clamp
 from waistline.model.onnx_graph import OnnxModel
 from waistline.model.onnx_macs import fixed_shape
 from waistline.model.onnx_proto import element_type, onnx
 from waistline_bridge.lower.build import Unsupported
-from waistline_bridge.lower.form import Clamp
 
 _IMAGE_RANK = 4
 _MAX_CONSTANT_BYTES = 1 << 28

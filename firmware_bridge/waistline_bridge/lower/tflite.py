@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from waistline.blob.form import Clamp, Int8Head, Pair, Window
 from waistline.model.tflite_file import TYPE_NAMES, schema
 from waistline.model.tflite_graph import TfliteModel, load_tflite
 from waistline.model.tflite_layers import shown
 from waistline.tensors import TensorSpec
 from waistline_bridge.lower.build import HeadBuilder, Unsupported, Weights, clamp_between, refusal
-from waistline_bridge.lower.form import Clamp, Int8Head, Pair, Window
 
 _SAME = schema.Padding.SAME
 _ACTIVATIONS: dict[int, tuple[float | None, float | None]] = {

@@ -12,12 +12,12 @@ from enum import IntEnum
 
 import numpy as np
 
-from waistline_bridge import blob as records
-from waistline_bridge.blob import HEADER, Blob, LayerRecord, TensorRecord
-from waistline_bridge.fixed import MAX_SHIFT, MIN_SHIFT
-from waistline_bridge.lower.form import Window
-from waistline_bridge.pack import MAX_BIAS, MAX_DEPTH
-from waistline_bridge.sizes import (
+from waistline.blob import records
+from waistline.blob.fixed import MAX_SHIFT, MIN_SHIFT
+from waistline.blob.form import Window
+from waistline.blob.pack import MAX_BIAS, MAX_DEPTH
+from waistline.blob.records import HEADER, Blob, LayerRecord, TensorRecord
+from waistline.blob.sizes import (
     ADD_SIZES,
     LOOKUP_SIZES,
     MAX_PIXELS,

@@ -1,6 +1,6 @@
 """The blob's records as bytes: PROTOCOL.md section 5, and ``firmware/src/wl_blob.h``.
 
-`read_blob` takes hostile bytes and gives the records; `waistline_bridge.blob_check` holds them
+`read_blob` takes hostile bytes and gives the records; `waistline.blob.check` holds them
 against each other as the firmware does.
 """
 
@@ -10,8 +10,8 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 
+from waistline.blob.pack import VERSION as KERNELS
 from waistline.errors import BundleError
-from waistline_bridge.pack import VERSION as KERNELS
 
 MAGIC = 0x31424C57
 VERSION = 1

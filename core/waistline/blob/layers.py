@@ -10,11 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from waistline.tensors import TensorSpec
-from waistline_bridge import blob as records
-from waistline_bridge.blob import Blob, LayerRecord
-from waistline_bridge.blob_check import check_blob
-from waistline_bridge.lower.form import (
+from waistline.blob import records
+from waistline.blob.check import check_blob
+from waistline.blob.form import (
     Activation,
     Add,
     Clamp,
@@ -34,8 +32,10 @@ from waistline_bridge.lower.form import (
     Shape,
     Window,
 )
-from waistline_bridge.pack import folded_bias
-from waistline_bridge.sizes import rounded
+from waistline.blob.pack import folded_bias
+from waistline.blob.records import Blob, LayerRecord
+from waistline.blob.sizes import rounded
+from waistline.tensors import TensorSpec
 
 
 def head_of(blob: Blob) -> Int8Head:
@@ -103,14 +103,14 @@ def _window(record: LayerRecord, source: Shape, made: Shape) -> Window:
 
 
 def _matrix(blob: Blob, record: LayerRecord, outputs: int, depth: int) -> Int8s:
-    """The reverse of `waistline_bridge.pack.pack_conv`: (out, depth)."""
+    """The reverse of `waistline.blob.pack.pack_conv`: (out, depth)."""
     raw = np.frombuffer(blob.section(record.weights), np.int8)
     blocks = raw.reshape(-1, rounded(depth, 4) // 4, 2, 2, 2).transpose(0, 4, 1, 3, 2)
     return blocks.reshape(-1, rounded(depth, 4))[:outputs, :depth].copy()
 
 
 def _depthwise(blob: Blob, record: LayerRecord, channels: int) -> Int8s:
-    """The reverse of `waistline_bridge.pack.pack_depthwise`, (channels, rows, columns)."""
+    """The reverse of `waistline.blob.pack.pack_depthwise`, (channels, rows, columns)."""
     raw = np.frombuffer(blob.section(record.weights), "<i2")
     rows = raw.reshape(channels, record.kernel[0], -1)[:, :, : record.kernel[1]]
     return (rows // 2).astype(np.int8)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from waistline_bridge.lower.form import Shape, Window
+from waistline.blob.form import Shape, Window
 
 RECORD_BYTES = 12
 TABLE_BYTES = 256

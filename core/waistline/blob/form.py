@@ -1,7 +1,7 @@
 """The intermediate form of a head: int8 layers on NHWC tensors, whatever format they came from.
 
 A tensor is (h, w, c) without its batch, int8, with one scale and zero point. Layers stand in an
-order in which they can run. Arithmetic: `waistline_bridge.fixed`. Accumulators are int32; biases
+order in which they can run. Arithmetic: `waistline.blob.fixed`. Accumulators are int32; biases
 here are those of the model, the input's zero point is folded in when the blob is written.
 """
 

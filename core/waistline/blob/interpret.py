@@ -1,7 +1,7 @@
 """Running a head in NumPy with the firmware's integers, bit for bit.
 
 The reference the firmware is tested against, and what `waistline verify` judges a board by on a
-machine without one. Arithmetic: `waistline_bridge.fixed`.
+machine without one. Arithmetic: `waistline.blob.fixed`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from waistline.errors import CodecError
-from waistline_bridge.fixed import ADD_LEFT_SHIFT, Ints, scaled, to_nearest
-from waistline_bridge.lower.form import (
+from waistline.blob.fixed import ADD_LEFT_SHIFT, Ints, scaled, to_nearest
+from waistline.blob.form import (
     LOWEST,
     Add,
     Clamp,
@@ -32,6 +31,7 @@ from waistline_bridge.lower.form import (
     Rescale,
     Window,
 )
+from waistline.errors import CodecError
 
 
 def run_head(head: Int8Head, inputs: Sequence[Int8s]) -> list[Int8s]:

@@ -1,0 +1,1 @@
+"""Head blobs, the slice format of microcontrollers: records, checks, and a reference in NumPy."""
