@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from enum import IntEnum
 
 import numpy as np
 
@@ -16,7 +15,14 @@ from waistline.blob import records
 from waistline.blob.fixed import MAX_SHIFT, MIN_SHIFT
 from waistline.blob.form import Window
 from waistline.blob.pack import MAX_BIAS, MAX_DEPTH
-from waistline.blob.records import HEADER, Blob, LayerRecord, TensorRecord
+from waistline.blob.records import (
+    HEADER,
+    Blob,
+    BlobRefused,
+    LayerRecord,
+    Reason,
+    TensorRecord,
+)
 from waistline.blob.sizes import (
     ADD_SIZES,
     LOOKUP_SIZES,
@@ -37,32 +43,6 @@ _CTX_NODES = (80, 272, 496, 1008, 784, 1040, 1552, 2576)
 """waist_ctx_nodes(1 .. 8), core/c/waist.h."""
 
 
-class Reason(IntEnum):
-    """Numbers of PROTOCOL.md; a board refuses with the same."""
-
-    ARENA = 4
-    TENSOR = 5
-    LAYER = 6
-    ORDER = 7
-    TWICE = 8
-    SHAPE = 9
-    CLAMP = 10
-    WEIGHTS = 11
-    SCRATCH = 12
-    OVERLAP = 13
-    WAIST = 14
-    CODES = 15
-    WAIST_SCRATCH = 16
-    OUTPUT = 17
-    GOLDEN = 18
-
-
-class _Refused(Exception):
-    def __init__(self, reason: Reason, record: int) -> None:
-        super().__init__(f"{reason.name.lower()} {record} (reason {reason.value})")
-        self.reason = reason
-
-
 def check_blob(blob: Blob, arena_bytes: int | None = None) -> Blob:
     """Give the blob back if a board with this arena takes it.
 
@@ -71,24 +51,21 @@ def check_blob(blob: Blob, arena_bytes: int | None = None) -> Blob:
         arena_bytes: of the board; None: any.
 
     Raises:
-        BundleError: the first rule it breaks, with the number of the record.
+        BlobRefused: the first rule it breaks, with the number of the record.
     """
-    try:
-        if arena_bytes is not None and blob.arena_bytes > arena_bytes:
-            raise _Refused(Reason.ARENA, 0)
-        _check_tensors(blob)
-        _Layers(blob).check()
-        _check_waists(blob)
-        for k, golden in enumerate(blob.goldens):
-            _need(_in_blob(blob, (golden.input, blob.input_bytes), 1), Reason.GOLDEN, k)
-    except _Refused as refusal:
-        raise records.refused(f"a board refuses it: {refusal}") from refusal
+    _need(arena_bytes is None or blob.arena_bytes <= arena_bytes, Reason.ARENA, 0)
+    _check_tensors(blob)
+    _Layers(blob).check()
+    _check_waists(blob)
+    for k, golden in enumerate(blob.goldens):
+        _need(_in_blob(blob, (golden.input, blob.input_bytes), 1), Reason.GOLDEN, k)
     return blob
 
 
 def _need(holds: bool, reason: Reason, record: int) -> None:
     if not holds:
-        raise _Refused(reason, record)
+        name = f"{reason.name.lower()} {record} (reason {reason.value})"
+        raise BlobRefused(f"a board refuses it: {name}", reason, record)
 
 
 def _in_blob(blob: Blob, where: tuple[int, int], alignment: int) -> bool:
@@ -108,7 +85,7 @@ def _check_tensors(blob: Blob) -> None:
     for k, tensor in enumerate(blob.tensors):
         size = tensor.size_bytes
         fits = size > 0 and tensor.offset % 4 == 0 and tensor.offset + size <= blob.arena_bytes
-        _need(fits, Reason.TENSOR, k)
+        _need(fits and not tensor.odd, Reason.TENSOR, k)
     _need(blob.input_bytes <= blob.arena_bytes, Reason.TENSOR, len(blob.tensors))
     for k in range(blob.inputs):
         for other in blob.tensors[:k]:
@@ -142,7 +119,7 @@ class _Layers:
         for k, layer in enumerate(blob.layers):
             known = records.CONV <= layer.op <= records.LOOKUP
             tensors = (*layer.inputs, layer.output)
-            _need(known and max(tensors) < len(blob.tensors), Reason.LAYER, k)
+            _need(known and not layer.odd and max(tensors) < len(blob.tensors), Reason.LAYER, k)
         self._born, self._dies = _births(blob), _deaths(blob)
 
     def check(self) -> None:
@@ -170,13 +147,13 @@ class _Layers:
         _need(layer.op == records.PAD or not layer.before[2], Reason.LAYER, k)
         count = {records.ADD: 2, records.CONCAT: len(layer.inputs)}.get(layer.op, 1)
         _need(len(layer.inputs) == count, Reason.LAYER, k)
+        if layer.op in (records.CONCAT, records.PAD, records.LOOKUP):
+            _need(layer.clamp == _FULL, Reason.CLAMP, k)
         made = self._blob.tensors[layer.output]
         sources = [self._blob.tensors[number] for number in layer.inputs]
         sizes = _RULES[layer.op](layer, sources, made)
         _need(sizes is not None, Reason.SHAPE, k)
         assert sizes is not None
-        if layer.op in (records.CONCAT, records.PAD, records.LOOKUP):
-            _need(layer.clamp == _FULL, Reason.CLAMP, k)
         exact = layer.weights[1] == sizes.weights and layer.params[1] == sizes.params
         _need(exact and self._records_hold(layer), Reason.WEIGHTS, k)
         _need(layer.scratch[1] >= sizes.scratch, Reason.SCRATCH, k)
@@ -301,7 +278,7 @@ def _check_waists(blob: Blob) -> None:
         _need(known, Reason.WAIST, k)
         count = blob.tensors[waist.tensor].size_bytes
         coded = 1 <= waist.bits <= 8 and waist.coder < len(records.CODERS)
-        _need(coded, Reason.CODES, k)
+        _need(coded and not waist.odd, Reason.CODES, k)
         _need(waist.planes * waist.rows * waist.columns == count, Reason.CODES, k)
         if waist.table == 0:
             _need(waist.bits == 8, Reason.CODES, k)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 from waistline.blob.pack import VERSION as KERNELS
 from waistline.errors import BundleError
@@ -31,15 +32,57 @@ CONV, DEPTHWISE, DENSE, MAX_POOL, AVERAGE_POOL, ADD, CONCAT, PAD, MEAN, LOOKUP =
 CODERS = ("none", "ctx")
 
 
+class Reason(IntEnum):
+    """Why a blob is refused: numbers of PROTOCOL.md; a board refuses with the same."""
+
+    HEADER = 1
+    COUNTS = 2
+    TABLES = 3
+    ARENA = 4
+    TENSOR = 5
+    LAYER = 6
+    ORDER = 7
+    TWICE = 8
+    SHAPE = 9
+    CLAMP = 10
+    WEIGHTS = 11
+    SCRATCH = 12
+    OVERLAP = 13
+    WAIST = 14
+    CODES = 15
+    WAIST_SCRATCH = 16
+    OUTPUT = 17
+    GOLDEN = 18
+    CRC = 19
+
+
+class BlobRefused(BundleError):
+    """Bytes that no board would take.
+
+    Attributes:
+        reason: the first rule they break.
+        record: number of the tensor, layer, waist or golden that breaks it.
+    """
+
+    def __init__(self, cause: str, reason: Reason, record: int = 0) -> None:
+        super().__init__(
+            "these bytes are not a head blob",
+            cause=cause,
+            fix="lower the head again: waistline split MODEL --backend mcu",
+        )
+        self.reason, self.record = reason, record
+
+
 @dataclass(frozen=True)
 class TensorRecord:
-    """A tensor in the arena."""
+    """A tensor in the arena; ``odd``: bytes are set that must be zero, as in other records."""
 
     offset: int
     height: int
     width: int
     channels: int
     zero_point: int
+    odd: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -64,6 +107,7 @@ class LayerRecord:
     weights: tuple[int, int] = (0, 0)
     params: tuple[int, int] = (0, 0)
     scratch: tuple[int, int] = (0, 0)
+    odd: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +123,7 @@ class WaistRecord:
     columns: int
     interleaved: bool
     scratch: tuple[int, int] = (0, 0)
+    odd: bool = False
 
 
 @dataclass(frozen=True)
@@ -169,26 +214,33 @@ def _waist_bytes(w: WaistRecord) -> bytes:
     return WAIST.pack(w.tensor, w.bits, w.coder, w.table, *shape, *w.scratch)
 
 
-def read_blob(data: bytes) -> Blob:
+def read_blob(data: bytes, arena_bytes: int | None = None) -> Blob:
     """The records of a blob; only its header, its tables' places and its CRC are checked.
 
+    Args:
+        data: hostile bytes.
+        arena_bytes: of the board; None: any.
+
     Raises:
-        BundleError: not a blob of this version, damaged, or its tables lie outside it.
+        BlobRefused: not a blob of this version, damaged, or its tables lie outside it.
     """
     if len(data) < HEADER.size:
-        raise refused(f"it has {len(data)} bytes, a header has {HEADER.size}")
+        raise BlobRefused(f"it has {len(data)} bytes, a header has {HEADER.size}", Reason.HEADER)
     magic, version, kernels, size, crc, arena, *rest = HEADER.unpack_from(data)
     if magic != MAGIC:
-        raise refused(f"it begins with {data[:4]!r}")
+        raise BlobRefused(f"it begins with {data[:4]!r}", Reason.HEADER)
     if (version, kernels) != (VERSION, KERNELS):
-        raise refused(f"it is of version {version}.{kernels}, this is {VERSION}.{KERNELS}")
-    if size != len(data):
-        raise refused(f"it says {size} bytes and has {len(data)}")
+        raise BlobRefused(
+            f"it is of version {version}.{kernels}, this is {VERSION}.{KERNELS}", Reason.HEADER
+        )
     tensors, layers, inputs, waists, goldens, zero = rest[:6]
     if zero or not (1 <= tensors <= MAX_COUNT and 1 <= inputs <= tensors):
-        raise refused(f"it counts {tensors} tensors, {inputs} inputs")
+        raise BlobRefused(f"it counts {tensors} tensors, {inputs} inputs", Reason.COUNTS)
     if not (layers <= MAX_COUNT and 1 <= waists <= MAX_COUNT and goldens <= MAX_COUNT):
-        raise refused(f"it counts {layers} layers, {waists} waist tensors, {goldens} goldens")
+        counts = f"{layers} layers, {waists} waist tensors, {goldens} goldens"
+        raise BlobRefused(f"it counts {counts}", Reason.COUNTS)
+    if size != len(data):
+        raise BlobRefused(f"it says {size} bytes and has {len(data)}", Reason.TABLES)
     tables = [
         _table(data, kind, offset, count)
         for kind, offset, count in zip(
@@ -198,15 +250,17 @@ def read_blob(data: bytes) -> Blob:
             strict=True,
         )
     ]
+    if arena_bytes is not None and arena > arena_bytes:
+        raise BlobRefused(f"it takes an arena of {arena} bytes of {arena_bytes}", Reason.ARENA)
     if zlib.crc32(data[CRC_FROM:]) != crc:
-        raise refused("its CRC differs")
+        raise BlobRefused("its CRC differs", Reason.CRC)
     return Blob(
         arena_bytes=arena,
         inputs=inputs,
-        tensors=tuple(_tensor(k, row) for k, row in enumerate(tables[0])),
-        layers=tuple(_layer(k, row) for k, row in enumerate(tables[1])),
-        waists=tuple(_waist(k, row) for k, row in enumerate(tables[2])),
-        goldens=tuple(_golden(row) for row in tables[3]),
+        tensors=tuple(map(_tensor, tables[0])),
+        layers=tuple(map(_layer, tables[1])),
+        waists=tuple(map(_waist, tables[2])),
+        goldens=tuple(map(_golden, tables[3])),
         output=(rest[10], rest[11]),
         id=rest[12],
         data=data,
@@ -215,27 +269,26 @@ def read_blob(data: bytes) -> Blob:
 
 def _table(data: bytes, kind: struct.Struct, offset: int, count: int) -> list[memoryview]:
     if offset % 4 or offset < HEADER.size or offset + count * kind.size > len(data):
-        raise refused(f"a table of {count} records at {offset} lies outside its {len(data)} bytes")
+        raise BlobRefused(
+            f"a table of {count} records at {offset} lies outside its {len(data)} bytes",
+            Reason.TABLES,
+        )
     view = memoryview(data)[offset : offset + count * kind.size]
     return [view[k : k + kind.size] for k in range(0, len(view), kind.size)]
 
 
-def _tensor(k: int, row: memoryview) -> TensorRecord:
-    *fields, zero = TENSOR.unpack(row)
-    if zero:
-        raise refused(f"tensor {k} has bytes set that are zero")
-    return TensorRecord(*fields)
+def _tensor(row: memoryview) -> TensorRecord:
+    offset, height, width, channels, zero_point, zero = TENSOR.unpack(row)
+    return TensorRecord(offset, height, width, channels, zero_point, zero != 0)
 
 
-def _layer(k: int, row: memoryview) -> LayerRecord:
+def _layer(row: memoryview) -> LayerRecord:
     op, count, output, *rest = LAYER.unpack(row)
-    if any(row[19:22]) or any(row[48:]):
-        raise refused(f"layer {k} has bytes set that are zero")
-    if not 1 <= count <= MAX_INPUTS or any(n != NO_TENSOR for n in rest[count:MAX_INPUTS]):
-        raise refused(f"layer {k} has {count} inputs")
+    inputs = rest[:MAX_INPUTS]
+    odd = any(row[19:22]) or any(row[48:]) or not 1 <= count <= MAX_INPUTS
     return LayerRecord(
         op=op,
-        inputs=tuple(rest[:count]),
+        inputs=tuple(inputs[:count]),
         output=output,
         kernel=(rest[4], rest[5]),
         stride=(rest[6], rest[7]),
@@ -244,26 +297,17 @@ def _layer(k: int, row: memoryview) -> LayerRecord:
         weights=(rest[13], rest[14]),
         params=(rest[15], rest[16]),
         scratch=(rest[17], rest[18]),
+        odd=odd or any(number != NO_TENSOR for number in inputs[count:]),
     )
 
 
-def _waist(k: int, row: memoryview) -> WaistRecord:
+def _waist(row: memoryview) -> WaistRecord:
     tensor, bits, coder, table, planes, rows, columns, interleaved, *scratch = WAIST.unpack(row)
-    if any(row[21:24]) or interleaved > 1:
-        raise refused(f"waist {k} has bytes set that are zero")
     shape = planes, rows, columns, bool(interleaved)
-    return WaistRecord(tensor, bits, coder, table, *shape, (scratch[0], scratch[1]))
+    odd = any(row[21:24]) or interleaved > 1
+    return WaistRecord(tensor, bits, coder, table, *shape, (scratch[0], scratch[1]), odd)
 
 
 def _golden(row: memoryview) -> GoldenRecord:
     place, crc = GOLDEN.unpack(row)
     return GoldenRecord(place, crc)
-
-
-def refused(cause: str) -> BundleError:
-    """The error for bytes that are no blob a board would take."""
-    return BundleError(
-        "these bytes are not a head blob",
-        cause=cause,
-        fix="lower the head again: waistline split MODEL --backend mcu",
-    )
