@@ -4,6 +4,9 @@ The library knows nothing of Python, so one wheel per platform (``py3-none-<plat
 versions. Without a compiler the wheel is pure and the codec runs on NumPy, slower, with the same
 bytes; ``WAISTLINE_REQUIRE_NATIVE=1`` makes that an error. No ``-march``: a wheel must run on every
 machine of its architecture.
+
+A wheel also carries the firmware's sources, in the folders of the checkout below
+``waistline_bridge/_c``: ``waistline mcu build`` compiles them where they lie.
 """
 
 import os
@@ -17,12 +20,20 @@ from pathlib import Path
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 LIBRARY = "core/waistline/codec/_waist.so"
+FIRMWARE = "firmware_bridge/firmware"
+CARRIED = [f"{FIRMWARE}/Makefile", f"{FIRMWARE}/src/*.[ch]", f"{FIRMWARE}/cortexm/*",
+           f"{FIRMWARE}/boards/*/board.*", "core/c/*.[ch]"]  # fmt: skip
 FLAGS = ["-std=c99", "-O3", "-ffp-contract=off", "-fPIC", "-shared", "-fvisibility=default"]
 
 
 class CustomBuildHook(BuildHookInterface):
     def initialize(self, version, build_data):
-        problem = self._compile(Path(self.root))
+        root = Path(self.root)
+        problem = self._compile(root)
+        if version != "editable":
+            for path in sorted(found for part in CARRIED for found in root.glob(part)):
+                target = f"waistline_bridge/_c/{path.relative_to(root)}"
+                build_data["force_include"][str(path)] = target
         if not problem:
             build_data["artifacts"].append(LIBRARY)
             build_data["pure_python"] = False

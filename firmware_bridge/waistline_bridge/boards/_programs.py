@@ -11,16 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from waistline.errors import BridgeError, ConfigError
+from waistline_bridge.places import FIRMWARE_VARIABLE, build_folder
 
-FIRMWARE_VARIABLE = "WAISTLINE_FIRMWARE"
 _READY_S = 20.0
 _END_S = 5.0
-
-
-def firmware_folder() -> Path:
-    """Where ``make firmware`` leaves what it builds, or where the environment says."""
-    chosen = os.environ.get(FIRMWARE_VARIABLE)
-    return Path(chosen) if chosen else Path(__file__).parents[2] / "firmware" / "build"
 
 
 def firmware(board: str, file: str | None, name: str) -> Path:
@@ -29,12 +23,13 @@ def firmware(board: str, file: str | None, name: str) -> Path:
     Raises:
         ConfigError: there is none.
     """
-    path = Path(file) if file else firmware_folder() / name
+    path = Path(file) if file else build_folder() / name
     if not path.is_file():
         raise ConfigError(
             f"there is no firmware for {board}",
             cause=f"{path} is not a file",
-            fix=f"make firmware, or set {FIRMWARE_VARIABLE} to the folder that holds {name}",
+            fix=f"waistline mcu build --board {board}, or set {FIRMWARE_VARIABLE} to the folder "
+            f"that holds {name}",
         )
     return path
 
