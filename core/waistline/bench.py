@@ -30,10 +30,16 @@ class NodeBench(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         backend: inference engine; ``auto``: the one that the slice's format is at home in.
         threads: of the engine, inside one head; 0 lets the engine decide.
+        board: emulated microcontroller to start; "" where it is not one.
+        port: serial port of a microcontroller, a path or an id; "" where there is none.
+        baud: of that port.
     """
 
     backend: str = "auto"
     threads: int = 1
+    board: str = ""
+    port: str = ""
+    baud: int = 921_600
 
 
 class EdgeBench(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
