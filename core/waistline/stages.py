@@ -13,7 +13,9 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
-from waistline.backends.base import Backend, Slice, home_of
+from waistline.backends._ranks import Ranked
+from waistline.backends.base import AUTO, Backend, Slice, home_of, load_backend
+from waistline.blob import FORMAT as BLOB
 from waistline.bundle.schema import Stage
 from waistline.bundle.store import Bundle
 from waistline.codec.waist import EncodedWaist
@@ -42,16 +44,36 @@ def open_slice(backend: Backend, bundle: Bundle, stage: Stage | None) -> Slice |
             cause=f"it is {stage.format}, the backend opens {', '.join(backend.formats)}",
             fix=f"use --backend {home_of(stage.format)}, or leave --backend out",
         )
-    return backend.open(
+    opened = backend.open(
         bundle.slice_path(stage),
         inputs=[tensor.name for tensor in stage.inputs],
         outputs=[tensor.name for tensor in stage.outputs],
     )
+    return Ranked(opened, stage.inputs, stage.outputs) if stage.format == BLOB else opened
+
+
+def engine_for(chosen: Backend | str, stage: Stage) -> Backend:
+    """What opens a stage here: ``chosen``, but the interpreter for a head blob.
+
+    A blob is made for a board; no other engine of this machine runs one.
+
+    Args:
+        chosen: a backend, or a name as `load_backend` takes it.
+        stage: of a bundle.
+    """
+    if stage.format == BLOB or isinstance(chosen, str):
+        name = AUTO if stage.format == BLOB else chosen
+        return load_backend(str(name), stage.format)
+    return chosen
 
 
 @contextmanager
-def open_ends(backend: Backend, bundle: Bundle) -> Iterator[tuple[HeadStages, TailStages]]:
+def open_ends(chosen: Backend | str, bundle: Bundle) -> Iterator[tuple[HeadStages, TailStages]]:
     """Both ends of a cut on this machine, closed in the end.
+
+    Args:
+        chosen: as `engine_for` takes it, for each stage.
+        bundle: a checked bundle.
 
     Raises:
         ConfigError: the backend does not open a slice's format.
@@ -60,7 +82,8 @@ def open_ends(backend: Backend, bundle: Bundle) -> Iterator[tuple[HeadStages, Ta
     with ExitStack() as opened:
         parts = []
         for stage in (bundle.head, bundle.tail):
-            parts.append(part := open_slice(backend, bundle, stage))
+            part = open_slice(engine_for(chosen, stage), bundle, stage) if stage else None
+            parts.append(part)
             if part is not None:
                 opened.callback(part.close)
         yield HeadStages(bundle, parts[0]), TailStages(bundle, parts[1])

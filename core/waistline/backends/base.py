@@ -20,7 +20,7 @@ from waistline.tensors import TensorSpec
 PACKAGE = "waistline.backends"
 AUTO = "auto"
 """Stands for the engine that a slice's format is at home in."""
-_HOME = {"onnx": "onnxruntime", "tflite": "litert", "fake": "fake"}
+_HOME = {"onnx": "onnxruntime", "tflite": "litert", "blob": "blob", "fake": "fake"}
 MAX_THREADS = 1024
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from waistline import __version__
 from waistline.backends.base import AUTO, BackendOptions, Slice, home_of, load_backend
+from waistline.blob import FORMAT as BLOB
 from waistline.bundle.schema import Stage
 from waistline.bundle.store import Bundle
 from waistline.errors import ConfigError
@@ -167,6 +168,9 @@ def _open(
     """Name of the backend and the slice; ("", None) where there is nothing to run."""
     if stage is None or choice is None:
         return "", None
+    own = stage.format == BLOB and choice.backend not in (AUTO, home_of(BLOB))
+    if own:  # no engine that is chosen for the other end runs one
+        choice = EndChoice()
     name = home_of(stage.format) if choice.backend == AUTO else choice.backend
     hints = dict(stage.hints.get(name, {}))
     hinted = hints.pop("threads", "1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from waistline.backends.base import home_of
+from waistline.blob import FORMAT as BLOB
 from waistline.bundle.store import Bundle
 
 _REDUCED = frozenset({"f16", "bf16", "fp16", "float16", "bfloat16"})
@@ -19,12 +20,14 @@ def reduced(engine: Mapping[str, str]) -> str:
 def other_kernels(bundle: Bundle, engine: Mapping[str, str], own: Mapping[str, str] | None) -> bool:
     """Whether an engine computes integers by other kernels than the one of the golden codes.
 
+    Never for a head blob: its format says every bit.
+
     Args:
         bundle: it runs.
         engine: what its slice says of itself; {} where nothing was run.
         own: what the golden one says, None where it is not here.
     """
-    if bundle.head is None or not engine:
+    if bundle.head is None or bundle.head.format == BLOB or not engine:
         return False
     if own is None:
         return engine.get("engine") != home_of(bundle.head.format)
