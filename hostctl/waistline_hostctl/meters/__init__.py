@@ -1,0 +1,1 @@
+"""Sampling instruments, one file each; `base` is what they owe the capture."""

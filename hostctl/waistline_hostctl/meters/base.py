@@ -1,0 +1,229 @@
+"""The meter contract: open an instrument, read its bytes in one process, decode them in another.
+
+A meter module exports ``open_meter(choice) -> Meter`` and ``find() -> list[Found]``; it imports its
+third-party library at its own top and is found by its file name. The parts of a capture are:
+
+- the *control* process opens a `Meter`: it identifies and sets up the instrument;
+- the *reader* process gets `Meter.reader`: raw bytes and the time they came, nothing is decoded;
+- the *writer* process gets `Meter.decoder`: bytes and times become `Block`s and `Gap`s.
+
+Readers and decoders can be pickled, so that either may be handed to a fresh process. Blocks and
+gaps come in order and without overlap: each starts where the one before ended, the first at 0.
+Blocks come late by as much as it takes to know where their samples belong (about 0.3 s after a
+loss); `Decoder.finish` gives the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Literal, Protocol
+
+from waistline import plugins
+from waistline.errors import ConfigError, MeterError
+from waistline.evidence import Evidence
+from waistline.trace.base import Block, Gap, Signal
+
+PACKAGE = "waistline_hostctl.meters"
+Part = Block | Gap
+LedgerGrade = Literal["counter", "host-time"]
+"""What losses are counted by: the instrument's own counter, or the host's clock alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeterChoice:
+    """What the user chose.
+
+    Attributes:
+        name: the meter's file name.
+        port: a path, or an id that `find` lists; None picks the only one there is.
+        options: the meter's own options, as text, checked by the meter's file.
+    """
+
+    name: str
+    port: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An instrument that is plugged in.
+
+    Attributes:
+        id: stays with the instrument when it is plugged in elsewhere; may be given as ``port``.
+        path: now.
+        text: what it says of itself.
+        untried: no one has yet run this driver on the real instrument.
+    """
+
+    id: str
+    path: str
+    text: str
+    untried: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MeterInfo:
+    """What an opened meter is.
+
+    Attributes:
+        name: the meter's file name.
+        id: of this very instrument, goes into traces as their source.
+        rate_hz: nominal sample rate.
+        signals: what its blocks hold.
+        evidence: follows from what the instrument is: an emulator is never ``metered``.
+        untried: only an emulator has seen this driver.
+        ledger: what its losses are counted by.
+        counter_modulo: its sample counter wraps here; None where it has none.
+        supply_v: constant voltage that turns its current into power, None where not known.
+        details: what else goes into run.json (firmware, calibration), plain JSON values.
+    """
+
+    name: str
+    id: str
+    rate_hz: float
+    signals: tuple[Signal, ...]
+    evidence: Evidence
+    untried: bool
+    ledger: LedgerGrade
+    counter_modulo: int | None = None
+    supply_v: float | None = None
+    details: Mapping[str, object] = field(default_factory=dict)
+
+
+class Reader(Protocol):
+    """The instrument's byte stream; used by one thread of the reader process."""
+
+    def start(self) -> None:
+        """Open the instrument and start sampling.
+
+        Raises:
+            MeterError: it cannot be opened.
+        """
+
+    def fileno(self) -> int:
+        """To wait for readability with ``select``; -1 where there is nothing to wait for."""
+
+    def read_into(self, buffer: memoryview) -> int:
+        """Move what has come into ``buffer``, without waiting; 0 is nothing yet.
+
+        The time that goes with the bytes is ``time.monotonic_ns()`` taken right after this
+        returns. A buffer of 64 KiB or more empties the line, which is what makes that time good:
+        losses are measured by it.
+
+        Raises:
+            MeterError: the instrument is gone.
+        """
+
+    def stop(self) -> None:
+        """Stop sampling and close, also when it is gone already."""
+
+
+class Decoder(Protocol):
+    """Bytes to samples; pure computation without a clock, used by one thread."""
+
+    def feed(self, raw: bytes | memoryview, host_ns: int) -> list[Part]:
+        """Take the next bytes of the stream.
+
+        Args:
+            raw: any number of bytes, cut anywhere; not kept.
+            host_ns: monotonic time right after the last of them was read; never falls.
+        """
+
+    def skip(self, size_bytes: int, host_ns: int) -> list[Part]:
+        """Take note of bytes that were read, but thrown away on the host (a full ring)."""
+
+    def finish(self, host_ns: int) -> list[Part]:
+        """End the stream and give what was held back."""
+
+    def ledger(self) -> dict[str, object]:
+        """The account so far, plain JSON values; see `meters._ledger.Ledger`."""
+
+
+class Meter(Protocol):
+    """An instrument, identified and set up."""
+
+    @property
+    def info(self) -> MeterInfo: ...
+
+    def reader(self) -> Reader: ...
+    def decoder(self) -> Decoder: ...
+    def close(self) -> None:
+        """Leave the instrument as it should be between captures; call it after the reader's end."""
+
+
+def open_meter(choice: MeterChoice) -> Meter:
+    """Open the meter that was chosen.
+
+    Raises:
+        ConfigError: no such meter, an option it does not have, or no single instrument fits.
+        MissingExtra: its library is not installed.
+        MeterError: the instrument does not answer as it should.
+    """
+    opener: Callable[[MeterChoice], Meter] = _module(choice.name).open_meter
+    return opener(choice)
+
+
+def find(name: str) -> list[Found]:
+    """Instruments of this kind that are plugged in, sorted by path.
+
+    Raises:
+        ConfigError, MissingExtra: as `open_meter`.
+    """
+    finder: Callable[[], list[Found]] = _module(name).find
+    return finder()
+
+
+def _module(name: str) -> ModuleType:
+    return plugins.load(PACKAGE, name)
+
+
+def check_options(choice: MeterChoice, known: Sequence[str]) -> None:
+    """Refuse options that the meter does not have.
+
+    Raises:
+        ConfigError: naming the first and those there are.
+    """
+    for name in choice.options:
+        if name not in known:
+            raise ConfigError(
+                f"meter {choice.name} has no option {name!r}",
+                cause=f"it has: {', '.join(known) or 'none'}",
+                fix=f"use --meter-option {known[0]}=VALUE" if known else "leave it out",
+            )
+
+
+def choose_port(choice: MeterChoice, found: Sequence[Found], what: str) -> str:
+    """Path of the instrument to open; never a guess between two.
+
+    Raises:
+        ConfigError: none, or more than one, fits.
+    """
+    wanted = choice.port
+    fitting = [one for one in found if wanted in (None, one.id, one.path)]
+    if wanted is not None and not fitting and wanted.startswith("/"):
+        return wanted
+    if len(fitting) == 1:
+        return fitting[0].path
+    listed = "; ".join(f"{one.path} ({one.id}, {one.text})" for one in found)
+    if not fitting:
+        raise ConfigError(
+            f"there is no {what} at {wanted}" if wanted else f"no {what} is plugged in",
+            cause=f"there are: {listed}" if found else "no USB port has its ids",
+            fix="plug it in, or give its path: --port /dev/ttyACM0",
+        )
+    raise ConfigError(
+        f"{len(fitting)} instruments could be the {what}",
+        cause=listed,
+        fix=f"choose one: --port {fitting[0].id if wanted is None else fitting[0].path}",
+    )
+
+
+def gone(name: str, cause: object) -> MeterError:
+    """The error for an instrument that does not answer any more."""
+    return MeterError(
+        f"the meter at {name} is gone",
+        cause=str(cause),
+        fix="plug it in again; the trace up to here is kept",
+    )

@@ -1,0 +1,1 @@
+"""The simulated device: waveforms whose energies are known. No solver imports it."""
