@@ -15,6 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from waistline.blob.fixed import ADD_LEFT_SHIFT, Ints, scaled, to_nearest
 from waistline.blob.form import (
     LOWEST,
+    Activation,
     Add,
     Clamp,
     Concat,
@@ -76,17 +77,20 @@ def _clamped(codes: Ints, clamp: Clamp) -> Int8s:
     return np.clip(codes, clamp.low, clamp.high).astype(np.int8)
 
 
-def _taps(x: Any, window: Window, fill: int) -> Any:
-    """(out h, out w, c, kernel h, kernel w) of an (h, w, c) tensor."""
+def _taps(x: Any, window: Window, fill: int, made: Activation) -> Any:
+    """(out h, out w, c, kernel h, kernel w) of an (h, w, c) tensor.
+
+    A blob may ask for fewer outputs than the windows would give.
+    """
     edges = [*zip(window.before, window.after, strict=True), (0, 0)]
     padded = np.pad(x, edges, constant_values=fill)
     views = sliding_window_view(padded, window.kernel, axis=(0, 1))
     rows, columns = window.stride
-    return views[::rows, ::columns]
+    return views[::rows, ::columns][: made.shape[0], : made.shape[1]]
 
 
 def _conv(layer: Conv, inputs: Sequence[Int8s], zeros: Sequence[int], made: Any) -> Int8s:
-    taps = _taps(inputs[0].astype(np.int64) - zeros[0], layer.window, 0)
+    taps = _taps(inputs[0].astype(np.int64) - zeros[0], layer.window, 0, made)
     flat = taps.transpose(0, 1, 3, 4, 2).reshape(*taps.shape[:2], -1)
     weights = layer.weights.reshape(layer.weights.shape[0], -1)
     sums = _product(flat, weights) + layer.bias
@@ -100,7 +104,7 @@ def _product(a: Any, weights: Int8s) -> Ints:
 
 
 def _depthwise(layer: Depthwise, inputs: Sequence[Int8s], zeros: Sequence[int], made: Any) -> Int8s:
-    taps = _taps(inputs[0].astype(np.int64) - zeros[0], layer.window, 0)
+    taps = _taps(inputs[0].astype(np.int64) - zeros[0], layer.window, 0, made)
     multiplier = layer.weights.shape[2] // taps.shape[2]
     weights = layer.weights.transpose(2, 0, 1).astype(np.int64)
     sums = (taps.repeat(multiplier, axis=2) * weights).sum(axis=(3, 4)) + layer.bias
@@ -114,11 +118,11 @@ def _dense(layer: Dense, inputs: Sequence[Int8s], zeros: Sequence[int], made: An
 
 def _pool(layer: Pool, inputs: Sequence[Int8s], zeros: Sequence[int], made: Any) -> Int8s:
     if layer.largest:
-        taps = _taps(inputs[0], layer.window, LOWEST)
+        taps = _taps(inputs[0], layer.window, LOWEST, made)
         return _clamped(taps.max(axis=(3, 4)).astype(np.int64), layer.clamp)
-    total = _taps(inputs[0].astype(np.int64), layer.window, 0).sum(axis=(3, 4))
+    total = _taps(inputs[0].astype(np.int64), layer.window, 0, made).sum(axis=(3, 4))
     inside = np.ones((*inputs[0].shape[:2], 1), np.int64)
-    count = _taps(inside, layer.window, 0).sum(axis=(3, 4))
+    count = _taps(inside, layer.window, 0, made).sum(axis=(3, 4))
     return _clamped(to_nearest(total, count), layer.clamp)
 
 
