@@ -66,15 +66,16 @@ class Client:
     """A conversation with one device. Not for several threads at once.
 
     Attributes:
-        info: what the device said when the conversation was opened.
+        info: what the device said when it was last asked.
         resent: requests that had to be sent again.
+        deadline_s: a request that is not answered for so long is given up.
     """
 
     def __init__(
         self, line: Line, *, deadline_s: float = DEADLINE_S, retry_s: float = RETRY_S
     ) -> None:
         self._line = line
-        self._deadline_s = deadline_s
+        self.deadline_s = deadline_s
         self._retry_s = retry_s
         self._parser = FrameParser(1 << 16)
         self._seq = os.urandom(1)[0]
@@ -231,7 +232,7 @@ class Client:
     def _exchange(
         self, command: Command, request: bytes, accept: Callable[[Frame], bool] | None
     ) -> Frame:
-        deadline = time.monotonic() + self._deadline_s
+        deadline = time.monotonic() + self.deadline_s
         retry_s = self._retry_s
         for attempt in range(1 << 30):
             self.resent += attempt > 0
@@ -249,7 +250,7 @@ class Client:
             retry_s = min(2 * retry_s, _MAX_RETRY_S)
         raise LinkTimeout(
             f"no reply to {command.name} on {self._line.name}",
-            cause=f"{attempt + 1} requests in {self._deadline_s:g} s, "
+            cause=f"{attempt + 1} requests in {self.deadline_s:g} s, "
             f"{self._parser.damaged} damaged frames",
             fix=_NO_REPLY_FIX,
         )

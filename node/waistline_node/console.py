@@ -32,6 +32,17 @@ class Console:
             self._stream.write(shown(f"node: {text}\n"))
             self._stream.flush()
 
+    def show(self, text: str) -> None:
+        """On a terminal: ``text`` until something else is shown; "" takes it away."""
+        if not self._terminal:
+            return
+        with self._lock:
+            self._hide()
+            if text:
+                self._stream.write(shown(f"node: {text}"))
+                self._shown = True
+            self._stream.flush()
+
     def count(self, record: FrameRecord) -> None:
         """Another frame has ended; on a terminal the counts are redrawn twice a second."""
         self._counts[record.outcome] += 1

@@ -27,7 +27,8 @@ COLUMNS = {
     "latency_s": ("s", "from then to the outcome: the sum of the stages below"),
     "source_s": ("s", "reading the frame; of a camera, from its capture on"),
     "preprocess_s": ("s", "preprocessing on the node"),
-    "head_s": ("s", "head"),
+    "head_s": ("s", "head; of one on a board, the way there and back, too"),
+    "device_s": ("s", "of head_s, what a board computed, by its own tick counter; 0: no board"),
     "encode_s": ("s", "quantizing, packing, entropy coding"),
     "node_queue_s": ("s", "waiting on the node, between stages and for the link"),
     "transit_s": ("s", "round trip minus the edge's residence"),
@@ -59,6 +60,7 @@ class FrameRecord:
     source_s: float = 0.0
     preprocess_s: float = 0.0
     head_s: float = 0.0
+    device_s: float = 0.0
     encode_s: float = 0.0
     node_queue_s: float = 0.0
     transit_s: float = 0.0

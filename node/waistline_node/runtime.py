@@ -18,11 +18,22 @@ from typing import Any
 
 from waistline.bundle.store import Bundle
 from waistline.codec.waist import EncodedWaist
-from waistline.errors import BackendError, CodecError, ConfigError, NonFinite, WaistlineError
+from waistline.errors import (
+    BackendError,
+    BridgeError,
+    CodecError,
+    ConfigError,
+    LinkError,
+    ModelError,
+    NonFinite,
+    VerificationFailed,
+    WaistlineError,
+    WireError,
+)
 from waistline.frame import Outcome, OutcomeKind, SensorFrame
 from waistline.links.base import Link
 from waistline.session.node import NodeSession
-from waistline_node.heads.base import Head
+from waistline_node.heads.base import Head, let_go
 from waistline_node.pipe import Pipe
 from waistline_node.records import FrameRecord
 from waistline_node.sources.base import Source, UnreadableFrame, lost_by, wake
@@ -243,6 +254,7 @@ class NodeRuntime:
         """Let every waiting thread go; frames that are not under way end as dropped(shutdown)."""
         self._stopping.set()
         wake(self._source)
+        let_go(self._head)
         self._uplink.refuse_frames()
         for pipe in self._pipes:
             for ticket, _ in pipe.close():
@@ -360,6 +372,8 @@ _REASONS: Sequence[tuple[type[WaistlineError], str]] = (
     (CodecError, "codec"),
     (BackendError, "backend"),
     (ConfigError, "source"),
+    *((kind, "board") for kind in (BridgeError, LinkError, WireError, ModelError)),
+    (VerificationFailed, "board"),
 )
 
 

@@ -1,7 +1,8 @@
 """``python -m waistline_node``: the node as a program, for people and for a service manager.
 
-Standard output carries two JSON lines: one when the node is ready, one when it is done; on a
-terminal they are a few lines for people. All else for people goes to standard error. SIGTERM and
+Standard output carries two JSON lines: one when the node is ready, one when it is done (and before
+the first, while a head is loaded onto a board, how far that is); on a terminal they are a few lines
+for people. All else for people goes to standard error. SIGTERM and
 SIGINT end the run with an outcome for every frame.
 """
 
@@ -16,6 +17,7 @@ import secrets
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,8 +31,9 @@ from waistline.bundle.store import Bundle, load_bundle
 from waistline.errors import ConfigError, WaistlineError
 from waistline.session.node import NodeSession
 from waistline.terminal import shown
+from waistline_bridge import boards
 from waistline_node.console import Console
-from waistline_node.heads.base import Head, HeadChoice, open_head
+from waistline_node.heads.base import MCU, Head, HeadChoice, board_options, head_name, open_head
 from waistline_node.records import FrameRecord, RecordWriter
 from waistline_node.runtime import NodeRuntime, Pace
 from waistline_node.sources.base import Source, SourceOptions, open_source
@@ -39,6 +42,7 @@ from waistline_node.text import ready_text, summary_text
 from waistline_node.uplink import CONNECT_S
 
 INTERRUPTED = 130
+PROGRESS_S = 0.5
 
 
 def parser() -> ArgumentParser:
@@ -56,6 +60,21 @@ def parser() -> ArgumentParser:
     add("--backend-option", type=pair, action="append", default=[], metavar="KEY=VALUE",
         help="the backend's own option; repeatable")  # fmt: skip
     add("--threads", type=count, metavar="N", help="inside one run of the head")
+    add(
+        "--board",
+        default="",
+        metavar="NAME",
+        help=f"emulated microcontroller that runs the head (default {boards.DEFAULT})",
+    )
+    add(
+        "--port",
+        default="",
+        metavar="DEVICE",
+        help="serial port of a microcontroller that runs the head, a path or an id",
+    )
+    add("--baud", type=count, metavar="N", help="of that port")
+    add("--board-option", type=pair, action="append", default=[], metavar="KEY=VALUE",
+        help="the board's own option, such as icount=on; repeatable")  # fmt: skip
     add("--records", type=Path, metavar="FILE.csv", help="write one line a frame to a new file")
     add("--count", type=count, metavar="N", help="end after N frames")
     add("--loop", action="store_true", help="begin the source again at its end")
@@ -122,12 +141,12 @@ def _run(chosen: argparse.Namespace, stopper: Stopper) -> tuple[int, bool]:
     bundle = load_bundle(chosen.bundle)
     session = make_session(bundle, chosen)
     source = open_source(chosen.source, source_options(bundle, chosen.count, chosen.loop))
-    choice = HeadChoice(chosen.backend, chosen.threads, dict(chosen.backend_option))
-    head = open_head(bundle, choice)
+    console = Console(sys.stderr, getattr(source, "total", None))
+    as_json = wants_json(chosen.json)
+    head = open_head(bundle, _choice(chosen, bundle, console, as_json=as_json))
     # The first run is slow, and an engine that fails should fail before anything is streamed.
     head.run(read_frame(bundle))
     writer = RecordWriter(chosen.records) if chosen.records else None
-    console = Console(sys.stderr, getattr(source, "total", None))
     for remark in getattr(source, "remarks", ()):
         console.say(remark)
 
@@ -148,7 +167,6 @@ def _run(chosen: argparse.Namespace, stopper: Stopper) -> tuple[int, bool]:
         say=console.say,
     )
     ready = _ready(chosen, bundle, session, head, source)
-    as_json = wants_json(chosen.json)
     _print(json.dumps(ready) + "\n" if as_json else ready_text(ready, chosen.bundle))
     notify("READY=1")
     stopper.stops(runtime.stop)
@@ -165,6 +183,48 @@ def _run(chosen: argparse.Namespace, stopper: Stopper) -> tuple[int, bool]:
         summary.unrecorded = summary.frames - writer.written
     code = _end(summary, stopper.caught, as_json=as_json, verbose=chosen.verbose)
     return code, summary.clean
+
+
+def _choice(
+    chosen: argparse.Namespace, bundle: Bundle, console: Console, *, as_json: bool
+) -> HeadChoice:
+    """What runs the head; options of a board go to a board only, and are remarked on else."""
+    options = dict(chosen.backend_option)
+    board = board_options(chosen.board, chosen.port, chosen.baud, chosen.board_option)
+    if head_name(bundle, chosen.backend) == MCU:
+        options = {**board, **options}
+    elif board:
+        console.say(f"no board is used: the head is run by --backend {chosen.backend}")
+    progress = Progress(console, as_json=as_json)
+    return HeadChoice(
+        chosen.backend, chosen.threads, options, chosen.budget_s, console.say, progress
+    )
+
+
+class Progress:
+    """How far a head is loaded onto its board: twice a second, after the first half second.
+
+    A program gets JSON lines on standard output, a person a line on the terminal.
+    """
+
+    def __init__(self, console: Console, *, as_json: bool) -> None:
+        self._console = console
+        self._as_json = as_json
+        self._next_s = 0.0
+        self._loading = False
+
+    def __call__(self, done: int, of: int) -> None:
+        now_s = time.monotonic()
+        if not self._loading:
+            self._loading, self._next_s = True, now_s + PROGRESS_S
+        if done >= of:
+            self._loading = False
+            self._console.show("")
+        elif now_s >= self._next_s:
+            self._next_s = now_s + PROGRESS_S
+            self._console.show(f"loading the head onto the board: {done} of {of} bytes")
+            if self._as_json:
+                _print(json.dumps({"progress": "loading", "done": done, "of": of}) + "\n")
 
 
 def _end(summary: Summary, caught: Sequence[int], *, as_json: bool, verbose: bool) -> int:

@@ -8,7 +8,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from waistline.errors import BackendError, CodecError, LinkError, WaistlineError
+from waistline.errors import BackendError, BridgeError, CodecError, LinkError, WaistlineError
 from waistline.frame import OutcomeKind
 from waistline_node.records import FrameRecord
 
@@ -21,6 +21,7 @@ STAGES = (
 
 _KINDS: dict[str, type[WaistlineError]] = {
     "error(backend)": BackendError,
+    "error(board)": BridgeError,
     "error(link)": LinkError,
     "dropped(busy)": LinkError,
 }

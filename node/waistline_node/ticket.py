@@ -8,6 +8,7 @@ from queue import SimpleQueue
 
 from waistline.codec.waist import EncodedWaist
 from waistline.frame import Outcome
+from waistline_node.heads.base import DeviceWaist
 from waistline_node.records import FrameRecord
 
 _NS = 1e-9
@@ -25,6 +26,7 @@ class Ticket:
     preprocess_ns: int = 0
     head_ns: int = 0
     encode_ns: int = 0
+    device_s: float = 0.0
     waist_bytes: int = 0
     raw_len: int = 0
     payload: bytes = b""
@@ -46,6 +48,8 @@ class Ticket:
     def submitted(self, encoded: EncodedWaist, *, keep: bool) -> None:
         """The session takes over."""
         self.waist_bytes, self.raw_len = len(encoded.payload), encoded.raw_len
+        if isinstance(encoded, DeviceWaist):
+            self.device_s = encoded.device_s
         if keep:
             self.payload = encoded.payload
 
@@ -84,6 +88,7 @@ class Ticket:
             source_s=self.source_ns * _NS,
             preprocess_s=self.preprocess_ns * _NS,
             head_s=self.head_ns * _NS,
+            device_s=self.device_s,
             encode_s=self.encode_ns * _NS,
             node_queue_s=max(0.0, (latency_ns - worked_ns) * _NS - away_s),
             transit_s=outcome.transit_s,

@@ -106,12 +106,17 @@ class WaistCodec:
             CodecError: anything but what `encode` makes: wrong lengths, bytes missing or left
                 over, ranges that are not finite and ordered, damaged entropy coding.
         """
-        if raw_len != self.raw_len:
-            raise _refused(f"{raw_len} packed bytes announced, the bundle says {self.raw_len}")
-        cursor = _Cursor(payload)
-        arrays = [_decode(entry, cursor) for entry in self._entries]
+        cursor = self._opened(payload, raw_len)
+        arrays = [entry.codec.decode(*_unpack(entry, cursor)) for entry in self._entries]
         cursor.finish()
         return arrays
+
+    def packed(self, payload: bytes | memoryview, raw_len: int) -> bytes:
+        """What `codes` gave for the frame that ``payload`` is of. Raises what `decode` raises."""
+        cursor = self._opened(payload, raw_len)
+        parts = [part for entry in self._entries for part in _unpack(entry, cursor)]
+        cursor.finish()
+        return b"".join(parts)
 
     def codes(self, arrays: Sequence[Array]) -> bytes:
         """Ranges (if the frame has them) and packed codes of each tensor, no entropy coding.
@@ -138,6 +143,11 @@ class WaistCodec:
         ]
         cursor.finish()
         return arrays
+
+    def _opened(self, payload: bytes | memoryview, raw_len: int) -> _Cursor:
+        if raw_len != self.raw_len:
+            raise _refused(f"{raw_len} packed bytes announced, the bundle says {self.raw_len}")
+        return _Cursor(payload)
 
     def _counted(self, arrays: Sequence[Array]) -> Sequence[Array]:
         if len(arrays) != len(self._entries):
@@ -169,7 +179,8 @@ class _Cursor:
             raise _refused(f"{len(self._data) - self._at} bytes follow its end")
 
 
-def _decode(entry: _Entry, cursor: _Cursor) -> Array:
+def _unpack(entry: _Entry, cursor: _Cursor) -> tuple[memoryview, bytes | memoryview]:
+    """A tensor's ranges and packed codes."""
     exact = entry.codec.size_bytes
     (word,) = _LENGTH.unpack(cursor.take(_LENGTH.size))
     length, stored = word & ~_STORED, bool(word & _STORED)
@@ -180,7 +191,7 @@ def _decode(entry: _Entry, cursor: _Cursor) -> Array:
     packed = payload if stored else entry.coder.decompress(payload, exact, entry.shape)
     if len(packed) != exact:
         raise _refused(f"{len(packed)} packed bytes, the bundle says {exact}")
-    return entry.codec.decode(ranges, packed)
+    return ranges, packed
 
 
 def code_shape(codec: TensorCodec) -> CodeShape:

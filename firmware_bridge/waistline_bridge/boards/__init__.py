@@ -9,6 +9,11 @@ from waistline import plugins
 from waistline.errors import ConfigError
 from waistline_bridge.boards.base import Board
 
+DEFAULT = "qemu-mps2-an386"
+"""Where nobody chose one: it needs no hardware."""
+SERIAL = "serial"
+"""A board that is plugged in, whatever it is."""
+
 
 def names() -> list[str]:
     """Every board there is a way to; a module whose package is missing has none."""
@@ -23,11 +28,12 @@ def open_board(name: str, **options: str) -> Board:
         MissingExtra: a program or package it needs is not installed.
         BridgeError, LinkError: it does not start or answer.
     """
-    if name == "serial":
+    if name == SERIAL:
         # Asked for by name, so that a missing pyserial is named, too.
         module = plugins.load(__name__, name)
     else:
-        modules = {board: module for module, board in _offered()}
+        # A board that is a program needs no pyserial, and does not wait for its import.
+        modules = {board: module for module, board in _offered(leave_out=SERIAL)}
         if name not in modules:
             raise ConfigError(
                 f"there is no board {name!r}",
@@ -39,10 +45,12 @@ def open_board(name: str, **options: str) -> Board:
     return board
 
 
-def _offered() -> list[tuple[str, str]]:
+def _offered(*, leave_out: str = "") -> list[tuple[str, str]]:
     """Pairs of module and board."""
     pairs = []
     for name in plugins.names(__name__):
+        if name == leave_out:
+            continue
         try:
             module = plugins.load(__name__, name)
         except ImportError:

@@ -47,11 +47,14 @@ class Board:
         name: as `names` gives it.
         line: to it.
         emulated: it is a program on this machine.
+        again: opens this very board anew, also where it went to another path; None: as it was
+            opened.
     """
 
     name: str
     line: Line
     emulated: bool
+    again: Callable[[], Board] | None = None
     _on_close: list[Callable[[], object]] = field(default_factory=list)
 
     def on_close(self, action: Callable[[], object]) -> None:

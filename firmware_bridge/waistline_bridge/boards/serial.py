@@ -91,8 +91,26 @@ def open_board(name: str, options: Mapping[str, str]) -> Board:
         baud = int(options.get("baud", DEFAULT_BAUD))
     except ValueError as error:
         raise ConfigError(f"baud={options['baud']} is not a number") from error
-    path = choose(options.get("port"), ports())
-    return Board(name, SerialLine(path, baud), emulated=False)
+    found = ports()
+    path = choose(options.get("port"), found)
+    lasting = lasting_name(path, found)
+
+    def again() -> Board:
+        return open_board(name, {**options, "port": lasting})
+
+    return Board(name, SerialLine(path, baud), emulated=False, again=again)
+
+
+def lasting_name(path: str, found: list[Port]) -> str:
+    """What finds the board at ``path`` when it was plugged in again.
+
+    The id where it has a serial number and no other port has the same, else the path.
+    """
+    ids = [port.id for port in found]
+    own = [port.id for port in found if port.path == path]
+    if own and own[0].count(":") > 1 and ids.count(own[0]) == 1:
+        return own[0]
+    return path
 
 
 class SerialLine:

@@ -7,21 +7,23 @@ so that its ``encode`` has nothing left to do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from waistline import plugins
 from waistline.backends.base import AUTO
+from waistline.codec.waist import EncodedWaist
 from waistline.frame import SensorFrame
 
 if TYPE_CHECKING:
     from waistline.bundle.store import Bundle
-    from waistline.codec.waist import EncodedWaist
 
 PACKAGE = "waistline_node.heads"
+BLOB, MCU = "blob", "mcu"
+"""A head of this format runs on a board, by the head of this name, where nobody chose another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +33,18 @@ class HeadChoice:
     Attributes:
         backend: a backend of `waistline.backends`, `AUTO`, or a head of this package.
         threads: inside one run; None: what the bundle hints, else 1.
-        options: the backend's own, before what the bundle hints.
+        options: the backend's own, before what the bundle hints; of ``mcu`` the board's.
+        budget_s: of a frame; a board that is gone is waited for so long.
+        say: told in one line what a person should know.
+        progress: told bytes of the head that are loaded onto a board, and bytes in all.
     """
 
     backend: str = AUTO
     threads: int | None = None
     options: dict[str, str] = field(default_factory=dict)
+    budget_s: float = 5.0
+    say: Callable[[str], None] = lambda text: None
+    progress: Callable[[int, int], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,17 @@ class StageTimes:
 
 Waist = Sequence[np.ndarray]
 """Waist tensors in wire order, not yet coded."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceWaist(EncodedWaist):
+    """A waist that another device coded.
+
+    Attributes:
+        device_s: that device's computing by its own clock; the rest of the stage is the way there.
+    """
+
+    device_s: float = 0.0
 
 
 class Head(Protocol):
@@ -79,8 +98,35 @@ def open_head(bundle: Bundle, choice: HeadChoice) -> Head:
         ConfigError: no such backend, or it cannot open the bundle's head.
         MissingExtra, BackendError: the engine is not installed, or refused the slice.
     """
-    own = choice.backend in plugins.names(PACKAGE)
-    head: Head = plugins.load(PACKAGE, choice.backend if own else "tensor").open_head(
-        bundle, choice
-    )
+    head: Head = plugins.load(PACKAGE, head_name(bundle, choice.backend)).open_head(bundle, choice)
     return head
+
+
+def head_name(bundle: Bundle, backend: str) -> str:
+    """The head of this package that runs ``bundle`` where ``backend`` was chosen."""
+    if backend == AUTO and bundle.head is not None and bundle.head.format == BLOB:
+        return MCU
+    return backend if backend in plugins.names(PACKAGE) else "tensor"
+
+
+def board_options(
+    board: str, port: str, baud: int | None, more: Iterable[tuple[str, str]] = ()
+) -> dict[str, str]:
+    """The choice of a board as options of the head `MCU`; {} where nothing was chosen."""
+    named = {"board": board, "port": port, "baud": str(baud or "")}
+    return {**{key: value for key, value in named.items() if value}, **dict(more)}
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """A head that may wait for a device."""
+
+    def interrupt(self) -> None:
+        """Stop waiting, for good; from any thread."""
+        ...
+
+
+def let_go(head: Head) -> None:
+    """Let the thread that waits in ``head`` go, if one does."""
+    if isinstance(head, Interruptible):
+        head.interrupt()

@@ -1,0 +1,298 @@
+"""A board with a head on it, kept through what happens to boards.
+
+Boards are unplugged, lose power and hang; emulators die; lines add noise. `Attached.perform` does
+one piece of work with whatever of that happens in between: it opens the same board again, looks
+what it holds, loads the head if it is gone, and does the work anew, while the budget lasts.
+
+A board that is plugged in is waited for until the budget has passed. One that is a program is
+started again once for each piece of work: what kills it twice would kill it for ever.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from waistline.blob.pack import VERSION as KERNELS
+from waistline.blob.records import VERSION, Blob
+from waistline.errors import (
+    BadFrame,
+    BridgeError,
+    ConfigError,
+    LinkError,
+    LinkTimeout,
+    ModelError,
+    VerificationFailed,
+    VersionMismatch,
+    WaistlineError,
+)
+from waistline_bridge.boards.base import Board
+from waistline_bridge.client import DEADLINE_S, Client, Progress
+from waistline_bridge.messages import DeviceInfo, Refusal, Status
+
+BUDGET_S = 5.0
+GREET_S = 5.0
+"""A board that is there says so in this time, its start included."""
+QUIET_S = 1.0
+"""Longer than this nobody needs to put another board in the place of one that was not watched."""
+POLL_S = 0.2
+RESTARTS = 1
+LOADS = 3
+_SLOWEST = 4.0
+"""An INFER may take so many times as long as the first one did."""
+
+T = TypeVar("T")
+
+
+class Attached:
+    """A board that holds ``blob`` and has shown that it computes it. For one thread at a time.
+
+    Args:
+        open_: starts or attaches to it.
+        blob: of the head; loaded unless the board holds it.
+        budget_s: time in which a piece of work may be begun anew.
+        say: told what a person should know, in one line.
+        progress: told bytes loaded, and bytes in all.
+
+    Attributes:
+        info: what the device last said of itself.
+        emulated: it is a program on this machine.
+
+    Raises:
+        ConfigError, MissingExtra: no such board or port, several ports, or a program is missing.
+        LinkError, BridgeError: it does not answer, or refuses the head.
+        VersionMismatch: its firmware is of another version.
+        ModelError: the head does not fit it.
+        VerificationFailed: it computes something else from the head's golden input.
+    """
+
+    def __init__(
+        self,
+        open_: Callable[[], Board],
+        blob: Blob,
+        *,
+        budget_s: float = BUDGET_S,
+        say: Callable[[str], None] = lambda text: None,
+        progress: Progress | None = None,
+    ) -> None:
+        self._open = open_
+        self._blob = blob
+        self._crc = zlib.crc32(blob.data)
+        self._budget_s = budget_s
+        self._say = say
+        self._progress = progress
+        self._stopped = threading.Event()
+        self._board: Board | None = None
+        self._client: Client | None = None
+        self._silence_s = DEADLINE_S
+        self._proved: tuple[str, int] | None = None
+        self._heard = 0.0
+        self.emulated = False
+        try:
+            self._greet(GREET_S)
+            self._settle()
+        except BaseException:
+            self._leave()
+            raise
+    @property
+    def info(self) -> DeviceInfo:
+        return self._info
+
+    def perform(self, work: Callable[[Client], T]) -> T:
+        """What ``work`` gives, which is begun anew after anything that is no fault of its own.
+
+        Raises:
+            BridgeError: the board did not come back in time, or fails again and again.
+            LinkError, WireError, ModelError, VerificationFailed: it came back as another one.
+        """
+        deadline = time.monotonic() + self._budget_s
+        refused: Refusal | None = None
+        restarts = 0
+        while True:
+            try:
+                client = self._ready(deadline)
+                resent = client.resent
+                made = work(client)
+                # A reply that did not come may have been a board that was put in its place.
+                if client.resent == resent or client.refresh().active_crc == self._crc:
+                    self._heard = time.monotonic()
+                    return made
+                fault: WaistlineError = BridgeError("the board lost its head")
+            except Refusal as found:
+                fault = found
+                if refused is not None and _same(refused, found):
+                    raise
+                refused = found
+            except BadFrame as found:
+                fault = found
+            except LinkError as found:
+                fault = found
+                self._lost(found)
+                restarts += self.emulated
+            self._heard = 0.0
+            if restarts > RESTARTS or time.monotonic() >= deadline or self._stopped.is_set():
+                raise self._given_up(fault, restarts) from fault
+
+    def interrupt(self) -> None:
+        """End the waiting for a board that is gone; from any thread, for good."""
+        self._stopped.set()
+
+    def close(self) -> None:
+        self._stopped.set()
+        self._leave()
+
+    def _ready(self, deadline: float) -> Client:
+        """The board as it should be; waits for it."""
+        began = time.monotonic()
+        away = self._client is None
+        try:
+            if self._client is None:
+                self._come_back(deadline)
+            if began - self._heard > QUIET_S:
+                self._settle()
+        except (ModelError, VersionMismatch, VerificationFailed):
+            # Another board, or other firmware: the next frame looks whether the right one is back.
+            self._leave()
+            raise
+        if away and time.monotonic() >= deadline:
+            raise LinkTimeout(
+                f"{self._info.board} came back too late for this frame",
+                cause=f"after {time.monotonic() - began:.1f} s, its budget is {self._budget_s:g} s",
+                fix="give frames more time: --budget-s",
+            )
+        assert self._client is not None
+        return self._client
+
+    def _come_back(self, deadline: float) -> None:
+        """Open it again.
+
+        Raises:
+            LinkError, BridgeError, ConfigError: it is not back at ``deadline``.
+        """
+        while True:
+            try:
+                self._greet(min(GREET_S, max(POLL_S, deadline - time.monotonic())))
+                break
+            except (LinkError, BridgeError, ConfigError) as error:
+                self._leave()
+                waits = not self.emulated and not isinstance(error, VersionMismatch)
+                if not waits or time.monotonic() >= deadline or self._stopped.wait(POLL_S):
+                    raise LinkTimeout(
+                        f"{self._info.board} is not back", cause=str(error), fix=error.fix
+                    ) from error
+        self._heard = 0.0
+        kept = self._info.active_crc == self._crc
+        self._say(f"{self._info.board} is back, {'with' if kept else 'without'} its head")
+
+    def _greet(self, deadline_s: float) -> None:
+        board = self._board = self._open()
+        client = self._client = Client(board.line, deadline_s=deadline_s)
+        self._info = client.info
+        self.emulated = board.emulated
+        self._open = board.again or self._open
+
+    def _settle(self) -> None:
+        """Look what the board is and holds, and put right what is not as it should be."""
+        client = self._client
+        assert client is not None
+        client.deadline_s = DEADLINE_S
+        self._info = client.refresh()
+        check_device(self._info, self._blob)
+        is_new = self._proved != (self._info.board, self._info.build)
+        if self._info.active_crc != self._crc:
+            self._load(client)
+            is_new = True
+        if is_new:
+            self._prove(client)
+        client.deadline_s = self._silence_s
+        self._heard = time.monotonic()
+
+    def _load(self, client: Client) -> None:
+        for attempt in range(1, LOADS + 1):
+            try:
+                client.load_blob(self._blob.data, self._progress)
+                break
+            except (Refusal, BadFrame) as fault:
+                # A board that was reset behind the commit no longer knows what it has answered.
+                if client.refresh().active_crc == self._crc:
+                    break
+                lost_its_place = not isinstance(fault, Refusal) or fault.status in {
+                    Status.ORDER,
+                    Status.NOT_NOW,
+                }
+                if not lost_its_place or attempt == LOADS:
+                    raise
+        self._info = client.info
+
+    def _prove(self, client: Client) -> None:
+        """Run the head's golden input, which lies in the blob.
+
+        Raises:
+            VerificationFailed: the output is another.
+        """
+        if self._blob.goldens:
+            began = time.monotonic()
+            made = zlib.crc32(client.infer(golden=0).output)
+            self._silence_s = max(self._budget_s, _SLOWEST * (time.monotonic() - began))
+            if made != self._blob.goldens[0].crc:
+                raise VerificationFailed(
+                    f"{self._info.board} does not reproduce the head's golden output",
+                    cause=f"its CRC is {made:08x}, {self._blob.goldens[0].crc:08x} was expected",
+                    fix="load the firmware of this release (make firmware), or split again",
+                )
+        self._proved = (self._info.board, self._info.build)
+
+    def _lost(self, fault: LinkError) -> None:
+        if self._client is None:
+            return
+        self._leave()
+        what = "starting it again" if self.emulated else "waiting for it"
+        self._say(f"{self._info.board} is gone: {fault}; {what}")
+
+    def _given_up(self, fault: WaistlineError, restarts: int) -> BridgeError:
+        if restarts > RESTARTS:
+            what = f"{self._info.board} ended, and again after it was started anew"
+        else:
+            what = f"{self._info.board} gave nothing for this frame in {self._budget_s:g} s"
+        return BridgeError(what, cause=str(fault), fix=fault.fix)
+
+    def _leave(self) -> None:
+        board, self._board, self._client = self._board, None, None
+        if board is not None:
+            with suppress(OSError):
+                board.close()
+
+
+def check_device(info: DeviceInfo, blob: Blob) -> None:
+    """Whether a device can run a head, by what it says of itself.
+
+    Raises:
+        VersionMismatch: its firmware reads other blobs.
+        ModelError: too little room in a slot, or too small an arena.
+    """
+    if (info.blob_version, info.kernels) != (VERSION, KERNELS):
+        raise VersionMismatch(
+            f"the firmware of {info.board} reads other heads",
+            cause=f"blobs of version {info.blob_version}.{info.kernels}, this is "
+            f"{VERSION}.{KERNELS}",
+            fix="load the firmware of this release (make firmware)",
+        )
+    missing = []
+    if len(blob.data) > info.slot_bytes:
+        missing.append(f"the blob has {len(blob.data)} bytes, a slot takes {info.slot_bytes}")
+    if blob.arena_bytes > info.arena_bytes:
+        missing.append(f"its tensors take {blob.arena_bytes} bytes, it has {info.arena_bytes}")
+    if missing:
+        raise ModelError(
+            f"the head does not fit {info.board}",
+            cause="; ".join(missing),
+            fix="choose an earlier or narrower cut (waistline split MODEL --list)",
+        )
+
+
+def _same(one: Refusal, other: Refusal) -> bool:
+    return (one.status, one.reason, one.detail) == (other.status, other.reason, other.detail)
