@@ -1,0 +1,82 @@
+"""Build the firmware of a microcontroller, emulate one, ask it, load and measure heads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from waistline_hostctl.mcu_open import Wanted, board_options, merged, opened
+from waistline_hostctl.options import App, common
+
+
+@click.group()
+def command() -> None:
+    """Build the firmware of a microcontroller, emulate one, ask it, load and measure heads.
+
+    \b
+    waistline mcu build                     the firmware of every board
+    waistline mcu info                      boards to emulate and serial ports
+    waistline mcu load NAME.bundle          a head onto a board, checked there
+    waistline mcu bench NAME.bundle         what each of its layers costs
+    """  # noqa: D301
+
+
+@command.command()
+@click.option("--board", "names", multiple=True, metavar="NAME", help="Only this one (repeatable).")
+@click.option("--baud", type=click.IntRange(300), metavar="N",
+              help="Of real UARTs (default: as the board's code says).")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+              help="Where to build (default: where boards look for it).")  # fmt: skip
+@common
+def build(app: App, names: tuple[str, ...], baud: int | None, out: Path | None) -> None:
+    """Compile the firmware, and hold its size against each board."""
+    from waistline_hostctl import mcu_build
+
+    with app.console.progress("boards", None) as progress:
+        result = mcu_build.build(names, baud=baud, out=out, progress=progress.update)
+    app.console.say(mcu_build.text(result))
+    app.console.emit(result)
+
+
+@command.command()
+@board_options
+@common
+def info(app: App, wanted: Wanted) -> None:
+    """Say what a device is and which head it has, or list what there is to ask."""
+    from waistline_hostctl import mcu_info, mcu_survey
+    from waistline_hostctl.mcu_results import McuInfoResult
+
+    if merged(app, wanted).is_open:
+        result = McuInfoResult(choices=(*mcu_survey.emulated(), *mcu_survey.ports()))
+        app.console.say(mcu_info.choices_text(result.choices))
+    else:
+        with opened(app, wanted) as device:
+            found = mcu_info.ask(device)
+        result = McuInfoResult(device=found)
+        app.console.say(mcu_info.device_text(found))
+    app.console.emit(result)
+
+
+@command.command()
+@click.argument("head", metavar="BUNDLE|BLOB", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Send it even if it is there.")
+@board_options
+@common
+def load(app: App, head: Path, force: bool, wanted: Wanted) -> None:
+    """Put a head on a device: fit, transfer, commit, golden check on the device."""
+    from waistline_hostctl import mcu_load
+
+    found = mcu_load.read_head(head)
+    size_bytes = len(found.blob.data)
+    with (
+        opened(app, wanted) as device,
+        app.console.progress("loading, bytes", size_bytes) as progress,
+    ):
+        result = mcu_load.load(device, found, lambda done, _: progress.update(done), force=force)
+    app.console.say(mcu_load.text(result))
+    if result.ends:
+        app.console.note(
+            f"{result.board} ended with this command; waistline mcu emulate keeps one running"
+        )
+    app.console.emit(result)

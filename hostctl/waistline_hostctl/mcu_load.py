@@ -1,0 +1,188 @@
+"""``waistline mcu load``: a head onto a device, checked there."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from waistline.blob.check import check_blob
+from waistline.blob.pack import VERSION as KERNELS
+from waistline.blob.records import VERSION, Blob, read_blob
+from waistline.bundle.store import Bundle, load_bundle
+from waistline.errors import BundleError, ConfigError, ModelError, VerificationFailed
+from waistline.evidence import Figure
+from waistline.files import read_limited
+from waistline_bridge.client import Progress
+from waistline_bridge.messages import DeviceInfo
+from waistline_hostctl.console import si
+from waistline_hostctl.mcu_open import Device
+from waistline_hostctl.mcu_results import McuLoadResult
+
+_MAX_BLOB_BYTES = 64 << 20
+_SOURCE = "waistline mcu load"
+
+
+@dataclass(frozen=True, slots=True)
+class HeadFile:
+    """A blob that a board would take.
+
+    Attributes:
+        path: as it was given: a bundle's folder, or a file.
+        blob: its records, checked.
+        bundle: it came from; None for a file.
+    """
+
+    path: Path
+    blob: Blob
+    bundle: Bundle | None
+
+    @property
+    def crc(self) -> int:
+        return zlib.crc32(self.blob.data)
+
+
+def read_head(path: Path) -> HeadFile:
+    """The head of a bundle that was split for a microcontroller, or a blob's file.
+
+    Raises:
+        ConfigError: there is no such file.
+        BundleError: not a bundle, or not a blob that holds together.
+    """
+    bundle = None
+    if path.is_dir():
+        bundle = load_bundle(path)
+        stage = bundle.head
+        if stage is None or stage.format != "blob":
+            has = f"its head is {stage.format}" if stage else "it has no head: all runs on the edge"
+            raise BundleError(
+                f"{path} has no head for a microcontroller",
+                cause=has,
+                fix="waistline split MODEL --backend mcu --cut X -o NAME.bundle",
+            )
+        data = bundle.read(stage.file)
+    else:
+        try:
+            data = read_limited(path, _MAX_BLOB_BYTES)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot read {path}",
+                cause=error.strerror or str(error),
+                fix="give a bundle's folder or a .blob file",
+            ) from error
+    return HeadFile(path, check_blob(read_blob(data)), bundle)
+
+
+def require_fit(head: HeadFile, info: DeviceInfo) -> None:
+    """Hold the head against what the device says of itself.
+
+    Raises:
+        BundleError: it was made for another version of the firmware.
+        ModelError: it is too large; says which memory lacks how much.
+    """
+    if (info.blob_version, info.kernels) != (VERSION, KERNELS):
+        theirs = f"{info.blob_version}.{info.kernels}"
+        raise BundleError(
+            f"{info.board} runs another version of heads",
+            cause=f"its firmware takes {theirs}, this is {VERSION}.{KERNELS}",
+            fix="build and flash the firmware of this release: waistline mcu build",
+        )
+    missing = []
+    if (size := len(head.blob.data)) > info.slot_bytes:
+        missing.append(f"the blob has {size} bytes, a slot takes {info.slot_bytes}")
+    if (arena := head.blob.arena_bytes) > info.arena_bytes:
+        missing.append(f"its tensors take {arena} bytes, the arena has {info.arena_bytes}")
+    if missing:
+        raise ModelError(
+            f"the head does not fit {info.board}",
+            cause="; ".join(missing),
+            fix="choose an earlier or narrower cut (waistline split MODEL --list)",
+        )
+
+
+def load(device: Device, head: HeadFile, progress: Progress, *, force: bool) -> McuLoadResult:
+    """Put a head on a device, if it is not there, and run its golden inputs.
+
+    Raises:
+        ModelError, BundleError: it does not fit.
+        Refusal: the device does not take it; the old head stays in force.
+        VerificationFailed: a golden input gives another output than it must.
+    """
+    client, info = device.client, device.client.info
+    require_fit(head, info)
+    already = (info.active_crc, info.active_bytes) == (head.crc, len(head.blob.data))
+    figures: dict[str, Figure] = {}
+    if force or not already:
+        before = device.line.sent_bytes + device.line.received_bytes
+        begin = time.monotonic()
+        client.load_blob(head.blob.data, progress)
+        taken_s = time.monotonic() - begin
+        moved = device.line.sent_bytes + device.line.received_bytes - before
+        figures = {
+            "upload_duration": Figure(taken_s, "s", device.evidence, _SOURCE),
+            "upload_bytes": Figure(moved, "byte", device.evidence, _SOURCE),
+        }
+    goldens = check_goldens(device, head)
+    info = client.refresh()
+    return McuLoadResult(
+        board=info.board,
+        line=device.line.name,
+        emulated=device.emulated,
+        blob=str(head.path),
+        id=head.blob.id.hex(),
+        crc=f"{head.crc:08x}",
+        sequence=info.sequence,
+        already=already,
+        blob_bytes=len(head.blob.data),
+        blob_left_bytes=info.slot_bytes - len(head.blob.data),
+        arena_bytes=head.blob.arena_bytes,
+        arena_left_bytes=info.arena_bytes - head.blob.arena_bytes,
+        goldens=goldens,
+        resent=client.resent,
+        ends=device.started,
+        figures=figures,
+    )
+
+
+def check_goldens(device: Device, head: HeadFile) -> int:
+    """Run every golden input of the active head; how many there are.
+
+    Raises:
+        VerificationFailed: an output differs from the host's.
+    """
+    for number, golden in enumerate(head.blob.goldens):
+        found = device.client.infer(golden=number)
+        if zlib.crc32(found.output) != golden.crc:
+            raise VerificationFailed(
+                f"{device.name} does not reproduce the head's golden output",
+                cause=f"golden input {number}: the CRC of {len(found.output)} bytes is "
+                f"{zlib.crc32(found.output):08x} instead of {golden.crc:08x}",
+                fix="build and flash the firmware of this release: waistline mcu build",
+            )
+    return len(head.blob.goldens)
+
+
+def text(result: McuLoadResult) -> str:
+    """What was done, what is left, what was checked."""
+    kind = " (emulated)" if result.emulated else ""
+    lines = [f"{result.board}{kind} at {result.line}"]
+    if result.figures:
+        duration, moved = result.figures["upload_duration"], result.figures["upload_bytes"]
+        rate = si(moved.value / duration.value, "B/s") if duration.value else "-"
+        how = f"loaded in {si(duration.value, 's')} ({duration.evidence}), {rate} with framing"
+        if result.resent:
+            how += f", {result.resent} requests sent again"
+    else:
+        how = "already there; --force sends it again"
+    checked = "no golden input in the blob: its answers were not checked"
+    if result.goldens:
+        plural = "golden input gives its" if result.goldens == 1 else "golden inputs give their"
+        checked = f"{result.goldens} {plural} output bit by bit on the device"
+    lines += [
+        f"  head    {result.id}, CRC {result.crc}, commit {result.sequence}: {how}",
+        f"  blob    {result.blob_bytes} B, {result.blob_left_bytes} B of the slot left",
+        f"  arena   {result.arena_bytes} B, {result.arena_left_bytes} B left",
+        f"  check   {checked}",
+    ]
+    return "\n".join(lines)

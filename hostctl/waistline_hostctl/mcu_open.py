@@ -1,0 +1,211 @@
+"""A microcontroller for one command: chosen by the common options, opened, greeted, closed."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+
+from waistline.errors import ConfigError
+from waistline.evidence import Evidence
+from waistline_bridge import boards
+from waistline_bridge.boards.base import Board, Line
+from waistline_bridge.client import Client
+from waistline_bridge.messages import Feature
+from waistline_hostctl.options import App
+
+DEFAULT_BOARD = "qemu-mps2-an386"
+DEFAULT_BAUD = 921_600
+GREET_S = 5.0
+"""For the first answer. Nothing takes a device so long that runs our firmware."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the options say.
+
+    Attributes:
+        board: to start; "" where none was named.
+        port: of a board that runs already; "" where none was named.
+        baud: of the port; None: as the bench file says, or `DEFAULT_BAUD`.
+        options: of the board's module.
+    """
+
+    board: str = ""
+    port: str = ""
+    baud: int | None = None
+    options: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing was chosen."""
+        return not self.board and not self.port
+
+
+@dataclass(slots=True)
+class Device:
+    """A board that answers, and what passes on its line.
+
+    Attributes:
+        client: the conversation with it.
+        line: counts bytes.
+        started: it is a program that this command started, and ends.
+    """
+
+    board: Board
+    client: Client
+    line: CountedLine
+    started: bool
+
+    @property
+    def name(self) -> str:
+        """As the firmware says it."""
+        return self.client.info.board
+
+    @property
+    def emulated(self) -> bool:
+        """By its own word: what is on a port may be an emulator."""
+        return self.board.emulated or Feature.EMULATED in self.client.info.features
+
+    @property
+    def evidence(self) -> Evidence:
+        return Evidence.EMULATED if self.emulated else Evidence.MEASURED
+
+
+class CountedLine:
+    """A `Line` that knows how many bytes passed each way, frames and all."""
+
+    def __init__(self, line: Line) -> None:
+        self.name = line.name
+        self.sent_bytes = 0
+        self.received_bytes = 0
+        self._line = line
+
+    def send(self, data: bytes) -> None:
+        self.sent_bytes += len(data)
+        self._line.send(data)
+
+    def receive(self, timeout_s: float) -> bytes:
+        data = self._line.receive(timeout_s)
+        self.received_bytes += len(data)
+        return data
+
+    def close(self) -> None:
+        self._line.close()
+
+
+def board_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--board``, ``--port``, ``--baud`` and ``--board-option``; they arrive as ``wanted``."""
+
+    @click.option("--board", metavar="NAME",
+                  help=f"Emulated board to start (default: {DEFAULT_BOARD}).")  # fmt: skip
+    @click.option("--port", metavar="PATH|ID",
+                  help="Of a board that runs already (see 'waistline mcu info').")  # fmt: skip
+    @click.option("--baud", type=click.IntRange(300), metavar="N",
+                  help=f"Of the port (default: {DEFAULT_BAUD}).")  # fmt: skip
+    @click.option("--board-option", "pairs", multiple=True, metavar="KEY=VALUE",
+                  help="The board's own option, such as icount=on or firmware=FILE.")  # fmt: skip
+    @functools.wraps(function)
+    def with_wanted(
+        *args: Any,
+        board: str | None,
+        port: str | None,
+        baud: int | None,
+        pairs: tuple[str, ...],
+        **rest: Any,
+    ) -> Any:
+        wanted = Wanted(board or "", port or "", baud, parse_options(pairs))
+        return function(*args, wanted=wanted, **rest)
+
+    return with_wanted
+
+
+def parse_options(pairs: tuple[str, ...]) -> dict[str, str]:
+    """``("icount=on",)`` as a dict.
+
+    Raises:
+        ConfigError: a word without "=", or a key twice.
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key or key in found:
+            raise ConfigError(
+                f"--board-option {pair} cannot be used",
+                cause=f"{key!r} stands twice" if key in found else "it is not KEY=VALUE",
+                fix="give it as in --board-option icount=on",
+            )
+        found[key] = value
+    return found
+
+
+def merged(app: App, wanted: Wanted) -> Wanted:
+    """Flags, else the environment and the bench file; may name neither board nor port.
+
+    Raises:
+        ConfigError: a board and a port, or a rate without a port.
+    """
+    if wanted.board and wanted.port:
+        raise ConfigError(
+            "--board and --port exclude each other",
+            cause="--board starts an emulated board, --port attaches to one that is there",
+            fix=f"leave out --board {wanted.board} or --port {wanted.port}",
+        )
+    node = app.bench(
+        node_board=wanted.board or None, node_port=wanted.port or None, node_baud=wanted.baud
+    ).bench.node
+    # A flag also puts aside the other kind of what the bench file says.
+    board = "" if wanted.port else node.board
+    port = "" if wanted.board else node.port
+    if board and port:
+        raise ConfigError(
+            "two boards are chosen",
+            cause=f"the bench file or the environment says board {board} and port {port}",
+            fix="give --board or --port",
+        )
+    if wanted.baud is not None and not port:
+        raise ConfigError(
+            "--baud goes with --port",
+            cause="an emulated board has no rate",
+            fix="leave it out, or add --port",
+        )
+    return Wanted(board, port, node.baud, wanted.options)
+
+
+def resolved(app: App, wanted: Wanted) -> Wanted:
+    """As `merged`, else the default board, which is then named on stderr."""
+    choice = merged(app, wanted)
+    if choice.is_open:
+        app.console.note(f"no --board and no --port: {DEFAULT_BOARD} (emulated)")
+        return Wanted(DEFAULT_BOARD, "", choice.baud, choice.options)
+    return choice
+
+
+@contextmanager
+def opened(app: App, wanted: Wanted) -> Iterator[Device]:
+    """Start or attach to the board that was chosen, and greet it.
+
+    Raises:
+        ConfigError: what was chosen is not there, or two could be meant.
+        MissingExtra: a program or package it needs is not installed.
+        LinkError: nobody answers, or not with this protocol.
+    """
+    choice = resolved(app, wanted)
+    with open_chosen(choice) as board:
+        line = CountedLine(board.line)
+        if choice.port:
+            # Whatever else hangs on a port is found out soon; later a board may take its time.
+            Client(line, deadline_s=GREET_S)
+        yield Device(board, Client(line), line, started=not choice.port)
+
+
+def open_chosen(choice: Wanted) -> Board:
+    """The board of a resolved choice; errors as `opened`."""
+    if choice.port:
+        baud = str(choice.baud or DEFAULT_BAUD)
+        return boards.open_board("serial", port=choice.port, baud=baud, **choice.options)
+    return boards.open_board(choice.board, **choice.options)

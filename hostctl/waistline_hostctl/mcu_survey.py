@@ -1,0 +1,192 @@
+"""Which boards can be emulated here and which are plugged in; starts and opens nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from waistline import plugins
+from waistline.errors import WaistlineError
+from waistline.plugins import pip_install
+from waistline_bridge import boards as board_package
+from waistline_bridge import places
+from waistline_hostctl import mcu_build
+from waistline_hostctl.results import Device, Finding
+
+BOARDS = "boards"
+QEMU = "qemu-system-arm"
+APT_QEMU = "sudo apt install qemu-system-arm"
+FIX_PORT = "sudo usermod -aG {group} $USER, then log in again"
+UNTRIED = "untried on hardware"
+_SERIAL = "serial"
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """Firmware of a board: the file, whether it is there, and whether sources are newer."""
+
+    file: Path
+    there: bool
+    stale: bool
+
+
+def emulated_boards() -> list[str]:
+    """Boards that are programs of this machine."""
+    return [name for name in board_package.names() if name != _SERIAL]
+
+
+def built(board: str) -> Built:
+    """What there is of a board's firmware, where boards look for it."""
+    file = places.build_folder() / places.built_name(board)
+    try:
+        made = file.stat().st_mtime
+    except OSError:
+        return Built(file, there=False, stale=False)
+    return Built(file, there=True, stale=_newest(board) > made)
+
+
+def _newest(board: str) -> float:
+    """When the last source of a board was written; 0 where there are none."""
+    try:
+        sources = places.sources()
+    except WaistlineError:
+        return 0.0
+    folders = (
+        sources / "src", sources / "cortexm", sources / "boards" / board,
+        sources.parents[1] / "core" / "c",
+    )  # fmt: skip
+    files = [path for folder in folders for path in folder.glob("*.[chl]*")]
+    return max((path.stat().st_mtime for path in files), default=0.0)
+
+
+def emulated() -> Iterator[Device]:
+    """Boards to start with ``--board``; what is in the way of one stands in its state."""
+    qemu = shutil.which(QEMU) is not None
+    for board in emulated_boards():
+        firmware = built(board)
+        state, detail, fix = "usable", f"emulated, {firmware.file}", ""
+        if board != mcu_build.HOST and not qemu:
+            state, detail, fix = "missing program", f"there is no {QEMU} on PATH", APT_QEMU
+        elif not firmware.there:
+            state, detail = "not built", f"there is no {firmware.file}"
+            fix = f"waistline mcu build --board {board}"
+        elif firmware.stale:
+            detail = "emulated; its sources are newer than it"
+            fix = f"waistline mcu build --board {board}"
+        yield Device(
+            id=f"--board {board}", name=board, kind="board", state=state, tried="yes",
+            detail=detail, fix=fix,
+        )  # fmt: skip
+
+
+def ports() -> tuple[Device, ...]:
+    """Serial ports to attach to with ``--port``, by names that last where they have any."""
+    try:
+        listed = plugins.load(board_package.__name__, _SERIAL).ports()
+    except ImportError:
+        return ()
+    ids = [port.id for port in listed]
+    return tuple(
+        # Two of one id are told apart by where they are plugged in.
+        _port(port.id if ids.count(port.id) == 1 else port.path, port.path, port.text)
+        for port in listed
+    )
+
+
+def _port(name: str, path: str, text: str) -> Device:
+    problem = no_permission(Path(path))
+    return Device(
+        id=f"--port {name}",
+        name=text or name,
+        kind="serial",
+        state="no permission" if problem else "present",
+        tried=UNTRIED,
+        detail=f"now {path}",
+        fix=problem,
+    )
+
+
+def no_permission(path: Path) -> str:
+    """What lets this user open a port; "" where it may already."""
+    if os.access(path, os.R_OK | os.W_OK) or not path.exists():
+        return ""
+    try:
+        group = path.group()
+    except (KeyError, OSError):
+        group = "dialout"
+    return FIX_PORT.format(group=group)
+
+
+def findings() -> Iterator[Finding]:
+    """For ``waistline doctor``: emulator, toolchain, firmware, serial ports."""
+    yield _qemu()
+    yield _toolchain()
+    yield _firmware()
+    yield from _serial()
+
+
+def _qemu() -> Finding:
+    program = shutil.which(QEMU)
+    if program is None:
+        return Finding(
+            "qemu", "info", f"there is no {QEMU} on PATH: no board can be emulated, but 'host'",
+            APT_QEMU, BOARDS, "missing program",
+        )  # fmt: skip
+    return Finding("qemu", "ok", program, "", BOARDS, "ok")
+
+
+def _toolchain() -> Finding:
+    problem, fix = mcu_build.toolchain_problem()
+    if problem:
+        found = f"{problem}: the firmware cannot be built"
+        return Finding("arm compiler", "info", found, fix, BOARDS, "missing program")
+    return Finding("arm compiler", "ok", mcu_build.compiler(), "", BOARDS, "ok")
+
+
+def _firmware() -> Finding:
+    try:
+        places.sources()
+    except WaistlineError as error:
+        return Finding("firmware", "info", error.what, error.fix, BOARDS, "not built")
+    names = emulated_boards()
+    found = {name: built(name) for name in names}
+    folder = places.build_folder()
+    missing = [name for name in names if not found[name].there]
+    stale = [name for name in names if found[name].stale]
+    if len(missing) == len(names):
+        text = f"not built: nothing in {folder}"
+        return Finding("firmware", "info", text, "waistline mcu build", BOARDS, "not built")
+    text = f"{len(names) - len(missing)} of {len(names)} emulated boards in {folder}"
+    if stale:
+        text += f"; older than its sources: {', '.join(stale)}"
+    elif missing:
+        text += f"; not built: {', '.join(missing)}"
+    state = "stale" if stale else ("not built" if missing else "ok")
+    fix = "waistline mcu build" if state != "ok" else ""
+    level = {"stale": "warn", "not built": "info", "ok": "ok"}[state]
+    return Finding("firmware", level, text, fix, BOARDS, state)
+
+
+def _serial() -> Iterator[Finding]:
+    try:
+        plugins.load(board_package.__name__, _SERIAL)
+    except ImportError:
+        yield Finding(
+            "serial ports", "info", "pyserial is not installed: boards cannot be attached",
+            pip_install("'waistline[mcu]'"), BOARDS, "missing extra",
+        )  # fmt: skip
+        return
+    found = ports()
+    closed = [port for port in found if port.fix]
+    if closed:
+        names = ", ".join(port.detail.removeprefix("now ") for port in closed)
+        text = f"{names}: this user may not open them"
+        yield Finding("serial ports", "warn", text, closed[0].fix, BOARDS, "no permission")
+    elif found:
+        text = ", ".join(f"{port.name} {port.detail}" for port in found)
+        yield Finding("serial ports", "ok", text, "", BOARDS, "ok")
+    else:
+        yield Finding("serial ports", "info", "no USB serial port", "", BOARDS, "missing device")
