@@ -44,7 +44,7 @@ def answers(
     """What the uncut model, ONNX or TFLite, says of each frame, and the truth."""
     kind = task.open_kind()
     graph = load_model(model).graph
-    preprocess = fitted(graph, task.preprocess)
+    preprocess = fitted(graph.name, graph.inputs, task.preprocess)
     assert preprocess is not None
     whole = load_backend(AUTO, graph.format).open(
         model,

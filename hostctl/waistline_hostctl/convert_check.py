@@ -25,7 +25,7 @@ _IMAGE_RANK = 4
 
 def inputs_of(graph: ModelGraph, task: Task | None, frame: SensorFrame) -> list[np.ndarray]:
     """A frame as a model takes it, preprocessed where the task says how."""
-    preprocess = fitted(graph, None if task is None else task.preprocess)
+    preprocess = fitted(graph.name, graph.inputs, None if task is None else task.preprocess)
     if preprocess is None:
         return [_as(spec, array) for spec, array in zip(graph.inputs, frame.arrays, strict=True)]
     image = check_frame(preprocess, frame.arrays[0], frame.name or str(frame.index))
@@ -62,9 +62,11 @@ def compare(
         frames: as the task's data has them; without a task, the original's inputs.
         source: where the frames are from.
     """  # noqa: D205
-    answer = answer_spec(model.graph, task)
+    answer = answer_spec(model.graph.outputs, task)
     kind = load_kind(answer)
-    preprocess = fitted(model.graph, None if task is None else task.preprocess)
+    preprocess = fitted(
+        model.graph.name, model.graph.inputs, None if task is None else task.preprocess
+    )
     worst, noise, power = 0.0, 0.0, 0.0
     agreements: list[float] = []
     count = 0

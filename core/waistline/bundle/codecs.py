@@ -85,6 +85,17 @@ def check_names(by_tensor: Mapping[str, str], waist: Sequence[str]) -> None:
             )
 
 
+def no_codec(codec: str | None, by_tensor: Mapping[str, str], say: Callable[[str], None]) -> None:
+    """What a codec means where the answer crosses: nothing; ``say`` is told.
+
+    Raises:
+        ConfigError: it was given for a tensor by name.
+    """
+    check_names(by_tensor, ())
+    if codec:
+        say("the last partition point sends the answer, so no codec is used")
+
+
 def _means(general: CodecSpec, tensor: TensorSpec) -> bool:
     """Whether ``--codec SPEC`` without a name means it."""
     if general.quantizer == _FOR_BYTES:

@@ -13,7 +13,7 @@ from waistline.bundle.check import FRAME
 from waistline.codec.waist import WaistCodec
 from waistline.errors import ConfigError
 from waistline.evidence import Evidence, Figure, mean
-from waistline.model.graph import Frontier, ModelGraph
+from waistline.model.graph import Frontier
 from waistline.model.load import CutModel
 from waistline.task.data.base import spread
 from waistline.task.kinds.base import load_kind
@@ -75,10 +75,10 @@ def list_cuts(model: CutModel, task: Task | None = None) -> list[CutRow]:
         ConfigError: the task does not fit the model, or its data cannot be used.
     """
     graph = model.graph
-    preprocess = fitted(graph, None if task is None else task.preprocess)
+    preprocess = fitted(graph.name, graph.inputs, None if task is None else task.preprocess)
     rows = [] if task is None or preprocess is None else [_frame_row(task, preprocess)]
     total_macs = graph.frontiers[-1].macs_before
-    answer_bytes = load_kind(answer_spec(graph, task)).max_bytes
+    answer_bytes = load_kind(answer_spec(graph.outputs, task)).max_bytes
     for frontier in graph.frontiers:
         last = frontier.x == graph.last_x
         rows.append(
@@ -118,7 +118,9 @@ def pick_default_cut(rows: Sequence[CutRow]) -> CutRow:
     return cheaper[0] if cheaper else min(between, key=lambda row: row.packed_bytes)
 
 
-def fitted(graph: ModelGraph, preprocess: Preprocess | None) -> Preprocess | None:
+def fitted(
+    name: str, inputs: Sequence[TensorSpec], preprocess: Preprocess | None
+) -> Preprocess | None:
     """The preprocessing with the order of axes that the model takes.
 
     One task file serves an ONNX model (NCHW) and the TFLite model made from it (NHWC).
@@ -130,13 +132,13 @@ def fitted(graph: ModelGraph, preprocess: Preprocess | None) -> Preprocess | Non
     if preprocess is None:
         return None
     orders = [preprocess, replace(preprocess, layout=_OTHER[preprocess.layout])]
-    takes = [spec.shape for spec in graph.inputs if takes_floats(spec)]
+    takes = [spec.shape for spec in inputs if takes_floats(spec)]
     for order in orders:
-        if takes == [input_shape(order)] and len(graph.inputs) == 1:
+        if takes == [input_shape(order)] and len(inputs) == 1:
             return order
-    shown = ", ".join(f"{spec.dtype} {spec.shape}" for spec in graph.inputs)
+    shown = ", ".join(f"{spec.dtype} {spec.shape}" for spec in inputs)
     raise ConfigError(
-        f"the task does not fit {graph.name}",
+        f"the task does not fit {name}",
         cause=f"its preprocessing makes float32 {input_shape(preprocess)}, the model takes {shown}",
         fix="mend size, color and layout in [preprocess] of the task file",
     )
@@ -157,9 +159,9 @@ def frame_tensor(model_name: str, preprocess: Preprocess | None) -> TensorSpec:
     return TensorSpec(FRAME, "uint8", tuple(preprocess.frame_shape), "any", 2)
 
 
-def answer_spec(graph: ModelGraph, task: Task | None) -> AnswerSpec:
-    """The task's answer; without one, or where it leaves them out, the model's raw outputs."""
-    outputs = {"outputs": [msgspec.to_builtins(spec) for spec in graph.outputs]}
+def answer_spec(made: Sequence[TensorSpec], task: Task | None) -> AnswerSpec:
+    """The task's answer; without one, or where it leaves them out, the raw outputs ``made``."""
+    outputs = {"outputs": [msgspec.to_builtins(spec) for spec in made]}
     if task is None:
         return AnswerSpec("tensors", outputs)
     if task.answer.kind == "tensors" and not task.answer.options:

@@ -48,14 +48,14 @@ def frame_tensors(bundle: Bundle) -> tuple[TensorSpec, ...]:
     return (TensorSpec(_FRAME, "uint8", tuple(preprocess.frame_shape), channel_axis=2),)
 
 
-def run_golden(bundle: Bundle, backend: Backend, frame: SensorFrame) -> tuple[bytes, bytes]:
+def run_golden(bundle: Bundle, chosen: Backend | str, frame: SensorFrame) -> tuple[bytes, bytes]:
     """Codes (b"" at x = N) and answer of ``frame``, through both ends of the cut.
 
     Raises:
         BackendError: the engine refuses a slice or fails.
         NonFinite: the frame makes NaN or infinity where numbers are needed.
     """
-    with open_ends(backend, bundle) as (head, tail):
+    with open_ends(chosen, bundle) as (head, tail):
         waist = head.head(head.preprocess(frame))
         codec = bundle.waist_codec()
         if codec is None:
@@ -65,9 +65,9 @@ def run_golden(bundle: Bundle, backend: Backend, frame: SensorFrame) -> tuple[by
         return codes, tail.postprocess(tail.tail(tensors))
 
 
-def write_golden(folder: Path, bundle: Bundle, backend: Backend, frame: SensorFrame) -> Golden:
+def write_golden(folder: Path, bundle: Bundle, chosen: Backend | str, frame: SensorFrame) -> Golden:
     """Run ``frame`` and write the golden files into ``folder``."""
-    codes, answer = run_golden(bundle, backend, frame)
+    codes, answer = run_golden(bundle, chosen, frame)
     return Golden(
         frame=write_stored(folder, FRAME_FILE, frame_to_bytes(frame)),
         frame_tensors=frame_tensors(bundle),

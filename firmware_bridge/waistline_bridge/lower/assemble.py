@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,7 @@ from waistline.codec.waist import LENGTH_BYTES, WaistCodec, code_shape
 from waistline.errors import ConfigError, ModelError
 from waistline.tensors import WaistTensor
 from waistline_bridge.arena import ArenaPlan, Need, plan_arena
+from waistline_bridge.lower.codecs import problem_of, refused_codec
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ def assemble(
         head: what a reader gave.
         waist: the codec of each output, in the order of the cut; names are those of the head.
         golden: input tensors of frames to store, int8 in the head's shapes.
-        identity: whose SHA-256 names the head, such as its bundle's id; empty: the blob's own.
+        identity: goes into the head's id with all the rest of the blob, such as the SHA-256 of
+            the model it is from.
 
     Raises:
         ConfigError: a codec that the firmware does not offer, or another waist.
@@ -100,7 +102,6 @@ def assemble(
         GoldenRecord(behind.put(b"".join(map(_bytes, frame)))[0], zlib.crc32(encoded.payload))
         for encoded, frame in contents
     ]
-    name = hashlib.sha256(identity or bytes(behind.data)).digest()[: records.ID_BYTES]
     made = Blob(
         arena_bytes=plan.size_bytes,
         inputs=len(head.inputs),
@@ -109,9 +110,11 @@ def assemble(
         waists=waists,
         goldens=tuple(goldens),
         output=parts.output_range(plan),
-        id=name,
+        id=bytes(records.ID_BYTES),
     )
-    data = write_blob(made, bytes(behind.data))
+    unnamed = write_blob(made, bytes(behind.data))
+    name = hashlib.sha256(identity + unnamed).digest()[: records.ID_BYTES]
+    data = write_blob(replace(made, id=name), bytes(behind.data))
     check_blob(read_blob(data))
     return LoweredHead(data, head, tuple(waist), plan, largest)
 
@@ -247,17 +250,8 @@ class _Coded:
 def _coded(waist: WaistTensor) -> _Coded:
     spec = parse_spec(waist.codec)
     codec = open_tensor_codec(waist, native.kernels())
-    problem = ""
-    if spec.coder not in records.CODERS:
-        problem = f"the firmware codes with {' or '.join(records.CODERS)}, not with {spec.coder}"
-    elif not isinstance(codec, Table) and spec.quantizer != "raw":
-        problem = f"the firmware quantizes with i8, not with {spec.quantizer}"
-    if problem:
-        raise ConfigError(
-            f"codec {waist.codec} of {waist.tensor.name!r} cannot run on a microcontroller",
-            cause=problem,
-            fix="for example --codec 'i8:b=4|none'",
-        )
+    if problem := problem_of(replace(spec, quantizer="i8") if spec.quantizer == "raw" else spec):
+        raise refused_codec(spec, waist.tensor.name, problem)
     tables = codec.tables if isinstance(codec, Table) else None
     table = b"" if tables is None else tables[0].tobytes()
     planes = planes_of(code_shape(codec))

@@ -35,7 +35,7 @@ except ModuleNotFoundError as error:
         raise
     raise missing_extra(error.name, needed_by="quantizing a head") from error
 
-Feeds = Mapping[str, NDArray[np.float32]]
+Feeds = Mapping[str, NDArray[np.generic]]
 
 
 class _Frames(CalibrationDataReader):  # type: ignore[misc]
