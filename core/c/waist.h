@@ -3,7 +3,8 @@
  * The waist codec's arithmetic: ranges, quantizers, bit packing, the context coder.
  *
  * C99, freestanding: no allocation, no I/O, no library function, no static data that is written,
- * about 4 kB of stack (set WAIST_BLOCK to 64 for 0.7 kB). The same files go into the Python package and into firmware.
+ * about 4 kB of stack. The same files go into the Python package and into firmware, there with
+ * WAIST_SMALL: less program, slower, 0.7 kB of stack.
  * Compile with -ffp-contract=off (a fused multiply-add changes codes) and never with -ffast-math.
  *
  * Every buffer belongs to the caller, is not kept after the call, and must not overlap another.

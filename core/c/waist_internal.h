@@ -17,7 +17,11 @@
 /* Codes worked on at once, on the stack: a multiple of 64 (blocks are whole bytes) that
  * divides WAIST_SUM_BLOCK. */
 #ifndef WAIST_BLOCK
+#ifdef WAIST_SMALL
+#define WAIST_BLOCK 64u
+#else
 #define WAIST_BLOCK 512u
+#endif
 #endif
 
 #define WAIST_LANES 16u

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Bit packing. Widths 1, 2 and 4 halve the codes in passes; the others move the eight codes of a
- * 64-bit word together. Both are loops that compilers turn into vector code.
+ * 64-bit word together. Both are loops that compilers turn into vector code. WAIST_SMALL has a
+ * loop over the codes instead, an eighth of the program.
  */
 #include "waist_internal.h"
 
@@ -10,6 +11,38 @@ size_t waist_packed_size(size_t count, uint32_t bits)
     /* In eights, so that count * bits cannot overflow. */
     return count / 8u * bits + (count % 8u * bits + 7u) / 8u;
 }
+
+#ifdef WAIST_SMALL
+
+void waist_pack_block(waist_block *block, size_t count, uint32_t bits, uint8_t *packed)
+{
+    uint32_t word = 0, held = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        word |= (uint32_t)block->codes[i] << held;
+        for (held += bits; held >= 8; held -= 8, word >>= 8)
+            *packed++ = (uint8_t)word;
+    }
+    if (held)
+        *packed = (uint8_t)word;
+}
+
+void waist_unpack_block(const uint8_t *packed, size_t count, uint32_t bits, waist_block *block)
+{
+    uint32_t word = 0, held = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        if (held < bits) {
+            word |= (uint32_t)*packed++ << held;
+            held += 8;
+        }
+        block->codes[i] = (uint8_t)(word & ((1u << bits) - 1u));
+        word >>= bits;
+        held -= bits;
+    }
+}
+
+#else
 
 /* Two neighbours of `width` bits become one byte. */
 static void halve(const uint8_t *restrict from, size_t pairs, uint32_t width, uint8_t *restrict to)
@@ -184,6 +217,8 @@ void waist_unpack_block(const uint8_t *packed, size_t count, uint32_t bits, wais
         store8(last, codes + 8 * eights);
     }
 }
+
+#endif
 
 int waist_pack(const uint8_t *codes, size_t count, uint32_t bits, uint8_t *packed)
 {

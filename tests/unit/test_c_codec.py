@@ -71,8 +71,9 @@ def _build(tmp_path, *flags):
         pytest.param(["-O3"], id="wheel"),
         pytest.param([*SANITIZE], id="sanitized"),
         pytest.param(
-            [*SANITIZE, "-DWAIST_BLOCK=64", "-DWAIST_LITTLE_ENDIAN=0"], id="small-portable"
+            [*SANITIZE, "-DWAIST_BLOCK=64", "-DWAIST_LITTLE_ENDIAN=0"], id="blocks-portable"
         ),
+        pytest.param([*SANITIZE, "-DWAIST_SMALL"], id="small"),
     ],
 )
 def test_golden_vectors(records, tmp_path, flags):

@@ -115,6 +115,13 @@ static inline uint32_t wl_load32(const int8_t *from)
     return word;
 }
 
+static inline uint32_t wl_pair_at(const int16_t *at)
+{
+    uint32_t word;
+    __builtin_memcpy(&word, at, 4);
+    return word;
+}
+
 static inline void wl_store32(int8_t *to, uint32_t word) { __builtin_memcpy(to, &word, 4); }
 
 static inline int32_t wl_clamp(int32_t x, int32_t low, int32_t high)
@@ -226,9 +233,11 @@ typedef struct {
 } wl_four_t;
 
 void wl_four_m4(const wl_four_t *f);
-void wl_lane1_m4(const wl_lane_t *l, const wl_cells_t *cells, int8_t *out);
-void wl_lane2_m4(const wl_lane_t *l, const wl_cells_t *cells, int8_t *out);
 #endif
+
+/* A row of outputs of one channel, at a stride of 1 or 2. */
+void wl_lane1(const wl_lane_t *l, const wl_cells_t *cells, int8_t *out);
+void wl_lane2(const wl_lane_t *l, const wl_cells_t *cells, int8_t *out);
 
 /* 1 if every window begins in the input or its padding and holds some of the input. */
 int wl_windows_valid(uint32_t in, uint32_t out, uint32_t kernel, uint32_t stride, uint32_t pad);

@@ -123,13 +123,6 @@ static void take_row(const take_t *t, const int8_t *in, size_t count, int16_t *t
     }
 }
 
-WL_INLINE uint32_t pair_at(const int16_t *at)
-{
-    uint32_t word;
-    __builtin_memcpy(&word, at, 4);
-    return word;
-}
-
 /* A row of outputs of one channel; any kernel. */
 static void any_row(const wl_depthwise_t *p, const wl_requant_t *r, const int16_t *weights,
                     const int16_t *const *rows, int8_t *out)
@@ -145,7 +138,7 @@ static void any_row(const wl_depthwise_t *p, const wl_requant_t *r, const int16_
             size_t kx = 0;
 #if WL_DSP
             for (; kx + 1 < p->kernel_w; kx += 2)
-                acc = wl_smlad(pair_at(x + kx), pair_at(w + kx), acc);
+                acc = wl_smlad(wl_pair_at(x + kx), wl_pair_at(w + kx), acc);
 #endif
             for (; kx < p->kernel_w; kx++)
                 acc += x[kx] * w[kx];
@@ -153,53 +146,6 @@ static void any_row(const wl_depthwise_t *p, const wl_requant_t *r, const int16_
         *out = wl_exact(acc >> 1, r, &to);
     }
 }
-
-#if !WL_ASSEMBLY
-/*
- * Three cells each of three rows, two outputs at a time. Weights w0 w1 | w2 w1 meet the cells
- * x0 x1 | x2 x3: x0 w0 + x1 w1, x2 w2 and, a cell on, x1 w0, x2 w1 + x3 w2.
- */
-WL_INLINE void lane_row(const wl_lane_t *l, const int16_t *x, const int16_t *w, size_t stride,
-                        int32_t *a, int32_t *b)
-{
-#if WL_DSP
-    const uint32_t first = pair_at(x), second = pair_at(x + 2);
-    const uint32_t low = pair_at(w), high = pair_at(w + 2);
-    *a = wl_smlabb(second, high, wl_smlad(first, low, *a));
-    if (stride == 1)
-        *b = wl_smladx(second, high, wl_smlatb(first, low, *b));
-    else
-        *b = wl_smlabb(pair_at(x + 4), high, wl_smlad(second, low, *b));
-#else
-    const int32_t p = w[0], q = w[1], t = w[2];
-    *a += x[0] * p + x[1] * q + x[2] * t;
-    *b += x[stride] * p + x[stride + 1] * q + x[stride + 2] * t;
-#endif
-    (void)l;
-}
-
-WL_INLINE void lane(const wl_lane_t *l, const wl_cells_t *cells, int8_t *out, size_t stride)
-{
-    const wl_short_t s = {l->factor, l->added, l->shift};
-    const int16_t *x0 = cells->rows[0], *x1 = cells->rows[1], *x2 = cells->rows[2];
-    const size_t step = l->step;
-
-    for (;; out += 2 * step, x0 += 2 * stride, x1 += 2 * stride, x2 += 2 * stride) {
-        int32_t a = l->bias[0], b = l->bias[1];
-        if (x0 == cells->end && !cells->odd)
-            return;
-        lane_row(l, x0, l->weights, stride, &a, &b);
-        lane_row(l, x1, l->weights + 4, stride, &a, &b);
-        lane_row(l, x2, l->weights + 8, stride, &a, &b);
-        out[0] = wl_shortly(a, &s, 1);
-        if (x0 == cells->end)
-            return;
-        out[step] = wl_shortly(b, &s, 1);
-    }
-}
-#define wl_lane1_m4(l, cells, out) lane(l, cells, out, 1)
-#define wl_lane2_m4(l, cells, out) lane(l, cells, out, 2)
-#endif
 
 static wl_lane_t lane_of(const wl_depthwise_t *p, const wl_out_t *o, size_t channel)
 {
@@ -229,9 +175,9 @@ static void lanes_row(const wl_depthwise_t *p, const wl_lane_t *lanes, size_t co
     };
     for (size_t k = 0; k < count; k++) {
         if (p->stride_w == 1)
-            wl_lane1_m4(&lanes[k], &at, out + k);
+            wl_lane1(&lanes[k], &at, out + k);
         else
-            wl_lane2_m4(&lanes[k], &at, out + k);
+            wl_lane2(&lanes[k], &at, out + k);
         at.rows[0] += cells;
         at.rows[1] += cells;
         at.rows[2] += cells;

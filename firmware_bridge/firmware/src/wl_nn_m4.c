@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The two inner loops for Cortex-M with the DSP extension, in assembly: each needs all 14 registers
- * and the compiler spills what it should not. wl_nn_matrix.c and wl_nn_depthwise.c have the same
+ * and the compiler spills what it should not. wl_nn_matrix.c and wl_nn_lane.c have the same
  * arithmetic in C; tests compare the two.
  */
 #include "wl_nn_core.h"
 
-#if WL_DSP && !defined(WL_NN_EMULATE)
+#if WL_ASSEMBLY
 
 #define TEXT(name)                                                                                \
     ".pushsection .text." name ",\"ax\",%progbits\n"                                              \
@@ -163,7 +163,7 @@ __asm__(TEXT("wl_four_m4")
     "3: add sp, sp, #32\n"                                                                        \
     "pop {r4-r11, pc}\n" END(name)
 
-__asm__(LANE("wl_lane1_m4", ROW1));
-__asm__(LANE("wl_lane2_m4", ROW2));
+__asm__(LANE("wl_lane1", ROW1));
+__asm__(LANE("wl_lane2", ROW2));
 
 #endif

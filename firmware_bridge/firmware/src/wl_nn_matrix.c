@@ -52,6 +52,62 @@ void wl_widen_four(const int8_t *from, size_t step, size_t fours, void *to)
     }
 }
 
+WL_INLINE int8_t finished(const wl_matrix_t *m, int32_t acc, const wl_requant_t *r)
+{
+    const wl_short_t s = wl_short_of(r, &m->out, 0);
+    return m->is_short ? wl_shortly(acc, &s, 0) : wl_exact(acc, r, &m->out);
+}
+
+/* The sums of one pixel, whose words lie `apart`, with every channel. */
+static void one(const wl_matrix_t *m, const wl_word *column, size_t apart, int8_t *out)
+{
+    const int8_t *weights = m->weights;
+    const wl_requant_t *r = m->requant;
+
+    for (size_t left = m->channels;; left -= 2, r += 2, out += 2) {
+        const wl_word *words = column;
+        int32_t a = r[0].bias, b = r[1].bias;
+
+        for (size_t i = m->depth4 / 4; i > 0; i--, weights += 8, words += 2 * apart) {
+#if WL_DSP
+            const uint32_t first = wl_load32(weights), second = wl_load32(weights + 4);
+            a = wl_smlad(words[0], wl_sxtb16(first), a);
+            b = wl_smlad(words[0], wl_sxtb16_odd(first), b);
+            a = wl_smlad(words[apart], wl_sxtb16(second), a);
+            b = wl_smlad(words[apart], wl_sxtb16_odd(second), b);
+#else
+            const wl_word *next = words + apart;
+            a += words[0] * weights[0] + words[1] * weights[2];
+            b += words[0] * weights[1] + words[1] * weights[3];
+            a += next[0] * weights[4] + next[1] * weights[6];
+            b += next[0] * weights[5] + next[1] * weights[7];
+#endif
+        }
+        out[0] = finished(m, a, &r[0]);
+        if (left == 1)
+            return;
+        out[1] = finished(m, b, &r[1]);
+        if (left == 2)
+            return;
+    }
+}
+
+void wl_matrix_one(const wl_matrix_t *m, const void *column, int8_t *out)
+{
+    one(m, column, WL_PER_WORD, out);
+}
+
+#if WL_ASSEMBLY
+static void four(const wl_matrix_t *m, const wl_word *columns, int8_t *out)
+{
+    const size_t code = 52, steps = m->depth4 / 2;
+    const wl_four_t f = {
+        m->weights, m->requant, columns, (8u - steps % 8u) % 8u * code,
+        columns + 4 * steps, 2 * m->out.zero + 1, out, m->channels, m->channels,
+    };
+    wl_four_m4(&f);
+}
+#else
 /* Two products each of four pixels and two channels. */
 #if WL_DSP
 #define WL_STEP                                                                                   \
@@ -90,111 +146,53 @@ void wl_widen_four(const int8_t *from, size_t step, size_t fours, void *to)
         WL_STEP;                                                                                  \
     } while (0)
 
-WL_INLINE int8_t finished(const wl_matrix_t *m, int32_t acc, const wl_requant_t *r,
-                          const wl_short_t *s, int is_short)
-{
-    return is_short ? wl_shortly(acc, s, 0) : wl_exact(acc, r, &m->out);
-}
+/* The four pixels of a channel, upwards or downwards. */
+#define WL_PUT(to, step, s, w, x, y, z)                                                           \
+    do {                                                                                          \
+        to[0] = wl_shortly(w, &s, 0);                                                             \
+        to += step;                                                                               \
+        to[0] = wl_shortly(x, &s, 0);                                                             \
+        to += step;                                                                               \
+        to[0] = wl_shortly(y, &s, 0);                                                             \
+        to += step;                                                                               \
+        to[0] = wl_shortly(z, &s, 0);                                                             \
+    } while (0)
 
-WL_INLINE void four(const wl_matrix_t *m, const wl_word *columns, int8_t *out, int is_short)
+static void four(const wl_matrix_t *m, const wl_word *columns, int8_t *out)
 {
     const int8_t *weights = m->weights;
     const wl_requant_t *r = m->requant;
-    const size_t channels = m->channels;
+    const ptrdiff_t step = (ptrdiff_t)m->channels;
 
-    for (size_t left = channels;;) {
+    for (size_t left = m->channels;; left -= 2, r += 2, out += 2) {
         const wl_word *words = columns;
         int32_t a0 = r[0].bias, a1 = a0, a2 = a0, a3 = a0;
         int32_t b0 = r[1].bias, b1 = b0, b2 = b0, b3 = b0;
+        wl_short_t s;
+        int8_t *to = out;
 
         for (size_t i = m->depth4 / 4; i > 0; i--)
             WL_STEPS2;
-
-        int8_t *to = out;
-        wl_short_t s = wl_short_of(&r[0], &m->out, 0);
-        to[0] = finished(m, a0, &r[0], &s, is_short);
-        to += channels;
-        to[0] = finished(m, a1, &r[0], &s, is_short);
-        to += channels;
-        to[0] = finished(m, a2, &r[0], &s, is_short);
-        to += channels;
-        to[0] = finished(m, a3, &r[0], &s, is_short);
+        s = wl_short_of(&r[0], &m->out, 0);
+        WL_PUT(to, step, s, a0, a1, a2, a3);
         if (left == 1)
             return;
         s = wl_short_of(&r[1], &m->out, 0);
-        to[1] = finished(m, b3, &r[1], &s, is_short);
-        to -= channels;
-        to[1] = finished(m, b2, &r[1], &s, is_short);
-        to -= channels;
-        to[1] = finished(m, b1, &r[1], &s, is_short);
-        to -= channels;
-        to[1] = finished(m, b0, &r[1], &s, is_short);
-        out += 2;
-        r += 2;
-        left -= 2;
-        if (left == 0)
+        to++;
+        WL_PUT(to, -step, s, b3, b2, b1, b0);
+        if (left == 2)
             return;
     }
 }
+#endif
 
+/* Few layers need the long way: clamps that the code does not imply, or factors above 1/2. */
 void wl_matrix_four(const wl_matrix_t *m, const void *columns, int8_t *out)
 {
-#if WL_ASSEMBLY
-    if (m->is_short) {
-        const size_t code = 52, steps = m->depth4 / 2;
-        const wl_four_t f = {
-            m->weights, m->requant, columns, (8u - steps % 8u) % 8u * code,
-            (const int8_t *)columns + 16 * steps, 2 * m->out.zero + 1, out, m->channels,
-            m->channels,
-        };
-        wl_four_m4(&f);
-        return;
-    }
-    four(m, columns, out, 0);
-#else
     if (m->is_short)
-        four(m, columns, out, 1);
+        four(m, columns, out);
     else
-        four(m, columns, out, 0);
-#endif
-}
-
-void wl_matrix_one(const wl_matrix_t *m, const void *column, int8_t *out)
-{
-    const int8_t *weights = m->weights;
-    const wl_requant_t *r = m->requant;
-
-    for (size_t left = m->channels;;) {
-        const wl_word *words = column;
-        int32_t a = r[0].bias, b = r[1].bias;
-        wl_short_t s;
-
-        for (size_t i = m->depth4 / 4; i > 0; i--, weights += 8) {
-#if WL_DSP
-            uint32_t first = wl_load32(weights), second = wl_load32(weights + 4);
-            a = wl_smlad(words[0], wl_sxtb16(first), a);
-            b = wl_smlad(words[0], wl_sxtb16_odd(first), b);
-            a = wl_smlad(words[1], wl_sxtb16(second), a);
-            b = wl_smlad(words[1], wl_sxtb16_odd(second), b);
-            words += 2;
-#else
-            a += words[0] * weights[0] + words[1] * weights[2];
-            b += words[0] * weights[1] + words[1] * weights[3];
-            a += words[2] * weights[4] + words[3] * weights[6];
-            b += words[2] * weights[5] + words[3] * weights[7];
-            words += 4;
-#endif
-        }
-        s = wl_short_of(&r[0], &m->out, 0);
-        out[0] = finished(m, a, &r[0], &s, m->is_short);
-        if (left == 1)
-            return;
-        s = wl_short_of(&r[1], &m->out, 0);
-        out[1] = finished(m, b, &r[1], &s, m->is_short);
-        out += 2;
-        r += 2;
-        left -= 2;
-        if (left == 0)
-            return;
-    }
+        for (size_t i = 0; i < 4; i++)
+            one(m, (const wl_word *)columns + i * WL_PER_WORD, 4 * WL_PER_WORD,
+                out + i * m->channels);
 }
