@@ -10,9 +10,12 @@ import termios
 import time
 import tty
 
-from waistline.errors import LinkClosed
+from waistline.errors import ConfigError, LinkClosed
 
+SOCKET = "socket://"
+"""Begins the address of a board behind TCP: ``socket://HOST:PORT``."""
 _CHUNK_BYTES = 65536
+_CONNECT_S = 5.0
 _STUCK_S = 10.0
 """A device that takes nothing for so long is gone."""
 
@@ -80,6 +83,27 @@ class TcpLine(_DescriptorLine):
     def close(self) -> None:
         super().close()
         self._socket.close()
+
+
+def connected(address: str) -> TcpLine:
+    """A line to ``socket://HOST:PORT``.
+
+    Raises:
+        ConfigError: not such an address.
+        LinkClosed: nobody accepts there.
+    """
+    host, _, port = address.removeprefix(SOCKET).rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
+        raise ConfigError(
+            f"{address} is no address", cause="a board behind TCP is socket://HOST:PORT"
+        )
+    try:
+        connection = socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S)
+    except OSError as error:
+        raise LinkClosed(
+            f"cannot connect to {address}", cause=str(error), fix="start what listens there"
+        ) from error
+    return TcpLine(connection, address)
 
 
 class TerminalLine(_DescriptorLine):

@@ -34,16 +34,17 @@ def firmware(board: str, file: str | None, name: str) -> Path:
     return path
 
 
-def launch(command: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Start a program.
+def launch(command: Sequence[str], keep: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+    """Start a program; ``keep`` are file descriptors that it inherits.
 
     Raises:
         BridgeError: it cannot be started.
     """
     try:
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            pass_fds=keep,
+        )  # fmt: skip
     except OSError as error:
         raise BridgeError(f"cannot start {command[0]}", cause=str(error)) from error
 

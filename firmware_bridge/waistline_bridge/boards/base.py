@@ -7,6 +7,7 @@ client above it copes.
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -49,12 +50,14 @@ class Board:
         emulated: it is a program on this machine.
         again: opens this very board anew, also where it went to another path; None: as it was
             opened.
+        process: that program; None: it was attached to.
     """
 
     name: str
     line: Line
     emulated: bool
     again: Callable[[], Board] | None = None
+    process: subprocess.Popen[bytes] | None = None
     _on_close: list[Callable[[], object]] = field(default_factory=list)
 
     def on_close(self, action: Callable[[], object]) -> None:

@@ -49,7 +49,7 @@ def open_board(name: str, options: Mapping[str, str]) -> Board:
         if folder is not None:
             folder.cleanup()
         raise
-    board = Board(name, TerminalLine(path), emulated=True)
+    board = Board(name, TerminalLine(path), emulated=True, process=process)
     if folder is not None:
         board.on_close(folder.cleanup)
     board.on_close(lambda: stop(process))

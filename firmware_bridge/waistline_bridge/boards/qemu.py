@@ -1,6 +1,7 @@
 """QEMU as a board: ``qemu-mps2-an386`` and its like.
 
-Options: ``firmware`` (an ELF), ``line`` (``tcp`` or ``pty``), ``icount`` (``on``: one instruction
+Options: ``firmware`` (an ELF), ``line`` (``tcp``; ``pty``; ``listen``: a TCP port that others can
+connect to when this end has closed its line), ``icount`` (``on``: one instruction
 takes 32 ns, so that ticks count instructions, the same each time), ``qemu`` (the program).
 """
 
@@ -14,7 +15,7 @@ from collections.abc import Mapping
 
 from waistline.errors import ConfigError, MissingExtra
 from waistline_bridge.boards import _programs
-from waistline_bridge.boards._lines import TcpLine, TerminalLine
+from waistline_bridge.boards._lines import SOCKET, TcpLine, TerminalLine, connected
 from waistline_bridge.boards.base import Board, Line
 
 PROGRAM = "qemu-system-arm"
@@ -26,6 +27,7 @@ _MACHINES = {
     "qemu-mps2-an547": "mps3-an547",
     "qemu-netduinoplus2": "netduinoplus2",
 }
+_LINES = ("tcp", "pty", "listen")
 _CONNECT_S = 20.0
 
 
@@ -42,9 +44,12 @@ def open_board(name: str, options: Mapping[str, str]) -> Board:
         BridgeError, LinkError: it does not start.
     """
     unknown = set(options) - {"firmware", "line", "icount", "qemu"}
-    if unknown or options.get("line", "tcp") not in {"tcp", "pty"}:
+    if unknown or options.get("line", "tcp") not in _LINES:
         wrong = min(unknown) if unknown else f"line={options['line']}"
-        raise ConfigError(f"board {name} has no option {wrong!r}", fix="use line=tcp or line=pty")
+        raise ConfigError(
+            f"board {name} has no option {wrong!r}",
+            cause=f"known: firmware, icount=on, qemu, line={'|'.join(_LINES)}",
+        )
     program = shutil.which(options.get("qemu", PROGRAM))
     if program is None:
         raise MissingExtra(
@@ -60,13 +65,15 @@ def open_board(name: str, options: Mapping[str, str]) -> Board:
         command += ["-icount", "shift=5,sleep=off"]
     if options.get("line") == "pty":
         return _on_terminal(name, command)
+    if options.get("line") == "listen":
+        return _listening(name, command)
     return _on_tcp(name, command)
 
 
 def _on_terminal(name: str, command: list[str]) -> Board:
     command += ["-chardev", "pty,id=line", "-serial", "chardev:line"]
     process, said = _programs.start(command, "char device redirected to ")
-    board = Board(name, TerminalLine(said.split()[0]), emulated=True)
+    board = Board(name, TerminalLine(said.split()[0]), emulated=True, process=process)
     board.on_close(lambda: _programs.stop(process))
     return board
 
@@ -79,7 +86,24 @@ def _on_tcp(name: str, command: list[str]) -> Board:
         command += ["-serial", f"tcp:127.0.0.1:{port},nodelay=on"]
         process = _programs.launch(command)
         line = _accept(server, process, f"{name} at port {port}")
-    board = Board(name, line, emulated=True)
+    board = Board(name, line, emulated=True, process=process)
+    board.on_close(lambda: _programs.stop(process))
+    return board
+
+
+def _listening(name: str, command: list[str]) -> Board:
+    # QEMU inherits a socket that listens already: nothing can be lost between start and connect.
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"{SOCKET}127.0.0.1:{server.getsockname()[1]}"
+        chardev = f"socket,id=line,fd={server.fileno()},server=on,wait=off,nodelay=on"
+        command += ["-chardev", chardev, "-serial", "chardev:line"]
+        process = _programs.launch(command, keep=(server.fileno(),))
+    try:
+        line = connected(address)
+    except BaseException:
+        _programs.stop(process)
+        raise
+    board = Board(name, line, emulated=True, process=process)
     board.on_close(lambda: _programs.stop(process))
     return board
 

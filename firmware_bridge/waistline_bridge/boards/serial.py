@@ -1,6 +1,7 @@
 """A board on a serial port, by pyserial.
 
-Options: ``port`` (a path or an id that `ports` lists), ``baud`` (default 115200).
+Options: ``port`` (a path, an id that `ports` lists, or ``socket://HOST:PORT`` of a serial server),
+``baud`` (default 115200).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import serial
 from serial.tools import list_ports
 
 from waistline.errors import ConfigError, LinkClosed
+from waistline_bridge.boards._lines import SOCKET, connected
 from waistline_bridge.boards.base import Board
 
 DEFAULT_BAUD = 115200
@@ -91,6 +93,9 @@ def open_board(name: str, options: Mapping[str, str]) -> Board:
         baud = int(options.get("baud", DEFAULT_BAUD))
     except ValueError as error:
         raise ConfigError(f"baud={options['baud']} is not a number") from error
+    address = options.get("port", "")
+    if address.startswith(SOCKET):
+        return Board(name, connected(address), emulated=False)
     found = ports()
     path = choose(options.get("port"), found)
     lasting = lasting_name(path, found)
