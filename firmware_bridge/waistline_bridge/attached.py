@@ -32,7 +32,7 @@ from waistline.errors import (
 )
 from waistline_bridge.boards.base import Board
 from waistline_bridge.client import DEADLINE_S, Client, Progress
-from waistline_bridge.messages import DeviceInfo, Refusal, Status
+from waistline_bridge.messages import DeviceInfo, Feature, Refusal, Status
 
 BUDGET_S = 5.0
 GREET_S = 5.0
@@ -60,7 +60,7 @@ class Attached:
 
     Attributes:
         info: what the device last said of itself.
-        emulated: it is a program on this machine.
+        emulated: it is a program; its ticks are no time of a processor.
 
     Raises:
         ConfigError, MissingExtra: no such board or port, several ports, or a program is missing.
@@ -92,12 +92,14 @@ class Attached:
         self._proved: tuple[str, int] | None = None
         self._heard = 0.0
         self.emulated = False
+        self._restarts = False
         try:
             self._greet(GREET_S)
             self._settle()
         except BaseException:
             self._leave()
             raise
+
     @property
     def info(self) -> DeviceInfo:
         return self._info
@@ -132,7 +134,7 @@ class Attached:
             except LinkError as found:
                 fault = found
                 self._lost(found)
-                restarts += self.emulated
+                restarts += self._restarts
             self._heard = 0.0
             if restarts > RESTARTS or time.monotonic() >= deadline or self._stopped.is_set():
                 raise self._given_up(fault, restarts) from fault
@@ -179,7 +181,7 @@ class Attached:
                 break
             except (LinkError, BridgeError, ConfigError) as error:
                 self._leave()
-                waits = not self.emulated and not isinstance(error, VersionMismatch)
+                waits = not self._restarts and not isinstance(error, VersionMismatch)
                 if not waits or time.monotonic() >= deadline or self._stopped.wait(POLL_S):
                     raise LinkTimeout(
                         f"{self._info.board} is not back", cause=str(error), fix=error.fix
@@ -192,7 +194,9 @@ class Attached:
         board = self._board = self._open()
         client = self._client = Client(board.line, deadline_s=deadline_s)
         self._info = client.info
-        self.emulated = board.emulated
+        # What hangs on a port may be an emulator, which says so itself.
+        self.emulated = board.emulated or Feature.EMULATED in client.info.features
+        self._restarts = board.emulated
         self._open = board.again or self._open
 
     def _settle(self) -> None:
@@ -250,7 +254,7 @@ class Attached:
         if self._client is None:
             return
         self._leave()
-        what = "starting it again" if self.emulated else "waiting for it"
+        what = "starting it again" if self._restarts else "waiting for it"
         self._say(f"{self._info.board} is gone: {fault}; {what}")
 
     def _given_up(self, fault: WaistlineError, restarts: int) -> BridgeError:

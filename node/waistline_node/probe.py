@@ -33,8 +33,10 @@ from waistline.errors import BundleError, ConfigError, LinkClosed, WaistlineErro
 from waistline.provenance import machine
 from waistline.terminal import shown
 from waistline.verification import pipe
-from waistline.verification.ends import HeadRun, LocalEnds
+from waistline.verification.ends import Ends, HeadRun
 from waistline.verification.pipe import Kind
+from waistline_node.ends import open_ends
+from waistline_node.heads.base import MCU
 
 MAX_BYTES = 512 << 20
 _MAX_TEXT = 2000
@@ -126,20 +128,25 @@ def _converse(with_host: Pipe, max_bytes: int, stack: ExitStack) -> None:
         software=f"waistline {__version__}",
         machine=machine(),
         numpy=np.__version__,
-        backends=tuple(plugins.names(backends.PACKAGE)),
+        backends=(*plugins.names(backends.PACKAGE), MCU),
         max_bytes=max_bytes,
     )
     with_host.write(pipe.message(Kind.HELLO, hello))
     _, payload = pipe.read_frame(with_host.read, (Kind.OPEN,))
     asked = pipe.decode(payload, pipe.Open)
     bundle = _here(asked) if asked.path else _received(with_host, asked, max_bytes, stack)
-    ends = stack.enter_context(LocalEnds(bundle, head=asked.head, tail=asked.tail))
+    ends = open_ends(bundle, head=asked.head, tail=asked.tail, say=_say)
+    stack.callback(ends.close)
     with_host.write(pipe.message(Kind.OPENED, pipe.Opened(ends.place)))
     while True:
         kind, payload = pipe.read_frame(with_host.read, (Kind.RUN, Kind.BYE))
         if kind is Kind.BYE:
             return
         _run(with_host, bundle, ends, pipe.decode(payload, pipe.Run))
+
+
+def _say(text: str) -> None:
+    print(shown(f"probe: {text}"), file=sys.stderr, flush=True)
 
 
 def _here(asked: pipe.Open) -> Bundle:
@@ -222,7 +229,7 @@ def _store(with_host: Pipe, path: Path, file: StoredFile) -> None:
         )
 
 
-def _run(with_host: Pipe, bundle: Bundle, ends: LocalEnds, asked: pipe.Run) -> None:
+def _run(with_host: Pipe, bundle: Bundle, ends: Ends, asked: pipe.Run) -> None:
     golden = bundle.manifest.golden
     sizes = {"head": golden.frame.size_bytes, "tail": golden.codes.size_bytes}
     if sizes.get(asked.role) != asked.size_bytes:

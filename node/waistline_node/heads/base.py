@@ -25,6 +25,15 @@ PACKAGE = "waistline_node.heads"
 BLOB, MCU = "blob", "mcu"
 """A head of this format runs on a board, by the head of this name, where nobody chose another."""
 
+Say = Callable[[str], None]
+"""Told in one line what a person should know."""
+Progress = Callable[[int, int], None]
+"""Told bytes done, and bytes in all."""
+
+
+def quiet(text: str) -> None:
+    """Tell nobody."""
+
 
 @dataclass(frozen=True, slots=True)
 class HeadChoice:
@@ -35,16 +44,16 @@ class HeadChoice:
         threads: inside one run; None: what the bundle hints, else 1.
         options: the backend's own, before what the bundle hints; of ``mcu`` the board's.
         budget_s: of a frame; a board that is gone is waited for so long.
-        say: told in one line what a person should know.
-        progress: told bytes of the head that are loaded onto a board, and bytes in all.
+        say: told what becomes of a board.
+        progress: told how far a head is loaded onto a board.
     """
 
     backend: str = AUTO
     threads: int | None = None
     options: dict[str, str] = field(default_factory=dict)
     budget_s: float = 5.0
-    say: Callable[[str], None] = lambda text: None
-    progress: Callable[[int, int], None] | None = None
+    say: Say = quiet
+    progress: Progress | None = None
 
 
 @dataclass(frozen=True, slots=True)

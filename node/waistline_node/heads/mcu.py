@@ -26,7 +26,15 @@ from waistline_bridge.attached import Attached
 from waistline_bridge.boards.base import Board
 from waistline_bridge.client import Client, Inference
 from waistline_bridge.messages import Area
-from waistline_node.heads.base import BLOB, DeviceWaist, HeadChoice, StageTimes, Waist
+from waistline_node.heads.base import (
+    BLOB,
+    DeviceWaist,
+    HeadChoice,
+    Say,
+    StageTimes,
+    Waist,
+    quiet,
+)
 
 RAW = "i8:b=8|none"
 """How a board sends what is no waist: the outputs at x = N."""
@@ -251,9 +259,7 @@ def open_head(bundle: Bundle, choice: HeadChoice) -> McuHead:
         raise
 
 
-def board_opener(
-    options: Mapping[str, str], say: Callable[[str], None] = lambda text: None
-) -> Callable[[], Board]:
+def board_opener(options: Mapping[str, str], say: Say = quiet) -> Callable[[], Board]:
     """What opens the board that ``options`` name; says which one it took where they name none.
 
     Raises:
