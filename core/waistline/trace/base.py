@@ -28,7 +28,7 @@ LOGIC_BITS = 8
 GAP = "gap"
 """Bit signal every trace has: 1 where the samples were lost."""
 
-GapKind = Literal["counter", "ring", "host-time", "resync", "unplug", "import"]
+GapKind = Literal["counter", "ring", "host-time", "resync", "unplug", "import", "damage"]
 AnnotationKind = Literal["marker", "segment", "note"]
 
 
@@ -83,10 +83,10 @@ class TraceSpec:
             )
         names = [signal.name for signal in self.signals]
         unknown = [name for name in names if name not in SIGNALS]
-        if unknown or len(set(names)) < len(names) or not names:
+        if unknown or len(set(names)) < len(names) or not self.floats:
             raise TraceError(
                 f"a trace cannot have the signals {', '.join(names) or 'none'}",
-                cause=f"known, once each: {', '.join(SIGNALS)}",
+                cause=f"known, once each: {', '.join(SIGNALS)}; one of the first three is needed",
                 fix="map each column to one of them",
             )
 
@@ -229,6 +229,28 @@ class WindowEnergy:
         return whole
 
 
+@dataclass(frozen=True)
+class Energy:
+    """Energy of one window.
+
+    Attributes:
+        energy_j: over the samples that are there.
+        duration_s: of the window, lost samples included.
+        missing: samples lost in it.
+        uncertain: touched by a gap whose size is not known.
+    """
+
+    energy_j: float
+    duration_s: float
+    missing: float
+    uncertain: bool
+
+    @property
+    def whole(self) -> bool:
+        """Nothing is missing."""
+        return self.missing == 0 and not self.uncertain
+
+
 class TraceWriter(Protocol):
     """Writes one trace, front to back; whoever owns it calls it from one thread."""
 
@@ -288,6 +310,9 @@ class Trace(Protocol):
 
     def windows(self, edges: Doubles) -> WindowEnergy:
         """Energy between consecutive edges; float64 (n + 1,), ascending, in samples."""
+
+    def energy(self, start: float = 0, stop: float | None = None) -> Energy:
+        """Energy between two positions in samples."""
 
     def close(self) -> None: ...
 
