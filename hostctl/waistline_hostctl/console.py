@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import TextIO
 
+import msgspec
+
 from waistline.terminal import shown
 from waistline_hostctl.results import Result, encode
 
@@ -42,6 +44,12 @@ class Console:
         """The result, for programs."""
         if self.json:
             sys.stdout.write(encode(result))
+            sys.stdout.flush()
+
+    def emit_line(self, result: Result) -> None:
+        """A result that others wait for while the command goes on: one line."""
+        if self.json:
+            sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
             sys.stdout.flush()
 
     def progress(self, what: str, total: int | None = None) -> Progress:

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from waistline.blob.check import check_blob
-from waistline.blob.pack import VERSION as KERNELS
-from waistline.blob.records import VERSION, Blob, read_blob
+from waistline.blob.records import Blob, read_blob
 from waistline.bundle.store import Bundle, load_bundle
-from waistline.errors import BundleError, ConfigError, ModelError, VerificationFailed
+from waistline.errors import BundleError, ConfigError, VerificationFailed
 from waistline.evidence import Figure
 from waistline.files import read_limited
+from waistline_bridge.attached import check_device
 from waistline_bridge.client import Progress
-from waistline_bridge.messages import DeviceInfo
 from waistline_hostctl.console import si
 from waistline_hostctl.mcu_open import Device
 from waistline_hostctl.mcu_results import McuLoadResult
@@ -74,43 +73,16 @@ def read_head(path: Path) -> HeadFile:
     return HeadFile(path, check_blob(read_blob(data)), bundle)
 
 
-def require_fit(head: HeadFile, info: DeviceInfo) -> None:
-    """Hold the head against what the device says of itself.
-
-    Raises:
-        BundleError: it was made for another version of the firmware.
-        ModelError: it is too large; says which memory lacks how much.
-    """
-    if (info.blob_version, info.kernels) != (VERSION, KERNELS):
-        theirs = f"{info.blob_version}.{info.kernels}"
-        raise BundleError(
-            f"{info.board} runs another version of heads",
-            cause=f"its firmware takes {theirs}, this is {VERSION}.{KERNELS}",
-            fix="build and flash the firmware of this release: waistline mcu build",
-        )
-    missing = []
-    if (size := len(head.blob.data)) > info.slot_bytes:
-        missing.append(f"the blob has {size} bytes, a slot takes {info.slot_bytes}")
-    if (arena := head.blob.arena_bytes) > info.arena_bytes:
-        missing.append(f"its tensors take {arena} bytes, the arena has {info.arena_bytes}")
-    if missing:
-        raise ModelError(
-            f"the head does not fit {info.board}",
-            cause="; ".join(missing),
-            fix="choose an earlier or narrower cut (waistline split MODEL --list)",
-        )
-
-
 def load(device: Device, head: HeadFile, progress: Progress, *, force: bool) -> McuLoadResult:
     """Put a head on a device, if it is not there, and run its golden inputs.
 
     Raises:
-        ModelError, BundleError: it does not fit.
+        ModelError, VersionMismatch: it does not fit, or was made for another firmware.
         Refusal: the device does not take it; the old head stays in force.
         VerificationFailed: a golden input gives another output than it must.
     """
     client, info = device.client, device.client.info
-    require_fit(head, info)
+    check_device(info, head.blob)
     already = (info.active_crc, info.active_bytes) == (head.crc, len(head.blob.data))
     figures: dict[str, Figure] = {}
     if force or not already:
@@ -167,20 +139,21 @@ def text(result: McuLoadResult) -> str:
     """What was done, what is left, what was checked."""
     kind = " (emulated)" if result.emulated else ""
     lines = [f"{result.board}{kind} at {result.line}"]
+    sent = "nothing, it was there already; --force sends it again"
     if result.figures:
         duration, moved = result.figures["upload_duration"], result.figures["upload_bytes"]
         rate = si(moved.value / duration.value, "B/s") if duration.value else "-"
-        how = f"loaded in {si(duration.value, 's')} ({duration.evidence}), {rate} with framing"
+        sent = f"{moved.value:.0f} B with framing in {si(duration.value, 's')}"
+        sent += f" ({duration.evidence}), {rate}"
         if result.resent:
-            how += f", {result.resent} requests sent again"
-    else:
-        how = "already there; --force sends it again"
+            sent += f", {result.resent} requests again"
     checked = "no golden input in the blob: its answers were not checked"
     if result.goldens:
         plural = "golden input gives its" if result.goldens == 1 else "golden inputs give their"
         checked = f"{result.goldens} {plural} output bit by bit on the device"
     lines += [
-        f"  head    {result.id}, CRC {result.crc}, commit {result.sequence}: {how}",
+        f"  head    {result.id}, CRC {result.crc}, commit {result.sequence}",
+        f"  sent    {sent}",
         f"  blob    {result.blob_bytes} B, {result.blob_left_bytes} B of the slot left",
         f"  arena   {result.arena_bytes} B, {result.arena_left_bytes} B left",
         f"  check   {checked}",

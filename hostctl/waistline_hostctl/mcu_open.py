@@ -12,16 +12,14 @@ import click
 
 from waistline.errors import ConfigError
 from waistline.evidence import Evidence
-from waistline_bridge import boards
+from waistline_bridge.boards import DEFAULT
 from waistline_bridge.boards.base import Board, Line
-from waistline_bridge.client import Client
+from waistline_bridge.client import DEADLINE_S, Client
 from waistline_bridge.messages import Feature
 from waistline_hostctl.options import App
 
-DEFAULT_BOARD = "qemu-mps2-an386"
-DEFAULT_BAUD = 921_600
 GREET_S = 5.0
-"""For the first answer. Nothing takes a device so long that runs our firmware."""
+"""For the first answer on a port: a board that runs our firmware has long given it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +29,7 @@ class Wanted:
     Attributes:
         board: to start; "" where none was named.
         port: of a board that runs already; "" where none was named.
-        baud: of the port; None: as the bench file says, or `DEFAULT_BAUD`.
+        baud: of the port; None: as the bench file says.
         options: of the board's module.
     """
 
@@ -102,11 +100,11 @@ def board_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--board``, ``--port``, ``--baud`` and ``--board-option``; they arrive as ``wanted``."""
 
     @click.option("--board", metavar="NAME",
-                  help=f"Emulated board to start (default: {DEFAULT_BOARD}).")  # fmt: skip
+                  help=f"Emulated board to start (default: {DEFAULT}).")  # fmt: skip
     @click.option("--port", metavar="PATH|ID",
                   help="Of a board that runs already (see 'waistline mcu info').")  # fmt: skip
     @click.option("--baud", type=click.IntRange(300), metavar="N",
-                  help=f"Of the port (default: {DEFAULT_BAUD}).")  # fmt: skip
+                  help="Of the port (default 921600).")  # fmt: skip
     @click.option("--board-option", "pairs", multiple=True, metavar="KEY=VALUE",
                   help="The board's own option, such as icount=on or firmware=FILE.")  # fmt: skip
     @functools.wraps(function)
@@ -176,15 +174,6 @@ def merged(app: App, wanted: Wanted) -> Wanted:
     return Wanted(board, port, node.baud, wanted.options)
 
 
-def resolved(app: App, wanted: Wanted) -> Wanted:
-    """As `merged`, else the default board, which is then named on stderr."""
-    choice = merged(app, wanted)
-    if choice.is_open:
-        app.console.note(f"no --board and no --port: {DEFAULT_BOARD} (emulated)")
-        return Wanted(DEFAULT_BOARD, "", choice.baud, choice.options)
-    return choice
-
-
 @contextmanager
 def opened(app: App, wanted: Wanted) -> Iterator[Device]:
     """Start or attach to the board that was chosen, and greet it.
@@ -194,18 +183,14 @@ def opened(app: App, wanted: Wanted) -> Iterator[Device]:
         MissingExtra: a program or package it needs is not installed.
         LinkError: nobody answers, or not with this protocol.
     """
-    choice = resolved(app, wanted)
-    with open_chosen(choice) as board:
-        line = CountedLine(board.line)
-        if choice.port:
-            # Whatever else hangs on a port is found out soon; later a board may take its time.
-            Client(line, deadline_s=GREET_S)
-        yield Device(board, Client(line), line, started=not choice.port)
+    from waistline_node.heads.mcu import board_opener
 
-
-def open_chosen(choice: Wanted) -> Board:
-    """The board of a resolved choice; errors as `opened`."""
+    choice = merged(app, wanted)
+    named = {"board": choice.board, "port": choice.port, **choice.options}
     if choice.port:
-        baud = str(choice.baud or DEFAULT_BAUD)
-        return boards.open_board("serial", port=choice.port, baud=baud, **choice.options)
-    return boards.open_board(choice.board, **choice.options)
+        named["baud"] = str(choice.baud)
+    with board_opener(named, app.console.note)() as board:
+        line = CountedLine(board.line)
+        client = Client(line, deadline_s=GREET_S if choice.port else DEADLINE_S)
+        client.deadline_s = DEADLINE_S
+        yield Device(board, client, line, started=not choice.port)

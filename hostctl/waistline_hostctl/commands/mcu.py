@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import click
 
-from waistline_hostctl.mcu_open import Wanted, board_options, merged, opened
+from waistline_bridge.boards import DEFAULT
+from waistline_hostctl.mcu_open import Wanted, board_options, merged, opened, parse_options
 from waistline_hostctl.options import App, common
+
+INTERRUPTED = 130
 
 
 @click.group()
@@ -37,6 +41,38 @@ def build(app: App, names: tuple[str, ...], baud: int | None, out: Path | None) 
         result = mcu_build.build(names, baud=baud, out=out, progress=progress.update)
     app.console.say(mcu_build.text(result))
     app.console.emit(result)
+
+
+@command.command(epilog="Ends with SIGTERM (exit code 0), Ctrl-C (130) or the emulator (4).")
+@click.option("--board", metavar="NAME", help=f"Which one (default: {DEFAULT}).")
+@click.option("--line", type=click.Choice(["pty", "tcp"]), default="pty", show_default=True,
+              help="What others attach to.")  # fmt: skip
+@click.option("--icount", is_flag=True, help="Let QEMU's ticks count instructions.")
+@click.option("--board-option", "pairs", multiple=True, metavar="KEY=VALUE",
+              help="The board's own option, such as firmware=FILE.")  # fmt: skip
+@common
+@click.pass_context
+def emulate(
+    ctx: click.Context,
+    app: App,
+    board: str | None,
+    line: str,
+    icount: bool,
+    pairs: tuple[str, ...],
+) -> None:
+    """Keep a board running that other commands attach to with --port."""
+    from waistline_hostctl import mcu_emulate
+    from waistline_hostctl.services import ending_on_sigterm
+
+    name = board or app.bench().bench.node.board or DEFAULT
+    with (
+        ending_on_sigterm(),
+        mcu_emulate.running(name, line, icount, parse_options(pairs)) as (ready, process),
+    ):
+        app.console.say(mcu_emulate.text(ready))
+        app.console.emit_line(ready)
+        if mcu_emulate.wait(process, name) == signal.SIGINT:
+            ctx.exit(INTERRUPTED)
 
 
 @command.command()
