@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 MAX_FRAMES = 256
 """Of the calibration data, spread over all of it; ranges hardly move beyond."""
 HEAD_FILE = "head.blob"
+HEAD_LAYERS = "head_layers"
+"""Key of a bundle's evidence: names of the head's layers, in the blob's order."""
 _IMAGE_RANK = 4
 _TO_NHWC = (0, 2, 3, 1)
 
@@ -126,6 +128,8 @@ def split_mcu(
 
         bundle = write_bundle(out, build, force=force)
     lowered, fits = done[-1]
+    # A blob has no names, and `waistline mcu bench` shows what each layer costs.
+    bundle.write_evidence({HEAD_LAYERS: [layer.name for layer in lowered.head.layers]})
     return McuSplit(bundle, tuple(fits), lowered)
 
 

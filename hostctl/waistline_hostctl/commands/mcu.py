@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -116,3 +117,39 @@ def load(app: App, head: Path, force: bool, wanted: Wanted) -> None:
             f"{result.board} ended with this command; waistline mcu emulate keeps one running"
         )
     app.console.emit(result)
+
+
+@command.command()
+@click.argument("head", metavar="BUNDLE|BLOB", type=click.Path(path_type=Path))
+@click.option("--icount", is_flag=True, help="Count instructions; with an emulated board of QEMU.")
+@click.option("--repeat", type=click.IntRange(1, 10_000), default=3, show_default=True,
+              metavar="N", help="Runs for the ticks of layers.")  # fmt: skip
+@click.option("--frames", type=click.IntRange(1, 10_000), default=3, show_default=True,
+              metavar="N", help="Frames with upload, for times on the line.")  # fmt: skip
+@board_options
+@common
+def bench(app: App, head: Path, icount: bool, repeat: int, frames: int, wanted: Wanted) -> None:
+    """Measure what each layer of a head costs on a device, and a frame on its line."""
+    from waistline_hostctl import mcu_bench, mcu_bench_text, mcu_load
+
+    found = mcu_load.read_head(head)
+    choice = merged(app, wanted)
+    mcu_bench.check_icount(icount, choice.port, choice.board or DEFAULT)
+    if icount:
+        wanted = replace(wanted, options={**wanted.options, "icount": "on"})
+    counting = wanted.options.get("icount") == "on"
+    console = app.console
+    with opened(app, wanted) as device:
+        with console.progress("loading, bytes", len(found.blob.data)) as progress:
+            mcu_load.load(device, found, lambda done, _: progress.update(done), force=False)
+        with console.progress("running", repeat + frames) as progress:
+            result = mcu_bench.measure(
+                device,
+                found,
+                icount=counting,
+                repeat=repeat,
+                frames=frames,
+                progress=progress.update,
+            )
+    console.say(mcu_bench_text.text(result))
+    console.emit(result)
