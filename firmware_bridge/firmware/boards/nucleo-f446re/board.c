@@ -72,7 +72,7 @@
 #define FLASH_LOCK (1u << 31)
 
 #ifndef WL_BAUD
-#define WL_BAUD 115200u
+#define WL_BAUD 921600u
 #endif
 
 #define MAX_PAYLOAD 512u
