@@ -10,6 +10,7 @@ from waistline.bundle.cuts import CutRow
 from waistline.evidence import Evidence, Figure
 from waistline.provenance import Library, Machine
 from waistline.verify import VerifyReport
+from waistline_bridge.cuts import McuCut
 
 SCHEMA_VERSION = 2
 """Raised when a field changes its meaning or goes; new fields do not raise it."""
@@ -117,7 +118,11 @@ class DevicesResult(Result, frozen=True, kw_only=True, tag="devices"):
 
 
 class CutsResult(Result, frozen=True, kw_only=True, tag="split --list"):
-    """The cuts of a model; ``default_x`` is what the demo would choose."""
+    """The cuts of a model; ``default_x`` is what the demo would choose.
+
+    Attributes:
+        mcu: with ``--backend mcu`` what each cut takes of a board, from x = 2 on.
+    """
 
     model: str
     model_sha256: str
@@ -125,10 +130,55 @@ class CutsResult(Result, frozen=True, kw_only=True, tag="split --list"):
     last_x: int
     default_x: int | None
     cuts: tuple[CutRow, ...]
+    mcu: tuple[McuCut, ...] = ()
+
+
+class BoardFit(msgspec.Struct, frozen=True):
+    """A head on one board; ``problem`` says why it does not fit, "" if it does.
+
+    Attributes:
+        blob_left_bytes, arena_left_bytes: free in a slot and in the arena; negative: missing.
+        flash_bytes, flash_used_bytes: of the part; firmware, and slots that lie in flash.
+        ram_bytes, ram_used_bytes: of the part; arena, stack, buffers, slots that lie in RAM.
+        stack_bytes: set aside.
+    """
+
+    board: str
+    blob_left_bytes: int
+    arena_left_bytes: int
+    flash_bytes: int
+    flash_used_bytes: int
+    ram_bytes: int
+    ram_used_bytes: int
+    stack_bytes: int
+    problem: str
+
+
+class HeadSizes(msgspec.Struct, frozen=True):
+    """A head blob and what it takes.
+
+    Attributes:
+        blob_bytes, arena_bytes: of the blob, and of the buffer it runs in.
+        live_bytes: the most that any step needs at once; no arena is smaller.
+        layers: in the blob.
+        boards: those that are known.
+    """
+
+    blob_bytes: int
+    arena_bytes: int
+    live_bytes: int
+    layers: int
+    boards: tuple[BoardFit, ...]
 
 
 class SplitResult(Result, frozen=True, kw_only=True, tag="split"):
-    """A bundle was written."""
+    """A bundle was written.
+
+    Attributes:
+        last_x: N of the model.
+        float_bytes: the waist as the model has it; int8 behind a microcontroller's head.
+        head: of a microcontroller's; None for others.
+    """
 
     bundle: str
     bundle_id: str
@@ -138,6 +188,8 @@ class SplitResult(Result, frozen=True, kw_only=True, tag="split"):
     codecs: dict[str, str]
     float_bytes: int
     packed_bytes: int
+    last_x: int = 0
+    head: HeadSizes | None = None
 
 
 class VerifyResult(Result, frozen=True, kw_only=True, tag="verify"):

@@ -223,7 +223,7 @@ def _check_counts(head: Int8Head, waist: Sequence[WaistTensor]) -> None:
         raise ModelError(
             "the head is too long for a microcontroller",
             cause=f"{len(head.layers)} layers, {len(head.tensors)} tensors; a blob holds {limit}",
-            fix="choose an earlier cut (waistline split MODEL --list)",
+            fix="choose an earlier cut (waistline split MODEL --backend mcu --list)",
         )
     wanted = [(port.spec.name, port.spec.shape, "int8") for port in head.outputs]
     given = [(item.tensor.name, item.tensor.shape, item.tensor.dtype) for item in waist]

@@ -51,12 +51,19 @@ class Unsupported(Exception):
     """Why the firmware cannot run a node; the reader adds the node's name."""
 
 
+class NoLayer(Unsupported):
+    """There is no such operator in the firmware."""
+
+    def __init__(self, operator: str) -> None:
+        super().__init__(f"there is no {operator} in the firmware")
+
+
 def refusal(node: str, model: str, why: str) -> ModelError:
     """The error for a head that cannot become a blob."""
     return ModelError(
         f"{node} of {model} cannot run on a microcontroller",
         cause=why,
-        fix="choose an earlier cut (waistline split MODEL --list), or convert the model anew",
+        fix="choose another cut: waistline split MODEL --backend mcu --list",
     )
 
 

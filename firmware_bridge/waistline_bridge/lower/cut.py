@@ -101,5 +101,5 @@ def check_head(graph: ModelGraph, x: int) -> None:
         raise ModelError(
             f"partition point {x} of {graph.name} gives a microcontroller nothing to run",
             cause=f"the waist is the {what}, and a board runs the head before it",
-            fix=f"choose --cut {FIRST_X}..{graph.last_x} (waistline split MODEL --list)",
+            fix=f"choose --cut {FIRST_X} to {graph.last_x} (waistline split MODEL --list)",
         )

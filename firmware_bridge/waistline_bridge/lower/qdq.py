@@ -16,7 +16,7 @@ from typing import Any
 from waistline.blob.form import Clamp, Int8Head
 from waistline.model.onnx_graph import OnnxModel, load_onnx
 from waistline.tensors import Layout, TensorSpec
-from waistline_bridge.lower.build import HeadBuilder, Unsupported, clamp_between, refusal
+from waistline_bridge.lower.build import HeadBuilder, NoLayer, Unsupported, clamp_between, refusal
 from waistline_bridge.lower.qdq_values import Constants, Pending, Value, stored_shape
 
 
@@ -59,7 +59,7 @@ class QdqReader:
             node = self._blamed = self.model.proto.graph.node[layer.index]
             try:
                 if layer.operator not in rules:
-                    raise Unsupported(f"there is no {layer.operator} in the firmware")
+                    raise NoLayer(layer.operator)
                 rules[layer.operator](self, node)
             except Unsupported as error:
                 shown = f"node {self._blamed.name!r} ({self._blamed.op_type})"

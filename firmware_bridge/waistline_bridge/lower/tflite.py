@@ -19,7 +19,14 @@ from waistline.model.tflite_file import TYPE_NAMES, schema
 from waistline.model.tflite_graph import TfliteModel, load_tflite
 from waistline.model.tflite_layers import shown
 from waistline.tensors import TensorSpec
-from waistline_bridge.lower.build import HeadBuilder, Unsupported, Weights, clamp_between, refusal
+from waistline_bridge.lower.build import (
+    HeadBuilder,
+    NoLayer,
+    Unsupported,
+    Weights,
+    clamp_between,
+    refusal,
+)
 
 _SAME = schema.Padding.SAME
 _ACTIVATIONS: dict[int, tuple[float | None, float | None]] = {
@@ -61,7 +68,7 @@ class _Reader:
             try:
                 rule = _RULES.get(kind)
                 if rule is None:
-                    raise Unsupported(f"there is no {kind} in the firmware")
+                    raise NoLayer(kind)
                 rule(self, operator)
             except Unsupported as error:
                 node = f"{self._tensors[operator.outputs[0]].name!r}, {shown(self._file, k)}"

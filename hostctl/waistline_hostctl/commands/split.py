@@ -6,13 +6,22 @@ from pathlib import Path
 
 import click
 
-from waistline.bundle.cuts import CutRow
 from waistline.errors import ConfigError
 from waistline.task.load import Task
 from waistline_hostctl import models
 from waistline_hostctl.console import grid, indented, size
 from waistline_hostctl.options import App, common
 from waistline_hostctl.results import CutsResult, SplitResult
+from waistline_hostctl.splitting import (
+    Asked,
+    board_text,
+    cuts_on_board,
+    head_line,
+    names_of,
+    result_of,
+    runnable,
+    split_for_board,
+)
 
 
 @click.command()
@@ -31,6 +40,9 @@ from waistline_hostctl.results import CutsResult, SplitResult
 @click.option("--no-task", is_flag=True, help="Do not use the task.toml beside the model.")
 @click.option("--shape", "shapes", multiple=True, metavar="NAME=1,3,224,224",
               help="Sizes of an input with symbolic axes.")  # fmt: skip
+@click.option("--backend", type=click.Choice(["auto", "mcu"]), default="auto", show_default=True,
+              help="What runs the head: an engine, or a microcontroller (int8 blob).")  # fmt: skip
+@click.option("--board", metavar="NAME", help="Refuse a head that does not fit it (mcu).")
 @click.option("--force", is_flag=True, help="Replace a bundle that is already there.")
 @common
 def command(
@@ -43,6 +55,8 @@ def command(
     task: str | None,
     no_task: bool,
     shapes: tuple[str, ...],
+    backend: str,
+    board: str | None,
     force: bool,
 ) -> None:
     """List the cuts of a model (.onnx or .tflite), or cut it and write a bundle.
@@ -51,13 +65,24 @@ def command(
     waistline split model.onnx --list
     waistline split model.onnx --cut 12 -o model.bundle
     waistline split model.int8.tflite --cut 12 --codec 'i8:b=4|ctx' -o small.bundle
+    waistline split model.onnx --backend mcu --list
+    waistline split model.onnx --backend mcu --board nucleo-f446re --cut 12 -o mcu.bundle
     """  # noqa: D301
     _check_usage(model, list_only, cut, output)
+    if board is not None and backend != "mcu":
+        raise ConfigError(
+            f"--board {board} has no head to fit",
+            cause=f"--backend is {backend}; boards run the heads of --backend mcu",
+            fix="add --backend mcu, or leave --board out",
+        )
     found = None if no_task else models.find_task(model, task, app.console.note)
     if list_only:
-        _list(app, model, found, shapes)
-    else:
-        _split(app, model, found, shapes, str(cut), str(output), codecs, force)
+        _list(app, model, found, shapes, mcu=backend == "mcu", board=board)
+        return
+    asked = Asked(model, str(cut), str(output), found, shapes, codecs, force, board)
+    done = split_for_board(app, asked) if backend == "mcu" else _split(app, asked)
+    app.console.say(_split_text(done, backend))
+    app.console.emit(done)
 
 
 def _check_usage(model: Path, list_only: bool, cut: str | None, output: str | None) -> None:
@@ -75,14 +100,23 @@ def _check_usage(model: Path, list_only: bool, cut: str | None, output: str | No
         )
 
 
-def _list(app: App, model: Path, task: Task | None, shapes: tuple[str, ...]) -> None:
+def _list(
+    app: App,
+    model: Path,
+    task: Task | None,
+    shapes: tuple[str, ...],
+    *,
+    mcu: bool,
+    board: str | None,
+) -> None:
     from waistline.bundle.cuts import list_cuts, pick_default_cut
     from waistline.model.load import load_model
 
     loaded = load_model(model, models.parse_shapes(shapes))
     rows = list_cuts(loaded, task)
+    on_board = cuts_on_board(app, loaded, board) if mcu else ()
     try:
-        default = pick_default_cut(rows).x
+        default = pick_default_cut(runnable(rows, on_board) if mcu else rows).x
     except ConfigError:
         default = None
     result = CutsResult(
@@ -92,8 +126,9 @@ def _list(app: App, model: Path, task: Task | None, shapes: tuple[str, ...]) -> 
         last_x=loaded.graph.last_x,
         default_x=default,
         cuts=tuple(rows),
+        mcu=on_board,
     )
-    app.console.say(cuts_text(result))
+    app.console.say(board_text(result, board) if mcu else cuts_text(result))
     for name, why in loaded.graph.unsized.items():
         app.console.note(f"no cut through {name!r}: {why}")
     app.console.emit(result)
@@ -123,60 +158,36 @@ def cuts_text(result: CutsResult) -> str:
     return "\n".join(lines)
 
 
-def names_of(row: CutRow) -> str:
-    """The waist's tensors as ``--cut`` takes them."""
-    return ",".join(tensor.name for tensor in row.tensors)
-
-
-def _split(
-    app: App,
-    model: Path,
-    task: Task | None,
-    shapes: tuple[str, ...],
-    cut: str,
-    output: str,
-    codecs: tuple[str, ...],
-    force: bool,
-) -> None:
+def _split(app: App, asked: Asked) -> SplitResult:
     from waistline.split import split
 
-    general, named = models.parse_codecs(codecs)
+    general, named = models.parse_codecs(asked.codecs)
     bundle = split(
-        model,
-        cut,
-        output,
+        asked.model,
+        asked.cut,
+        asked.output,
         codec=general,
-        task=task,
-        shapes=models.parse_shapes(shapes),
+        task=asked.task,
+        shapes=models.parse_shapes(asked.shapes),
         codecs_by_tensor=named,
-        force=force,
+        force=asked.force,
         say=app.console.note,
     )
-    codec = bundle.waist_codec()
-    result = SplitResult(
-        bundle=str(bundle.path),
-        bundle_id=bundle.id,
-        partition_point=bundle.cut.partition_point,
-        after=bundle.cut.after,
-        waist=tuple(item.tensor.name for item in bundle.cut.tensors),
-        codecs={item.tensor.name: item.codec for item in bundle.cut.tensors},
-        float_bytes=sum(item.tensor.size_bytes for item in bundle.cut.tensors),
-        packed_bytes=codec.raw_len if codec else bundle.answer_kind.max_bytes,
-    )
-    app.console.say(_split_text(result, bundle.manifest.partition_points))
-    app.console.emit(result)
+    return result_of(bundle)
 
 
-def _split_text(result: SplitResult, last_x: int) -> str:
+def _split_text(result: SplitResult, backend: str) -> str:
     waist = ", ".join(f"{name} as {codec}" for name, codec in result.codecs.items())
     sizes = f"{size(result.float_bytes)} -> {size(result.packed_bytes)} before entropy coding"
-    where = f"x = {result.partition_point} of 0..{last_x}"
+    where = f"x = {result.partition_point} of 0..{result.last_x}"
+    mcu = f" --backend {backend}" if backend != "auto" else ""
     rows = [
         f"{result.bundle}  id {result.bundle_id[:12]}",
         f"  cut    {where}{f', after {result.after}' if result.after else ''}",
         f"  waist  {waist or 'none: the wire carries the answer'}",
         f"  bytes  {sizes if waist else f'at most {result.packed_bytes} B'}",
-        f"next: waistline verify {result.bundle}",
-        f"      waistline run {result.bundle}",
+        *([head_line(result.head)] if result.head else []),
+        f"next: waistline verify {result.bundle}{mcu}",
+        f"      waistline run {result.bundle}{mcu}",
     ]
     return "\n".join(rows)

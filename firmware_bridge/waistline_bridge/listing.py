@@ -1,0 +1,74 @@
+"""Which cuts of a model a microcontroller can run, and what each would take of a board.
+
+Every head is really lowered. That of a float model is quantized with one frame of noise for it:
+its sizes are those it will have, only its scales are not.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from waistline.blob.records import read_blob
+from waistline.blob.waist import ANSWER_CODEC
+from waistline.bundle.golden import invented_frame
+from waistline.errors import ModelError
+from waistline.model.graph import Frontier
+from waistline.model.load import CutModel
+from waistline.tensors import WaistTensor
+from waistline_bridge.cuts import PACKED_BITS, McuCut
+from waistline_bridge.fit import fit
+from waistline_bridge.lower.assemble import LoweredHead, assemble
+from waistline_bridge.lower.build import NoLayer
+from waistline_bridge.lower.cut import FIRST_X, lower_cut
+
+_PACKED = f"i8:b={PACKED_BITS}|ctx"
+
+
+def list_mcu_cuts(
+    model: CutModel, step: Callable[[int], None] = lambda done: None
+) -> Iterator[McuCut]:
+    """A row for each partition point with a head, x ascending.
+
+    Args:
+        model: as `waistline_bridge.split.split_mcu` takes it; no task is needed.
+        step: told how many are done.
+
+    Raises:
+        MissingExtra: what quantizes a float head is not installed.
+    """
+    never = ""
+    for done, frontier in enumerate(model.graph.frontiers[FIRST_X - 1 :], 1):
+        try:
+            row = McuCut(frontier.x, refused=never) if never else _row(model, frontier)
+        except ModelError as error:
+            row = McuCut(frontier.x, refused=f"{error.what.split(' cannot run')[0]}: {error.cause}")
+            if isinstance(error.__cause__, NoLayer):  # no later head does without it
+                never = row.refused
+        step(done)
+        yield row
+
+
+def _row(model: CutModel, frontier: Frontier) -> McuCut:
+    last = frontier.x == model.graph.last_x
+    lowered = _lowered(model, frontier, ANSWER_CODEC if last else _PACKED)
+    blob = read_blob(lowered.data)
+    whole = sum(item.tensor.size_bytes for item in lowered.waist)
+    packed = sum(-(-item.tensor.elements * PACKED_BITS // 8) for item in lowered.waist)
+    return McuCut(
+        x=frontier.x,
+        waist_bytes=whole,
+        packed_bytes=whole if last else packed,
+        blob_bytes=len(lowered.data),
+        arena_bytes=lowered.plan.size_bytes,
+        boards=tuple(row.limits.board for row in fit(blob) if not row.problem),
+    )
+
+
+def _lowered(model: CutModel, frontier: Frontier, codec: str) -> LoweredHead:
+    frame = invented_frame(model.graph.inputs, None)
+    feed = {spec.name: a for spec, a in zip(model.graph.inputs, frame.arrays, strict=True)}
+    with tempfile.TemporaryDirectory(prefix="waistline-cuts-") as folder:
+        cut = lower_cut(model, frontier, Path(folder), [feed])
+    return assemble(cut.head, [WaistTensor(spec, codec) for spec in cut.outputs])
