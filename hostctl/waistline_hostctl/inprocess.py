@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from waistline.backends.base import Backend, Slice, load_backend
 from waistline.bundle.check import FRAME
 from waistline.bundle.codecs import CALIBRATED, UNCALIBRATED, WaistCalibration
 from waistline.bundle.cuts import FRAME_CODECS
 from waistline.bundle.store import Bundle
 from waistline.codec.spec import CodecSpec, parse_spec
 from waistline.codec.waist import WaistCodec
-from waistline.errors import ConfigError, NonFinite
+from waistline.errors import ConfigError
 from waistline.frame import SensorFrame
-from waistline.stages import HeadStages, TailStages, make_answer, model_input, open_ends
+from waistline.stages import open_ends
 from waistline.tensors import TensorSpec, WaistTensor
 from waistline_hostctl.derived.base import label_text
 from waistline_hostctl.raw import FLOAT_BITS, InputRow, PictureRow, StudyRow
+from waistline_hostctl.uncut import finite, uncut_answers
 from waistline_node.service import source_options
 from waistline_node.sources.base import UnreadableFrame, open_source, path_of
 
@@ -98,7 +97,7 @@ def describe_frames(
     floats = sum(item.tensor.size_bytes for item in bundle.cut.tensors)
     kind, preprocess = bundle.answer_kind, bundle.manifest.preprocess
     codecs = {} if preprocess is None else _picture_codecs(preprocess.frame_shape)
-    with _uncut(bundle, backend, model) as answer:
+    with uncut_answers(bundle, backend, model) as answer:
         for done, frame in enumerate(frames, 1):
             whole = answer(frame)
             row = InputRow(frame.index, label_text(kind, frame.label), whole, floats)
@@ -134,17 +133,17 @@ def study_bits(
 ) -> Iterator[StudyRow]:
     """Answers at each code width for the first ``limit`` frames of ``selection``.
 
-    Only float waists are coded otherwise than the bundle codes them; clip limits are found anew for
-    each width on ``calibration``, as `waistline.split` would, in one pass over it; None: each frame
-    gives its own.
+    Only float waists, and int8 ones that the bundle codes with ``i8``, are coded otherwise than it
+    codes them; clip limits are found anew for each width on ``calibration``, as `waistline.split`
+    would, in one pass over it; None: each frame gives its own.
     """
-    with open_ends(_backend(backend, bundle), bundle) as (head, tail):
+    with open_ends(backend, bundle) as (head, tail):
 
         def waist_of(frame: SensorFrame) -> list[np.ndarray]:
             return head.head(head.preprocess(frame))
 
         def answer(tensors: list[np.ndarray]) -> bytes:
-            return _packed(lambda: tail.postprocess(tail.tail(tail.preprocess(tensors))))
+            return finite(lambda: tail.postprocess(tail.tail(tail.preprocess(tensors))))
 
         widths = {bits: _at_width(bundle, bits, calibration is not None) for bits in BITS}
         for frame in calibration or ():
@@ -172,6 +171,8 @@ def _at_width(bundle: Bundle, bits: int, calibrated: bool) -> WaistCalibration:
 
 def _respec(item: WaistTensor, bits: int, calibrated: bool) -> CodecSpec:
     spec = parse_spec(item.codec)
+    if spec.quantizer == "i8":
+        return replace(spec, bits=bits, clip=spec.clip if calibrated else None)
     if item.tensor.numpy_dtype.kind != "f":
         return spec
     if spec.bits is None or spec.quantizer in {"q2", "q2m"} or (spec.clip and not calibrated):
@@ -184,49 +185,3 @@ def _respec(item: WaistTensor, bits: int, calibrated: bool) -> CodecSpec:
 def _picture_codecs(shape: tuple[int, ...]) -> dict[str, WaistCodec]:
     tensor = TensorSpec(FRAME, "uint8", shape, "any", 2)
     return {spec: WaistCodec([WaistTensor(tensor, spec)]) for spec in FRAME_CODECS}
-
-
-def _backend(name: str, bundle: Bundle) -> Backend:
-    return load_backend(name, bundle.manifest.stages[0].format)
-
-
-@contextmanager
-def _uncut(
-    bundle: Bundle, backend: str, model: Path | None
-) -> Iterator[Callable[[SensorFrame], bytes]]:
-    if model is None:
-        with open_ends(_backend(backend, bundle), bundle) as (head, tail):
-            yield lambda frame: _joined(bundle, head, tail, frame)
-        return
-    manifest, kind = bundle.manifest, bundle.answer_kind
-    whole: Slice = _backend(backend, bundle).open(
-        model,
-        inputs=[tensor.name for tensor in manifest.model_inputs],
-        outputs=[tensor.name for tensor in manifest.model_outputs],
-    )
-
-    def answer(frame: SensorFrame) -> bytes:
-        preprocess, specs = manifest.preprocess, manifest.model_outputs
-        inputs = list(frame.arrays)
-        if preprocess:
-            inputs = [model_input(preprocess, manifest.model_inputs[0], frame.arrays[0])]
-        return _packed(lambda: make_answer(kind, specs, whole.run(inputs), preprocess))
-
-    try:
-        yield answer
-    finally:
-        whole.close()
-
-
-def _joined(bundle: Bundle, head: HeadStages, tail: TailStages, frame: SensorFrame) -> bytes:
-    waist = head.head(head.preprocess(frame))
-    if bundle.tail is None:
-        return _packed(lambda: head.encode(waist).payload)
-    return _packed(lambda: tail.postprocess(tail.tail(tail.preprocess(waist))))
-
-
-def _packed(make: Callable[[], bytes]) -> bytes:
-    try:
-        return make()
-    except NonFinite:
-        return b""

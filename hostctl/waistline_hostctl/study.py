@@ -9,7 +9,6 @@ from pathlib import Path
 
 import msgspec
 
-from waistline.backends.base import load_backend
 from waistline.bench import ResolvedBench
 from waistline.bundle.schema import MANIFEST
 from waistline.bundle.store import Bundle, load_bundle
@@ -28,6 +27,7 @@ from waistline_hostctl.recording import About
 from waistline_hostctl.results import Result
 from waistline_hostctl.study_measure import Measured, measure
 from waistline_hostctl.study_tables import StudySettings
+from waistline_hostctl.uncut import reference_of
 
 LINKS = ("ble5-2m-nrf52840", "lte-cat1", "wifi-n-esp32")
 """Compared where nobody chose one: a short-range radio, a modem, a local network."""
@@ -134,7 +134,6 @@ def run_study(
     judged = task.data(request.data, inputs)
     places = spread(len(judged), request.frames)
     folder = new_run(runs, name)
-    backend = load_backend(bench.bench.node.backend, bundle.manifest.stages[0].format)
     overlap = _Overlap()
     with console.progress(f"{_count(candidates)} codecs: frames", len(places)) as progress:
         found = measure(
@@ -142,7 +141,7 @@ def run_study(
             candidates,
             overlap.calibrating(calibration),
             overlap.judging(frame for place, frame in enumerate(judged) if place in places),
-            backend=backend,
+            backend=reference_of(bench.bench.node.backend),
             coded=spread(len(places), request.coded),
             step=progress.update,
         )

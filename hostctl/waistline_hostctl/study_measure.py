@@ -79,7 +79,7 @@ def measure(
     calibration: Iterable[SensorFrame],
     frames: Iterable[SensorFrame],
     *,
-    backend: Backend,
+    backend: Backend | str,
     coded: Container[int],
     step: Callable[[int], None] = lambda done: None,
 ) -> Measured:
@@ -90,7 +90,7 @@ def measure(
         candidates: what to try.
         calibration: frames for clip limits.
         frames: frames for everything else; others than those.
-        backend: engine of head and tail.
+        backend: engine of head and tail, or its name; a head blob is interpreted.
         coded: places of the frames, from 0, that bytes and times are those of; lossless coders
             run on no others.
         step: told how many frames are done.

@@ -61,6 +61,11 @@ def load_model(path: str | Path, shapes: Mapping[str, tuple[int, ...]] | None = 
     return load_onnx(path, shapes)
 
 
+def format_of(path: Path) -> str:
+    """``tflite`` or ``onnx``, by a file's content, as `load_model` decides."""
+    return "tflite" if _is_tflite(path) else "onnx"
+
+
 def _is_tflite(path: Path) -> bool:
     try:
         with path.open("rb") as file:
