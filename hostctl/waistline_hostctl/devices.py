@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from waistline_hostctl import survey
+from waistline_hostctl import mcu_survey, survey
 from waistline_hostctl.results import Device
 from waistline_node.sources import _v4l2
 
-FAKE = "fake"
-UNTRIED = "untried on hardware"
+FAKE, BLOB = survey.FAKE, "blob"
+UNTRIED = mcu_survey.UNTRIED
 USABLE = "usable"
-_TRIED = {"onnxruntime": ("CPU",), "litert": ("CPU",), "openvino": ("CPU",), FAKE: ("CPU",)}
+_TRIED = {"onnxruntime": ("CPU",), "litert": ("CPU",), "openvino": ("CPU",), BLOB: ("CPU",),
+          FAKE: ("CPU",)}  # fmt: skip
 """By engine the devices, by how their names begin, that this project's tests run on."""
-_DEV = Path("/dev")
 
 
-def devices(dev: Path = _DEV) -> tuple[Device, ...]:
-    """Engines with their devices, cameras, then serial ports, by names that last.
+def devices(dev: Path = mcu_survey.DEV) -> tuple[Device, ...]:
+    """Engines with their devices, emulated boards, cameras, serial ports, by names that last.
 
     Args:
         dev: the folder of devices.
     """
-    return (*engines(), *_cameras(dev), *_ports(dev / "serial" / "by-id"))
+    return (*engines(), *mcu_survey.emulated(), *_cameras(dev), *mcu_survey.ports(dev))
 
 
 def tried(engine: str, device: str) -> str:
@@ -69,17 +69,3 @@ def _cameras(dev: Path) -> Iterator[Device]:
             tried=UNTRIED,
             detail=f"now {found.path}",
         )
-
-
-def _ports(folder: Path) -> Iterator[Device]:
-    """Names in by-id survive replugging; ttyACM0 and ttyUSB0 do not."""
-    try:
-        found = sorted(folder.iterdir())
-    except OSError:
-        return
-    for path in found:
-        target = f"now {path.resolve()}; this version drives nothing over serial"
-        yield Device(
-            id=str(path), name=str(path), kind="serial", state="present", tried=UNTRIED,
-            detail=target,
-        )  # fmt: skip

@@ -14,18 +14,19 @@ from waistline.codec import native
 from waistline.errors import WaistlineError
 from waistline.plugins import pip_install
 from waistline_hostctl import doctor_packages as packages
-from waistline_hostctl import survey, wheels
+from waistline_hostctl import mcu_survey, survey, wheels
 from waistline_hostctl.devices import FAKE, UNTRIED, plain, tried
 from waistline_hostctl.results import DoctorResult, Finding
 
 LIBRARIES = (
     "waistline", "numpy", "msgspec", "zstandard", "pillow", "click", "onnx", "onnxruntime",
-    "ai-edge-litert", "tflite-runtime", "openvino", "av", "prometheus-client",
+    "ai-edge-litert", "tflite-runtime", "openvino", "av", "pyserial", "prometheus-client",
 )  # fmt: skip
 BASE, ENGINES, SOURCES, LINKS, TOOLS, MACHINE = (
     packages.BASE, "engines", "sources", "links", "tools", "machine",
 )  # fmt: skip
-GROUPS = (BASE, ENGINES, TOOLS, SOURCES, LINKS, packages.EXTRAS, packages.TRAPS, MACHINE)
+BOARDS = mcu_survey.BOARDS
+GROUPS = (BASE, ENGINES, BOARDS, TOOLS, SOURCES, LINKS, packages.EXTRAS, packages.TRAPS, MACHINE)
 """In the order in which they are shown."""
 _FREE_BYTES = 200_000_000
 _TROUBLE = {"wrong version", "no permission", "failed"}
@@ -56,6 +57,7 @@ def _findings(only: tuple[str, ...] | None) -> Iterator[Finding]:
     rows = survey.survey() if only is None else survey.survey_engines(only)
     yield from _engines([row for row in rows if row.package == survey.BACKENDS])
     if only is None:
+        yield from mcu_survey.findings()
         yield from _tools()
         for package, group in ((survey.SOURCES, SOURCES), (survey.LINKS, LINKS)):
             for row in rows:

@@ -20,6 +20,7 @@ _PURPOSES = {
     "openvino": "ONNX and TFLite models with OpenVINO",
     "camera": "cameras",
     "video": "video files",
+    "mcu": "microcontrollers on serial ports, this command line",
     "host": "cutting models, this command line",
     "edge": "Prometheus metrics of the edge",
     "train": "training the examples again",

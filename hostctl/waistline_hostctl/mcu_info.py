@@ -5,7 +5,7 @@ from __future__ import annotations
 from waistline.evidence import Figure, mean
 from waistline_bridge.client import Client
 from waistline_bridge.messages import DeviceInfo, Feature
-from waistline_hostctl.console import grid, si
+from waistline_hostctl.console import si
 from waistline_hostctl.mcu_open import Device
 from waistline_hostctl.mcu_results import McuDevice, McuHead
 from waistline_hostctl.results import Device as Choice
@@ -146,13 +146,20 @@ def choices_text(choices: tuple[Choice, ...]) -> str:
     """Emulated boards, then ports, each with what is to be pasted."""
     boards = [choice for choice in choices if choice.kind == "board"]
     ports = [choice for choice in choices if choice.kind == "serial"]
-    lines = ["emulated boards"]
-    lines.append(grid(("", "", ""), [(row.id, row.state, row.fix) for row in boards]).lstrip("\n"))
-    lines.append("")
-    lines.append("serial ports" if ports else "no USB serial port")
-    rows = [(row.id, row.state, f"{row.name}, {row.detail}", row.fix) for row in ports]
-    if rows:
-        lines.append(grid(("", "", "", ""), rows).lstrip("\n"))
-    lines.append("")
-    lines.append("ask one of them: waistline mcu info --board NAME, or --port ID")
-    return "\n".join(lines)
+    lines = ["emulated boards", *_choice_rows(boards), ""]
+    lines += ["serial ports", *_choice_rows(ports)] if ports else ["no serial port: no USB adapter or board is plugged in"]
+    return "\n".join([*lines, "", "ask one of them: waistline mcu info --board NAME, or --port ID"])
+
+
+def _choice_rows(found: list[Choice]) -> list[str]:
+    name = max((len(row.id) for row in found), default=0)
+    state = max((len(row.state) for row in found), default=0)
+    rows = [(f"  {row.id.ljust(name)}  {row.state.ljust(state)}", _about(row)) for row in found]
+    return [f"{start}  {about}".rstrip() for start, about in rows]
+
+
+def _about(row: Choice) -> str:
+    """What is to be done, else what it is."""
+    if row.kind == "board":
+        return row.detail if row.fix else ""
+    return row.fix or f"{row.name}, {row.detail}"

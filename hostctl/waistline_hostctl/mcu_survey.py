@@ -7,12 +7,12 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from waistline import plugins
 from waistline.errors import WaistlineError
 from waistline.plugins import pip_install
-from waistline_bridge import boards as board_package
-from waistline_bridge import places
+from waistline_bridge import boards, places
 from waistline_hostctl import mcu_build
 from waistline_hostctl.results import Device, Finding
 
@@ -21,7 +21,7 @@ QEMU = "qemu-system-arm"
 APT_QEMU = "sudo apt install qemu-system-arm"
 FIX_PORT = "sudo usermod -aG {group} $USER, then log in again"
 UNTRIED = "untried on hardware"
-_SERIAL = "serial"
+DEV = Path("/dev")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Built:
 
 def emulated_boards() -> list[str]:
     """Boards that are programs of this machine."""
-    return [name for name in board_package.names() if name != _SERIAL]
+    return [name for name in boards.names() if name != boards.SERIAL]
 
 
 def built(board: str) -> Built:
@@ -67,37 +67,55 @@ def emulated() -> Iterator[Device]:
     qemu = shutil.which(QEMU) is not None
     for board in emulated_boards():
         firmware = built(board)
-        state, detail, fix = "usable", f"emulated, {firmware.file}", ""
+        build = f"waistline mcu build --board {board}"
+        state, detail, fix = "usable", str(firmware.file), ""
         if board != mcu_build.HOST and not qemu:
-            state, detail, fix = "missing program", f"there is no {QEMU} on PATH", APT_QEMU
+            state, detail, fix = "missing program", f"no {QEMU}: {APT_QEMU}", APT_QEMU
         elif not firmware.there:
-            state, detail = "not built", f"there is no {firmware.file}"
-            fix = f"waistline mcu build --board {board}"
+            state, detail, fix = "not built", build, build
         elif firmware.stale:
-            detail = "emulated; its sources are newer than it"
-            fix = f"waistline mcu build --board {board}"
+            detail, fix = f"older than its sources: {build}", build
         yield Device(
             id=f"--board {board}", name=board, kind="board", state=state, tried="yes",
             detail=detail, fix=fix,
         )  # fmt: skip
 
 
-def ports() -> tuple[Device, ...]:
-    """Serial ports to attach to with ``--port``, by names that last where they have any."""
-    try:
-        listed = plugins.load(board_package.__name__, _SERIAL).ports()
-    except ImportError:
-        return ()
+def ports(dev: Path = DEV) -> tuple[Device, ...]:
+    """USB serial ports to attach to with ``--port``, by names that last where they have any.
+
+    Args:
+        dev: the folder of devices. Names in its serial/by-id survive replugging.
+    """
+    lasting = _by_id(dev / "serial" / "by-id")
+    found = [_port(str(path), target, path.name) for path, target in lasting]
+    known = {target for _, target in lasting}
+    listed = [port for port in _usb_ports() if Path(port.path) not in known]
     ids = [port.id for port in listed]
-    return tuple(
+    for port in listed:
         # Two of one id are told apart by where they are plugged in.
-        _port(port.id if ids.count(port.id) == 1 else port.path, port.path, port.text)
-        for port in listed
-    )
+        name = port.id if ids.count(port.id) == 1 else port.path
+        found.append(_port(name, Path(port.path), port.text))
+    return tuple(found)
 
 
-def _port(name: str, path: str, text: str) -> Device:
-    problem = no_permission(Path(path))
+def _by_id(folder: Path) -> list[tuple[Path, Path]]:
+    try:
+        return [(path, path.resolve()) for path in sorted(folder.iterdir())]
+    except OSError:
+        return []
+
+
+def _usb_ports() -> list[Any]:
+    """As pyserial lists them; [] where it is not installed."""
+    try:
+        return list(plugins.load(boards.__name__, boards.SERIAL).ports())
+    except ImportError:
+        return []
+
+
+def _port(name: str, path: Path, text: str) -> Device:
+    problem = no_permission(path)
     return Device(
         id=f"--port {name}",
         name=text or name,
@@ -161,7 +179,8 @@ def _firmware() -> Finding:
         return Finding("firmware", "info", text, "waistline mcu build", BOARDS, "not built")
     text = f"{len(names) - len(missing)} of {len(names)} emulated boards in {folder}"
     if stale:
-        text += f"; older than its sources: {', '.join(stale)}"
+        which = "all" if len(stale) == len(names) else ", ".join(stale)
+        text += f"; older than their sources: {which}"
     elif missing:
         text += f"; not built: {', '.join(missing)}"
     state = "stale" if stale else ("not built" if missing else "ok")
@@ -172,7 +191,7 @@ def _firmware() -> Finding:
 
 def _serial() -> Iterator[Finding]:
     try:
-        plugins.load(board_package.__name__, _SERIAL)
+        plugins.load(boards.__name__, boards.SERIAL)
     except ImportError:
         yield Finding(
             "serial ports", "info", "pyserial is not installed: boards cannot be attached",
@@ -186,7 +205,14 @@ def _serial() -> Iterator[Finding]:
         text = f"{names}: this user may not open them"
         yield Finding("serial ports", "warn", text, closed[0].fix, BOARDS, "no permission")
     elif found:
-        text = ", ".join(f"{port.name} {port.detail}" for port in found)
+        text = ", ".join(port.detail.removeprefix("now ") for port in found)
         yield Finding("serial ports", "ok", text, "", BOARDS, "ok")
     else:
-        yield Finding("serial ports", "info", "no USB serial port", "", BOARDS, "missing device")
+        yield Finding(
+            "serial ports",
+            "info",
+            "no USB adapter or board is plugged in",
+            "",
+            BOARDS,
+            "missing device",
+        )

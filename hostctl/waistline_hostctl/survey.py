@@ -26,6 +26,8 @@ TIMEOUT_S = 30.0
 to do."""
 _AT_ONCE = 4
 _QUIET = {"PYTHONDONTWRITEBYTECODE": "1", "ORT_DISABLE_TELEMETRY": "1"}
+FAKE = "fake"
+"""The backend that stands in for engines."""
 MISSING_EXTRA = "missing extra"
 FAILED = "failed"
 

@@ -14,7 +14,7 @@ import msgspec
 from waistline import plugins, provenance
 from waistline.backends.base import Probe
 from waistline.errors import MissingExtra, WaistlineError
-from waistline_hostctl.survey import BACKENDS, Told
+from waistline_hostctl.survey import BACKENDS, FAKE, Told
 
 _STANDIN = "stand-in for tests and demos"
 
@@ -50,11 +50,11 @@ def _devices(package: str, name: str, module: ModuleType) -> tuple[Probe, ...]:
     probe = getattr(module, "probe", None)
     if probe is not None:
         return tuple(probe())
+    first = (module.__doc__ or "").strip().split("\n", 1)[0].rstrip(".:")
     if package != BACKENDS:
-        first = (module.__doc__ or "").strip().split("\n", 1)[0].rstrip(".")
         return (Probe("", "ok", first),)
     version = "".join(row.version for row in provenance.libraries([name]))
-    return (Probe("CPU", "ok", version or _STANDIN),)
+    return (Probe("CPU", "ok", version or (_STANDIN if name == FAKE else first)),)
 
 
 def _one_line(text: str) -> str:

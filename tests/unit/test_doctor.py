@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from waistline.backends.base import Probe
-from waistline_hostctl import devices, doctor, survey, wheels
+from waistline_hostctl import devices, doctor, mcu_survey, survey, wheels
 from waistline_hostctl import doctor_packages as packages
 from waistline_hostctl.commands.devices import text as devices_text
 from waistline_hostctl.commands.doctor import text
@@ -241,13 +241,15 @@ def test_devices_say_what_to_paste_and_what_nobody_tried(tmp_path, monkeypatch):
         "coral": devices.UNTRIED,
         "ncs2": devices.UNTRIED,
         "--source camera:/dev/v4l/by-id/usb-Cam": devices.UNTRIED,
-        str(port): devices.UNTRIED,
+        f"--port {port}": devices.UNTRIED,
+        **{f"--board {name}": "yes" for name in mcu_survey.emulated_boards()},
     }
     assert by_id["coral"].state == "missing library"
     shown = devices_text(DevicesResult(devices=found))
     assert "\n      --source camera:/dev/v4l/by-id/usb-Cam\n" in shown
     assert "no serial" not in shown
-    assert "nothing under /dev/serial" in devices_text(DevicesResult(devices=()))
+    assert f"\n      --port {port}\n" in f"{shown}\n"
+    assert "no serial: no USB adapter" in devices_text(DevicesResult(devices=()))
 
 
 def test_wheels_are_a_listing_of_names():

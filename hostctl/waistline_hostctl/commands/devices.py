@@ -1,4 +1,4 @@
-"""List the engines, cameras and ports of this machine."""
+"""List the engines, emulated boards, cameras and ports of this machine."""
 
 from __future__ import annotations
 
@@ -9,17 +9,24 @@ from waistline_hostctl.devices import UNTRIED, USABLE, devices
 from waistline_hostctl.options import App, common
 from waistline_hostctl.results import DevicesResult
 
+_HEADINGS = {
+    "engine": "engines",
+    "board": "emulated boards, for --board",
+    "camera": "cameras",
+    "serial": "serial ports",
+}
 _NOWHERE = {
     "engine": "pip install 'waistline[onnxruntime]'",
     "camera": "nothing that captures under /dev/video*",
-    "serial": "nothing under /dev/serial/by-id",
+    "board": "no firmware was built (waistline mcu build)",
+    "serial": "no USB adapter or board is plugged in",
 }
 
 
 @click.command()
 @common
 def command(app: App) -> None:
-    """List the engines, cameras and ports of this machine, with ids to paste."""
+    """List the engines, emulated boards, cameras and ports of this machine, with ids to paste."""
     result = DevicesResult(devices=devices())
     app.console.say(text(result))
     app.console.emit(result)
@@ -28,9 +35,9 @@ def command(app: App) -> None:
 def text(result: DevicesResult) -> str:
     """By kind, a line a device, and below it what is to be pasted where the name is not enough."""
     lines = []
-    for kind in ("engine", "camera", "serial"):
+    for kind in _HEADINGS:
         found = [row for row in result.devices if row.kind == kind]
-        lines.append(f"{kind}s" if found else f"no {kind}: {_NOWHERE[kind]}")
+        lines.append(_HEADINGS[kind] if found else f"no {kind}: {_NOWHERE[kind]}")
         name = max((len(row.name) for row in found), default=0)
         state = max((len(row.state) for row in found), default=0)
         for row in found:
@@ -38,7 +45,9 @@ def text(result: DevicesResult) -> str:
             about = f"{UNTRIED}; {row.detail}" if row.tried == UNTRIED else row.detail
             room = max(WIDTH - len(line), 20)
             lines.append(line + (about if len(about) <= room else about[: room - 2] + ".."))
-            if row.id.startswith("--") and row.state in {USABLE, "present"}:
+            # A board's name is what --board takes.
+            flags = row.id.startswith("--") and row.kind != "board"
+            if flags and row.state in {USABLE, "present"}:
                 lines.append(f"      {row.id}")
         lines.append("")
     return "\n".join(lines).rstrip()
