@@ -37,14 +37,14 @@ def run_group(command: Sequence[str | Path], output: IO[bytes], keep: Sequence[i
     try:
         code = child.wait()
     except BaseException:
-        _end(child)
+        end_group(child)
         raise
     if code < 0:
-        _end(child)
+        end_group(child)
     return code
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
+def end_group(child: subprocess.Popen[bytes]) -> None:
     """Interrupt the group, so that it may tidy up, and kill what is left of it."""
     try:
         _signal(child.pid, signal.SIGINT)

@@ -43,6 +43,20 @@ def open_board(name: str, options: Mapping[str, str]) -> Board:
         MissingExtra: QEMU is not installed.
         BridgeError, LinkError: it does not start.
     """
+    start = command(name, options)
+    if options.get("line") == "pty":
+        return _on_terminal(name, start)
+    if options.get("line") == "listen":
+        return _listening(name, start)
+    return _on_tcp(name, start)
+
+
+def command(name: str, options: Mapping[str, str]) -> list[str]:
+    """What starts it, but for the line to it.
+
+    Raises:
+        ConfigError, MissingExtra: as `open_board`.
+    """
     unknown = set(options) - {"firmware", "line", "icount", "qemu"}
     if unknown or options.get("line", "tcp") not in _LINES:
         wrong = min(unknown) if unknown else f"line={options['line']}"
@@ -58,16 +72,12 @@ def open_board(name: str, options: Mapping[str, str]) -> Board:
             fix="sudo apt install qemu-system-arm",
         )
     elf = _programs.firmware(name, options.get("firmware"), f"{name}.elf")
-    command = [program, "-M", _MACHINES[name], "-kernel", str(elf), "-display", "none"]
-    command += ["-monitor", "none", "-nodefaults"]
+    start = [program, "-M", _MACHINES[name], "-kernel", str(elf), "-display", "none"]
+    start += ["-monitor", "none", "-nodefaults"]
     if options.get("icount") == "on":
         # 2^5 ns; sleep=off: idle time passes at once.
-        command += ["-icount", "shift=5,sleep=off"]
-    if options.get("line") == "pty":
-        return _on_terminal(name, command)
-    if options.get("line") == "listen":
-        return _listening(name, command)
-    return _on_tcp(name, command)
+        start += ["-icount", "shift=5,sleep=off"]
+    return start
 
 
 def _on_terminal(name: str, command: list[str]) -> Board:
