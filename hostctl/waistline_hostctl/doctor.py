@@ -15,7 +15,7 @@ from waistline.errors import WaistlineError
 from waistline.plugins import pip_install
 from waistline_hostctl import doctor_packages as packages
 from waistline_hostctl import mcu_survey, survey, wheels
-from waistline_hostctl.devices import FAKE, UNTRIED, plain, tried
+from waistline_hostctl.devices import BLOB, FAKE, UNTRIED, plain, tried
 from waistline_hostctl.results import DoctorResult, Finding
 
 LIBRARIES = (
@@ -111,7 +111,8 @@ def _engines(rows: list[survey.Surveyed]) -> Iterator[Finding]:
             name = f"{name} {row.device}"
         untried = row.state == "ok" and tried(row.name, row.device) == UNTRIED
         yield _finding(row, ENGINES, name, f"{row.detail}; {UNTRIED}" if untried else row.detail)
-    if not any(row.state == "ok" for row in rows):
+    # The blob's interpreter runs heads of microcontrollers, and no tail.
+    if not any(row.state == "ok" and row.name != BLOB for row in rows):
         yield Finding(
             "engines", "fail", "no inference engine", pip_install("'waistline[onnxruntime]'"),
             ENGINES, "missing extra",
