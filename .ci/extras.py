@@ -95,7 +95,15 @@ CASES = (
         others("openvino"),
         runs=PROBED.format("openvino"),
     ),
-    Case("mcu", ("waistline_bridge.client", "waistline_bridge.boards.serial"), others()),
+    Case(
+        "mcu",
+        (
+            "waistline_bridge.client",
+            "waistline_bridge.boards.serial",
+            "waistline_hostctl.commands.mcu",
+        ),
+        others("click"),
+    ),
     # One package for both: installed once.
     Case(
         "camera",
