@@ -143,6 +143,39 @@ def with_link(resolved: ResolvedBench, profile: str, origin: str) -> ResolvedBen
     return replace(resolved, bench=bench, origins=origins)
 
 
+def with_board(
+    resolved: ResolvedBench,
+    origin: str,
+    *,
+    board: str | None = None,
+    port: str | None = None,
+    baud: int | None = None,
+) -> ResolvedBench:
+    """The same settings with another microcontroller; ``origin`` says who chose it.
+
+    A board puts aside the port that a weaker origin named, and a port the board.
+
+    Raises:
+        ConfigError: a board and a port, of one origin.
+    """
+    if board and port:
+        raise ConfigError(
+            "a board and a port were named, which are two devices",
+            cause=f"board {board!r} is started here, port {port!r} leads to one that is there",
+            fix="name one of them",
+        )
+    given = {"board": board, "port": port, "baud": baud}
+    changed = {key: value for key, value in given.items() if value is not None}
+    if board or port:
+        changed = {"board": "", "port": "", **changed}
+    if not changed:
+        return resolved
+    replace = msgspec.structs.replace
+    bench = replace(resolved.bench, node=replace(resolved.bench.node, **changed))
+    origins = {**resolved.origins, **{f"node.{key}": origin for key in changed}}
+    return replace(resolved, bench=bench, origins=origins)
+
+
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     try:
         table = tomllib.loads(read_limited(path, _MAX_BENCH_BYTES).decode())

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from msgspec.structs import replace
 
-from waistline.bench import FLAG, ResolvedBench, resolve, with_link
+from waistline.backends.base import AUTO
+from waistline.bench import FLAG, ResolvedBench, resolve, with_board, with_link
 from waistline.bundle.golden import read_frame
 from waistline.bundle.schema import MANIFEST
 from waistline.bundle.store import Bundle, load_bundle
@@ -42,6 +43,7 @@ from waistline_hostctl.devices import devices
 from waistline_hostctl.doctor import examine
 from waistline_hostctl.recording import About, Rendered, report_again
 from waistline_hostctl.streaming import Stream, Streamed, check_answered, run_streams
+from waistline_node.heads.base import MCU
 from waistline_node.sources.base import path_of
 
 __all__ = [
@@ -104,6 +106,10 @@ def run_pair(
     name: str = "run",
     bench: ResolvedBench | None = None,
     console: Console | None = None,
+    board: str | None = None,
+    port: str | None = None,
+    baud: int | None = None,
+    board_options: Mapping[str, str] | None = None,
 ) -> Run:
     """Run both ends of a bundle as two processes over loopback; write a run folder.
 
@@ -120,6 +126,10 @@ def run_pair(
         name: of the run.
         bench: settings in force; None: defaults and ``WAISTLINE_*``.
         console: is told progress; None: nobody is.
+        board: emulated microcontroller that runs a head made for one.
+        port: serial port of a microcontroller instead; None of both: as the bench says.
+        baud: of the port.
+        board_options: of the board, such as ``{"icount": "on"}``.
 
     Raises:
         WaistlineError: anything that keeps the run from being whole.
@@ -128,6 +138,7 @@ def run_pair(
     bench = bench or resolve(environment=os.environ)
     if link is not None:
         bench = with_link(bench, link, FLAG)
+    bench = with_board(bench, FLAG, board=board, port=port, baud=baud)
     link = bench.bench.link.profile
     for known in radios:
         profile(known)
@@ -143,13 +154,18 @@ def run_pair(
         source, count = str(write_golden(folder, opened)), count or GOLDEN_FRAMES
     budget = budget_s(link, opened)
     stream = Stream(MAIN, opened, source, count, sequential, budget, rate_hz, loop)
-    streamed = run_streams([stream], bench.bench, folder.path, console)
+    streamed = run_streams([stream], bench.bench, folder.path, console, board_options=board_options)
     check_answered(streamed)
     tables = [
-        raw.frames_table([raw.Sent(MAIN, streamed[0].records)], emulated=bool(link)),
-        *describe_stream(streamed[0], bench.bench.node.backend, console),
-    ]
-    settings = settings_of(opened, tables[1].column("label"), link, radios)
+        raw.frames_table([raw.Sent(MAIN, streamed[0].records)], emulated=bool(link),
+                         board_emulated=streamed[0].board_emulated),
+        *describe_stream(streamed[0], reference_backend(bench), console),
+    ]  # fmt: skip
+    settings = replace(
+        settings_of(opened, tables[1].column("label"), link, radios),
+        board=streamed[0].board,
+        board_emulated=streamed[0].board_emulated,
+    )
     derived = derive({row.name: row for row in tables}, settings)
     files = [path for path in [path_of(source)] if path]
     about = About(
@@ -160,7 +176,12 @@ def run_pair(
         inputs={str(opened.path / MANIFEST): opened.id, **recording.hashes(files)},
         settings=settings,
         remarks=remarks if loop else (*cheaper(derived.tables, settings), *remarks),
-        more={"link": describe_link(link), "source": source, "sequential": sequential},
+        more={
+            "link": describe_link(link),
+            "source": source,
+            "sequential": sequential,
+            "head": dict(streamed[0].head),
+        },
     )
     return finish(folder, tables, derived, about)
 
@@ -189,6 +210,12 @@ def settings_of(
         codec=", ".join(dict.fromkeys(item.codec for item in bundle.cut.tensors)),
     )
     return replace(plain, metric=pick_metric(labels, plain))
+
+
+def reference_backend(bench: ResolvedBench) -> str:
+    """What computes the uncut answers here: the node's engine, but for a board its interpreter."""
+    name = bench.bench.node.backend
+    return AUTO if name == MCU else name
 
 
 def describe_link(profile_id: str) -> str:

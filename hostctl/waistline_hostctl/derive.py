@@ -16,6 +16,8 @@ from waistline_hostctl.derived.base import (
     FLOAT,
     LATENCY,
     MAIN,
+    ON_BOARD,
+    ON_LINE,
     OUTCOMES,
     OVERLAP,
     PICTURE,
@@ -31,9 +33,9 @@ from waistline_hostctl.derived.cost import cheaper
 from waistline_hostctl.derived.timing import SEED
 
 __all__ = [
-    "BITS", "BYTES", "FLOAT", "LATENCY", "MAIN", "OUTCOMES", "OVERLAP", "PICTURE", "QUALITY",
-    "RADIO", "SEED", "UNCUT", "WAIST", "Derived", "Settings", "cheaper", "derive", "label_text",
-    "measure_of", "pick_metric", "stream_words",
+    "BITS", "BYTES", "FLOAT", "LATENCY", "MAIN", "ON_BOARD", "ON_LINE", "OUTCOMES", "OVERLAP",
+    "PICTURE", "QUALITY", "RADIO", "SEED", "UNCUT", "WAIST", "Derived", "Settings", "cheaper",
+    "derive", "label_text", "measure_of", "pick_metric", "stream_words",
 ]  # fmt: skip
 
 
@@ -64,6 +66,7 @@ def derive(tables: Mapping[str, Table], settings: Settings) -> Derived:
         made.append(quality.bits_table(tables[raw.STUDY].dicts(), kind, settings))
     figures = {
         **timing.latency_figures(latency, settings),
+        **timing.board_figures(latency, settings),
         **cost.bytes_figures(sizes),
         **quality.quality_figures(scores, settings),
         **cost.radio_figures(radio),

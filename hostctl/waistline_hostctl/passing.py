@@ -20,6 +20,9 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
         "--edge": "edge.endpoint",
         "--backend": "node.backend",
         "--threads": "node.threads",
+        "--board": "node.board",
+        "--port": "node.port",
+        "--baud": "node.baud",
     },
     services.EDGE: {
         "--listen": "edge.endpoint",
@@ -31,6 +34,8 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
 """Option of the service to the setting that stands in for it."""
 JITTER_SEED = 1
 """Of a paced link's jitter; stored with each run."""
+_PUT_ASIDE = {"--board": "--port", "--port": "--board"}
+"""Options that name the same thing otherwise: one that is given puts aside the other's setting."""
 _ALWAYS = {"--edge", "--listen"}
 """Added even when nobody chose it, so that both ends meet at the same address."""
 
@@ -61,7 +66,9 @@ def with_settings(module: str, arguments: Sequence[str], resolved: ResolvedBench
         return list(arguments)
     added = []
     for option, name in SETTINGS[module].items():
-        if option in given or (resolved.origins[name] == DEFAULT and option not in _ALWAYS):
+        if option in given or _PUT_ASIDE.get(option) in given:
+            continue
+        if resolved.origins[name] == DEFAULT and option not in _ALWAYS:
             continue
         section, key = name.split(".")
         value = str(getattr(getattr(resolved.bench, section), key))

@@ -26,6 +26,8 @@ FLOAT_BITS = 32
 """Stands in ``study`` for the waist as it is, neither quantized nor coded."""
 ON_LINK = ("latency_s", "transit_s", "node_queue_s")
 """Columns that the link takes part in."""
+ON_BOARD = ("latency_s", "head_s", "device_s")
+"""Columns that a board takes part in."""
 
 _TYPES: dict[str, Literal["text", "integer", "number"]] = {
     "int": "integer", "float": "number", "str": "text", "bytes": "text",
@@ -40,15 +42,21 @@ class Sent:
     records: Sequence[FrameRecord]
 
 
-def frames_table(streams: Iterable[Sent], *, emulated: bool) -> Table:
-    """Every record with its stream; ``emulated``: the link was paced."""
+def frames_table(streams: Iterable[Sent], *, emulated: bool, board_emulated: bool = False) -> Table:
+    """Every record with its stream.
+
+    Args:
+        streams: of one run.
+        emulated: the link was paced.
+        board_emulated: the head ran on an emulated board.
+    """
     kinds = {field.name: str(field.type) for field in fields(FrameRecord)}
     columns = [Column("stream", "text", meaning="which run of the node")]
     for name, (unit, meaning) in COLUMNS.items():
         evidence = ""
         if unit in {"s", "byte"}:
-            linked = emulated and name in ON_LINK
-            evidence = (Evidence.EMULATED if linked else Evidence.MEASURED).value
+            unreal = (emulated and name in ON_LINK) or (board_emulated and name in ON_BOARD)
+            evidence = (Evidence.EMULATED if unreal else Evidence.MEASURED).value
         columns.append(Column(name, _TYPES[kinds[name]], unit, meaning, evidence))
     rows: list[list[Cell]] = []
     for sent in streams:

@@ -99,14 +99,19 @@ class Service:
     def _name(self) -> str:
         return self._module.removeprefix("waistline_")
 
-    def ready(self, timeout_s: float = READY_S) -> dict[str, Any]:
-        """The ready line.
+    def ready(
+        self, timeout_s: float = READY_S, *, progress: Callable[[int], None] = lambda done: None
+    ) -> dict[str, Any]:
+        """The ready line; ``progress`` is told what comes before, while a board is loaded.
 
         Raises:
             WaistlineError: it failed to start; the error it reported.
         """
         try:
             line = self._next(timeout_s)
+            while line is not None and "progress" in line:
+                progress(int(line["done"]))
+                line = self._next(timeout_s)
         except TimeoutError as error:
             raise WaistlineError(
                 f"the {self._name} did not start",

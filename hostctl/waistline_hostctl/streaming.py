@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from waistline.bench import Bench
+from waistline.bench import Bench, NodeBench
+from waistline.blob import FORMAT
 from waistline.bundle.store import Bundle
 from waistline.errors import ConfigError
 from waistline_hostctl.console import Console
@@ -53,16 +54,32 @@ class Streamed:
     Attributes:
         records: in the order of the source.
         edge_pid, node_pid: of the two processes.
+        head: what ran the head, as it says itself.
     """
 
     stream: Stream
     records: list[FrameRecord]
     edge_pid: int
     node_pid: int
+    head: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def board(self) -> str:
+        """The microcontroller that ran the head, "" for none."""
+        return self.head.get("board", "")
+
+    @property
+    def board_emulated(self) -> bool:
+        return self.head.get("emulated") == "yes"
 
 
 def run_streams(
-    streams: Sequence[Stream], bench: Bench, folder: Path, console: Console
+    streams: Sequence[Stream],
+    bench: Bench,
+    folder: Path,
+    console: Console,
+    *,
+    board_options: Mapping[str, str] | None = None,
 ) -> list[Streamed]:
     """Run each stream in turn against one edge that serves all their bundles.
 
@@ -71,6 +88,7 @@ def run_streams(
         bench: engines, threads, link profile.
         folder: gets the logs of both services.
         console: is shown progress.
+        board_options: of the board that runs the heads of bundles for one.
 
     Raises:
         WaistlineError: a service failed; the error it reported.
@@ -85,18 +103,24 @@ def run_streams(
     with ending_on_sigterm(), Service(EDGE, arguments, folder / EDGE_LOG) as edge:
         endpoint = paced(edge.ready()["endpoint"], bench.link.profile)
         for stream in streams:
-            done.append(_run_node(stream, endpoint, bench, folder, console, edge))
+            arguments = [
+                *_node_arguments(stream, endpoint, bench),
+                *_board_arguments(stream.bundle, bench.node, board_options or {}),
+            ]
+            done.append(_run_node(stream, arguments, folder, console, edge))
     return done
 
 
 def _run_node(
-    stream: Stream, endpoint: str, bench: Bench, folder: Path, console: Console, edge: Service
+    stream: Stream, arguments: Sequence[str], folder: Path, console: Console, edge: Service
 ) -> Streamed:
     with tempfile.TemporaryDirectory(prefix=".records.", dir=folder) as temporary:
         file = Path(temporary) / "records.csv"
-        arguments = [*_node_arguments(stream, endpoint, bench), "--records", str(file)]
-        with Service(NODE, arguments, folder / NODE_LOG.format(stream.name)) as node:
-            ready = node.ready()
+        log = folder / NODE_LOG.format(stream.name)
+        with Service(NODE, [*arguments, "--records", str(file)], log) as node:
+            with console.progress("loading the head onto the board: bytes") as loading:
+                ready = node.ready(progress=loading.update)
+            _remark(ready["head"], console)
             records = _Counter(file)
             with console.progress(f"{stream.name}: frames", ready.get("frames")) as progress:
 
@@ -105,7 +129,15 @@ def _run_node(
                     progress.update(records.count())
 
                 node.result(waiting)
-            return Streamed(stream, records_of(file), edge.pid, node.pid)
+            return Streamed(stream, records_of(file), edge.pid, node.pid, ready["head"])
+
+
+def _remark(head: Mapping[str, str], console: Console) -> None:
+    """Which board ran the head, where a node chose one by itself."""
+    if head.get("chosen") == "default":
+        console.note(
+            f"no board was chosen: {head['board']} is emulated (--board NAME, or --port DEVICE)"
+        )
 
 
 def _node_arguments(stream: Stream, endpoint: str, bench: Bench) -> Iterable[str]:
@@ -123,6 +155,18 @@ def _node_arguments(stream: Stream, endpoint: str, bench: Bench) -> Iterable[str
         yield from ("--budget-s", str(stream.budget_s))
     if stream.rate_hz is not None:
         yield from ("--rate", str(stream.rate_hz))
+
+
+def _board_arguments(bundle: Bundle, node: NodeBench, options: Mapping[str, str]) -> Iterable[str]:
+    """Flags of the node that say which board; none for a bundle whose head runs on no board."""
+    if bundle.head is None or bundle.head.format != FORMAT:
+        return
+    if node.board:
+        yield from ("--board", node.board)
+    if node.port:
+        yield from ("--port", node.port, "--baud", str(node.baud))
+    for key, value in options.items():
+        yield from ("--board-option", f"{key}={value}")
 
 
 class _Counter:

@@ -11,6 +11,7 @@ from waistline_hostctl import derive, raw
 from waistline_hostctl.console import grid, indented, plus_minus, si, size
 
 _HEADING_PARTS = 2
+_WORDS = {derive.ON_BOARD: "head on its board", derive.ON_LINE: "way to the board"}
 
 
 def latency_text(table: Table, words: Mapping[str, str]) -> str:
@@ -23,8 +24,8 @@ def latency_text(table: Table, words: Mapping[str, str]) -> str:
         if row["stage"] == "total"
     ]  # fmt: skip
     stages = [
-        (row["stage"].replace("_", " "), si(row["p50_s"], "s"), si(row["p99_s"], "s"),
-         row["evidence"])
+        (_WORDS.get(row["stage"], row["stage"].replace("_", " ")),
+         si(row["p50_s"], "s"), si(row["p99_s"], "s"), row["evidence"])
         for row in rows
         if row["stream"] == derive.MAIN and row["stage"] != "total" and row["p99_s"] > 0
     ]  # fmt: skip
@@ -164,7 +165,7 @@ def run_text(
     """
     words = derive.stream_words(sequential, picture)
     parts = [latency_text(tables[derive.LATENCY], words)] if derive.LATENCY in tables else []
-    parts.append(choices_text(tables, metric))
+    parts += [board_text(figures), choices_text(tables, metric)]
     if derive.BITS in tables:
         parts.append(bits_text(tables[derive.BITS], metric))
     rate = figures.get("throughput_overlap_hz")
@@ -173,4 +174,21 @@ def run_text(
         parts.append(
             f"  pipelined: {plus_minus(rate.value, spread, 0)} frames a second ({rate.evidence})"
         )
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part)
+
+
+def board_text(figures: Mapping[str, Figure]) -> str:
+    """Where the time of a head on a board went; "" where none ran there."""
+    names = (f"head_{stage}_p50_s" for stage in (derive.ON_BOARD, derive.ON_LINE))
+    computed, rest = (figures.get(name) for name in names)
+    if computed is None or rest is None:
+        return ""
+    board = computed.source.rpartition("; ")[2]
+    share = computed.value / max(computed.value + rest.value, 1e-12)
+    text = (
+        f"{board} computed {si(computed.value, 's')} of each head by its own ticks "
+        f"({100 * share:.0f} %), {si(rest.value, 's')} went to the line and the host (medians)"
+    )
+    if computed.evidence is Evidence.EMULATED:
+        text += "; emulated: its ticks are no time of a processor, its line has no baud"
+    return indented(text, "board")

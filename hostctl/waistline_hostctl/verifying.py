@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from waistline.backends.base import AUTO
-from waistline.bench import DEFAULT
+from waistline.bench import DEFAULT, FLAG, with_board
+from waistline.blob import FORMAT
 from waistline.bundle.store import Bundle, load_bundle
 from waistline.errors import ConfigError
 from waistline.frame import SensorFrame
-from waistline.verification.ends import EndChoice, Ends, LocalEnds, Place
+from waistline.verification.ends import EndChoice, Ends, Place
 from waistline.verify import VerifyReport, verify_ends
 from waistline_hostctl.console import Console, Progress, grid, indented
 from waistline_hostctl.far import FarEnds
+from waistline_hostctl.mcu_open import Wanted as Device
 from waistline_hostctl.options import App
+from waistline_node.ends import open_ends
+from waistline_node.heads.base import MCU, board_options
 from waistline_node.service import source_options
 from waistline_node.sources.base import open_source
 
@@ -37,6 +41,8 @@ class Wanted:
         on_device: ``head``, ``tail`` or ``both``.
         timeout_s: longest silence of the device.
         source, frames: further frames; "" for none.
+        board: options of the head `MCU` that name a board; {} where none was chosen.
+        on_board: a board was named, so that a head made for one is to run there.
     """
 
     head: EndChoice
@@ -47,9 +53,11 @@ class Wanted:
     timeout_s: float
     source: str
     frames: int
+    board: dict[str, str] = field(default_factory=dict)
+    on_board: bool = False
 
     @classmethod
-    def from_flags(cls, app: App, **flags: Any) -> Wanted:
+    def from_flags(cls, app: App, device: Device, **flags: Any) -> Wanted:
         """The settings in force.
 
         Raises:
@@ -69,6 +77,13 @@ class Wanted:
                 fix=f"give seconds, {MAX_TIMEOUT_S:.0f} at most",
             )
         head, tail = _choices(app, flags)
+        node = with_board(
+            app.bench(),
+            FLAG,
+            board=device.board or None,
+            port=device.port or None,
+            baud=device.baud,
+        ).bench.node
         return cls(
             head=head,
             tail=tail,
@@ -78,7 +93,16 @@ class Wanted:
             timeout_s=flags["timeout_s"],
             source=flags["source"] or "",
             frames=flags["frames"] or DEFAULT_FRAMES,
+            board=board_options(node.board, node.port, node.baud, device.options.items()),
+            on_board=bool(node.board or node.port),
         )
+
+    def end_of_head(self, bundle: Bundle) -> EndChoice:
+        """What runs the head: a board where one was chosen and the head is made for one."""
+        for_board = bundle.head is not None and bundle.head.format == FORMAT
+        if self.head.backend == MCU or (self.head.backend == AUTO and for_board and self.on_board):
+            return EndChoice(MCU, self.head.threads, {**self.board, **self.head.options})
+        return self.head
 
 
 def _choices(app: App, flags: dict[str, Any]) -> tuple[EndChoice, EndChoice]:
@@ -92,6 +116,8 @@ def _choices(app: App, flags: dict[str, Any]) -> tuple[EndChoice, EndChoice]:
     head_name, tail_name = bench.node.backend, bench.edge.backend
     if flags["backend"] and not flags["tail_backend"] and (both or flags["ends"] == _TAIL):
         tail_name = flags["backend"]
+    if tail_name == MCU:  # a board runs heads only
+        tail_name = AUTO
     if flags["ends"] == _TAIL and not flags["head_backend"]:
         head_name = AUTO
     options = dict(_pair(text) for text in flags["options"])
@@ -127,15 +153,16 @@ def run(path: Path, wanted: Wanted, console: Console, stack: ExitStack) -> Verif
     notes: list[str] = []
     head: Ends
     tail: Ends
+    chosen = wanted.end_of_head(bundle)
     if not wanted.via:
-        head = tail = stack.enter_context(LocalEnds(bundle, head=wanted.head, tail=wanted.tail))
+        head = tail = _open_here(bundle, chosen, wanted.tail, console, stack)
     else:
         at_head, at_tail = wanted.on_device in (_HEAD, _BOTH), wanted.on_device in (_TAIL, _BOTH)
         far = stack.enter_context(
             FarEnds(
                 bundle,
                 wanted.via,
-                head=wanted.head if at_head else None,
+                head=chosen if at_head else None,
                 tail=wanted.tail if at_tail else None,
                 path=wanted.path,
                 timeout_s=wanted.timeout_s,
@@ -145,19 +172,33 @@ def run(path: Path, wanted: Wanted, console: Console, stack: ExitStack) -> Verif
             notes.append(f"before it began, the way there said: {far.noise[:200]!r}")
         head = tail = far
         if wanted.on_device != _BOTH:
-            here = stack.enter_context(
-                LocalEnds(
-                    bundle,
-                    head=None if at_head else wanted.head,
-                    tail=None if at_tail else wanted.tail,
-                )
-            )
+            here_head, here_tail = (None, wanted.tail) if at_head else (chosen, None)
+            here = _open_here(bundle, here_head, here_tail, console, stack)
             head, tail = (far, here) if at_head else (here, far)
     frames: Iterator[SensorFrame] = iter(())
     if wanted.source:
         progress = stack.enter_context(console.progress("frames", wanted.frames))
         frames = _frames(bundle, wanted, progress, stack)
     return verify_ends(bundle, head, tail, frames=frames, notes=notes)
+
+
+def _open_here(
+    bundle: Bundle,
+    head: EndChoice | None,
+    tail: EndChoice | None,
+    console: Console,
+    stack: ExitStack,
+) -> Ends:
+    with console.progress("loading the head onto the board: bytes") as progress:
+        ends = open_ends(
+            bundle,
+            head=head,
+            tail=tail,
+            say=console.note,
+            progress=lambda done, of: progress.update(done),
+        )
+    stack.callback(ends.close)
+    return ends
 
 
 def _frames(
@@ -209,6 +250,8 @@ def _where(role: str, place: Place, engine: dict[str, str], via: bool) -> str:
         f"{key} {engine[key]}" for key in ("device", "precision", "threads") if key in engine
     )
     parts = [part for part in (named, details) if part]
+    if engine.get("emulated") == "yes":
+        parts.append("emulated")
     if role == "head":
         parts.append(f"codec {place.codec}")
     if via:

@@ -12,6 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+BAUD = 921_600
+"""Of a serial port where nobody says another: what the firmware is built for."""
+
 
 class Line(Protocol):
     """Bytes to and from a device."""

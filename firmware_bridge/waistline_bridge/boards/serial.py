@@ -1,7 +1,7 @@
 """A board on a serial port, by pyserial.
 
 Options: ``port`` (a path, an id that `ports` lists, or ``socket://HOST:PORT`` of a serial server),
-``baud`` (default 115200).
+``baud`` (default `BAUD`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from serial.tools import list_ports
 
 from waistline.errors import ConfigError, LinkClosed
 from waistline_bridge.boards._lines import SOCKET, connected
-from waistline_bridge.boards.base import Board
+from waistline_bridge.boards.base import BAUD, Board
 
-DEFAULT_BAUD = 115200
 _RECEIVE_BYTES = 4096
 _SEND_S = 10.0
 
@@ -90,7 +89,7 @@ def open_board(name: str, options: Mapping[str, str]) -> Board:
     if unknown:
         raise ConfigError(f"board {name} has no option {min(unknown)!r}")
     try:
-        baud = int(options.get("baud", DEFAULT_BAUD))
+        baud = int(options.get("baud", BAUD))
     except ValueError as error:
         raise ConfigError(f"baud={options['baud']} is not a number") from error
     address = options.get("port", "")

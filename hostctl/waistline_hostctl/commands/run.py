@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from waistline_hostctl.console import indented
+from waistline_hostctl.mcu_open import Wanted, board_options
 from waistline_hostctl.options import App, common
 from waistline_hostctl.results import RunResult
 
@@ -27,6 +28,7 @@ from waistline_hostctl.results import RunResult
               help="Model the energy of this radio (default: one BLE, one LTE Cat 1).")  # fmt: skip
 @click.option("--runs", default="runs", show_default=True, metavar="DIR", help="Run folders.")
 @click.option("--name", default="run", show_default=True, metavar="NAME", help="Of the run.")
+@board_options
 @common
 def command(
     app: App,
@@ -39,6 +41,7 @@ def command(
     radios: tuple[str, ...],
     runs: str,
     name: str,
+    wanted: Wanted,
 ) -> None:
     """Run both ends of a bundle as two processes and say what it cost."""
     from waistline_hostctl import api, raw, summary
@@ -55,6 +58,10 @@ def command(
         name=name,
         bench=app.bench(link_profile=link),
         console=app.console,
+        board=wanted.board or None,
+        port=wanted.port or None,
+        baud=wanted.baud,
+        board_options=wanted.options,
     )
     say = app.console.say
     say(summary.outcomes_text(run.outcomes))

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import click
 
+from waistline_hostctl.mcu_open import Wanted as Device
+from waistline_hostctl.mcu_open import board_options
 from waistline_hostctl.options import App, common
 from waistline_hostctl.results import VerifyResult
 from waistline_hostctl.services import ending_on_sigterm
 from waistline_hostctl.verifying import Wanted, run, text
 
 EPILOG = """\b
-Without --via both ends run here. COMMAND leads to the device and starts the far side there:
+Without --via both ends run here; --backend mcu (or --board, --port) runs the head on a
+microcontroller that hangs on the device. COMMAND leads to the device and starts the far side there:
   --via 'ssh -T pi python3 -m waistline_node.probe'
   --via 'docker exec -i box python3 -m waistline_node.probe'
   --via 'adb exec-out python3 -m waistline_node.probe'
@@ -36,13 +39,14 @@ Exit code 5 when the device does not reproduce the bundle."""
               help="Longest silence of the device (60).")  # fmt: skip
 @click.option("--source", metavar="DIR|FILE", help="More frames, compared with the own engine's.")
 @click.option("--frames", type=click.IntRange(1), metavar="N", help="Of --source (default 100).")
+@board_options
 @common
-def command(app: App, bundle: Path, **chosen: object) -> None:
+def command(app: App, bundle: Path, wanted: Device, **chosen: object) -> None:
     """Check that a device reproduces a bundle's golden codes and answer."""
-    wanted = Wanted.from_flags(app, **chosen)
+    asked = Wanted.from_flags(app, wanted, **chosen)
     with ending_on_sigterm(), ExitStack() as stack:
-        report = run(bundle, wanted, app.console, stack)
-    app.console.say(text(bundle, report, via=bool(wanted.via)))
+        report = run(bundle, asked, app.console, stack)
+    app.console.say(text(bundle, report, via=bool(asked.via)))
     app.console.emit(VerifyResult(bundle=str(bundle), ok=report.ok, report=report))
     if not report.ok:
         click.get_current_context().exit(5)

@@ -16,6 +16,8 @@ from waistline.task.kinds.base import Kind
 from waistline.task.spec import AnswerSpec
 from waistline_hostctl import raw
 
+ON_BOARD, ON_LINE = "board", "bridge"
+"""Stages of a head on a board: what it computed by its own ticks, and all the rest of the head."""
 LATENCY, BYTES, QUALITY, RADIO, BITS, OUTCOMES = (
     "latency", "bytes", "quality", "radio", "bits", "outcomes",
 )  # fmt: skip
@@ -37,6 +39,8 @@ class Settings(msgspec.Struct, frozen=True):
         link: profile that paced the link, "" for loopback as it is.
         radios: profiles whose energy is modelled.
         partition_point, codec: of the main stream; no codec at x = N, where the answer is sent.
+        board: microcontroller that ran the head, "" for none.
+        board_emulated: it is a program.
     """
 
     answer: AnswerSpec
@@ -45,6 +49,8 @@ class Settings(msgspec.Struct, frozen=True):
     radios: tuple[str, ...]
     partition_point: int
     codec: str
+    board: str = ""
+    board_emulated: bool = False
 
     @property
     def sends_answer(self) -> bool:

@@ -5,17 +5,34 @@ Percentiles carry a bootstrap uncertainty (frames resampled, fixed seed).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from waistline.evidence import Evidence, Figure, mean
 from waistline.run import Column, Table, table
 from waistline_hostctl import raw
-from waistline_hostctl.derived.base import ANSWERED, LATENCY, OUTCOMES, OVERLAP, Rows, Settings
+from waistline_hostctl.derived.base import (
+    ANSWERED,
+    LATENCY,
+    MAIN,
+    ON_BOARD,
+    ON_LINE,
+    OUTCOMES,
+    OVERLAP,
+    Rows,
+    Settings,
+)
 from waistline_node.summary import STAGES as STAGE_COLUMNS
 
 SEED = 20_260_101
 RESAMPLES = 200
 STAGES = tuple(column.removesuffix("_s") for column in STAGE_COLUMNS)
+_BOARD_SOURCES = {
+    ON_BOARD: "device_s, the board's own ticks",
+    ON_LINE: "head_s - device_s, the line and the host",
+}
 _DRAWN = 1 << 20
 """Values resampled at a time; a run may have millions."""
 
@@ -49,18 +66,42 @@ def latency_table(frames: Rows, settings: Settings) -> Table:
     rows = []
     for stream in dict.fromkeys(row["stream"] for row in frames):
         answered = [row for row in frames if row["stream"] == stream and row["outcome"] in ANSWERED]
-        for stage in (*STAGES, "total"):
-            name = "latency_s" if stage == "total" else f"{stage}_s"
-            values = np.array([row[name] for row in answered])
+        for stage in (*_stages(answered), "total"):
+            values = np.array([_duration_s(row, stage) for row in answered])
             if not len(values):
                 continue
-            linked = bool(settings.link) and name in raw.ON_LINK
-            grade = Evidence.EMULATED if linked else Evidence.MEASURED
+            grade = _grade(stage, settings)
             p50, p99 = np.percentile(values, (50, 99))
             u50, u99 = _percentile_errors(values)
             rows.append((stream, stage, float(p50), u50, float(p99), u99,
                          float(values.mean()), len(values), grade.value))  # fmt: skip
     return table(LATENCY, columns, rows)
+
+
+def _stages(rows: Rows) -> list[str]:
+    """In order; a head on a board is two, which together are the head."""
+    if not any(row.get("device_s") for row in rows):
+        return list(STAGES)
+    at = STAGES.index("head")
+    return [*STAGES[:at], ON_BOARD, ON_LINE, *STAGES[at + 1 :]]
+
+
+def _duration_s(row: Mapping[str, Any], stage: str) -> float:
+    if stage == "total":
+        return float(row["latency_s"])
+    if stage == ON_BOARD:
+        return float(row["device_s"])
+    if stage == ON_LINE:
+        # An emulator's ticks may run ahead of this machine's clock.
+        return max(0.0, float(row["head_s"]) - float(row["device_s"]))
+    return float(row[f"{stage}_s"])
+
+
+def _grade(stage: str, settings: Settings) -> Evidence:
+    name = "latency_s" if stage == "total" else f"{stage}_s"
+    linked = bool(settings.link) and name in raw.ON_LINK
+    boarded = settings.board_emulated and stage in {"total", "head", ON_BOARD, ON_LINE}
+    return Evidence.EMULATED if linked or boarded else Evidence.MEASURED
 
 
 def _percentile_errors(values: np.ndarray) -> tuple[float | None, float | None]:
@@ -91,6 +132,19 @@ def latency_figures(latency: Table, settings: Settings) -> dict[str, Figure]:
     }  # fmt: skip
 
 
+def board_figures(latency: Table, settings: Settings) -> dict[str, Figure]:
+    """Where the time of a head on a board went, main stream."""
+    return {
+        f"head_{row['stage']}_p50_s": Figure(
+            row["p50_s"], "s", Evidence(row["evidence"]),
+            f"frames.csv: {_BOARD_SOURCES[row['stage']]}; {settings.board}",
+            row["p50_u_s"], row["n"],
+        )
+        for row in latency.dicts()
+        if row["stream"] == MAIN and row["stage"] in _BOARD_SOURCES
+    }  # fmt: skip
+
+
 def throughput_figures(frames: Rows, settings: Settings) -> dict[str, Figure]:
     """Frames a second when pipelined, from the outcomes of the overlap stream."""
     ends = sorted(
@@ -103,7 +157,8 @@ def throughput_figures(frames: Rows, settings: Settings) -> dict[str, Figure]:
     gaps = np.diff(ends).tolist()
     gap_s, spread_s = mean(gaps)
     spread = None if spread_s is None else spread_s / gap_s**2
-    grade = Evidence.EMULATED if settings.link else Evidence.MEASURED
+    unreal = settings.link or settings.board_emulated
+    grade = Evidence.EMULATED if unreal else Evidence.MEASURED
     return {
         "throughput_overlap_hz": Figure(
             1 / gap_s, "Hz", grade, "outcomes a second, stages overlapping", spread, len(gaps)

@@ -12,11 +12,12 @@ from waistline_hostctl.console import si
 from waistline_hostctl.page.html import Dicts, grade, legend, maybe, tabulate, word
 
 _SHADES = {
-    "source": 4, "preprocess": 6, "head": 0, "encode": 2, "node_queue": 7, "transit": 1,
-    "queue": 5, "decode": 3, "edge_preprocess": 6, "tail": 8, "postprocess": 4,
+    "source": 4, "preprocess": 6, "head": 0, "board": 0, "bridge": 3, "encode": 2, "node_queue": 7,
+    "transit": 1, "queue": 5, "decode": 3, "edge_preprocess": 6, "tail": 8, "postprocess": 4,
 }  # fmt: skip
 _WORDS = {"node_queue": "wait on node", "queue": "wait on edge", "edge_preprocess": "preprocess",
-          "transit": "link"}  # fmt: skip
+          "transit": "link", "board": "head on its board",
+          "bridge": "way to the board"}  # fmt: skip
 
 
 def latency_section(rows: Dicts, record: RunRecord, streams: Mapping[str, str]) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 
 from waistline import plugins
 from waistline.backends.base import AUTO
+from waistline.blob import FORMAT
 from waistline.codec.waist import EncodedWaist
 from waistline.frame import SensorFrame
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from waistline.bundle.store import Bundle
 
 PACKAGE = "waistline_node.heads"
-BLOB, MCU = "blob", "mcu"
-"""A head of this format runs on a board, by the head of this name, where nobody chose another."""
+MCU = "mcu"
+"""The head that runs a blob on a board; also where nobody chose one."""
 
 Say = Callable[[str], None]
 """Told in one line what a person should know."""
@@ -113,7 +114,7 @@ def open_head(bundle: Bundle, choice: HeadChoice) -> Head:
 
 def head_name(bundle: Bundle, backend: str) -> str:
     """The head of this package that runs ``bundle`` where ``backend`` was chosen."""
-    if backend == AUTO and bundle.head is not None and bundle.head.format == BLOB:
+    if backend == AUTO and bundle.head is not None and bundle.head.format == FORMAT:
         return MCU
     return backend if backend in plugins.names(PACKAGE) else "tensor"
 

@@ -13,7 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from waistline.backends.base import LayerTime, Profile
+from waistline.blob import FORMAT
 from waistline.blob.records import Blob, read_blob
+from waistline.blob.waist import ANSWER_CODEC
 from waistline.bundle.schema import Stage
 from waistline.bundle.store import Bundle
 from waistline.codec.waist import EncodedWaist, WaistCodec
@@ -27,7 +29,6 @@ from waistline_bridge.boards.base import Board
 from waistline_bridge.client import Client, Inference
 from waistline_bridge.messages import Area
 from waistline_node.heads.base import (
-    BLOB,
     DeviceWaist,
     HeadChoice,
     Say,
@@ -36,8 +37,6 @@ from waistline_node.heads.base import (
     quiet,
 )
 
-RAW = "i8:b=8|none"
-"""How a board sends what is no waist: the outputs at x = N."""
 _OWN = ("board", "port", "baud")
 
 
@@ -58,7 +57,9 @@ class BoardSlice:
         waist = bundle.cut.tensors
         self._sent = [item.tensor for item in waist] or list(stage.outputs)
         codec = bundle.waist_codec()
-        self._codec = codec or WaistCodec([WaistTensor(spec, RAW) for spec in stage.outputs])
+        self._codec = codec or WaistCodec(
+            [WaistTensor(spec, ANSWER_CODEC) for spec in stage.outputs]
+        )
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -177,8 +178,11 @@ class McuHead:
         slice: the board.
     """
 
-    def __init__(self, bundle: Bundle, stage: Stage, slice_: BoardSlice) -> None:
+    def __init__(
+        self, bundle: Bundle, stage: Stage, slice_: BoardSlice, *, chosen: bool = True
+    ) -> None:
         self.slice = slice_
+        self._chosen = "by name" if chosen else "default"
         self.stages = HeadStages(bundle, slice_)
         self._stage = stage
         self._answers = not bundle.cut.tensors
@@ -218,7 +222,7 @@ class McuHead:
         return encoded, times
 
     def info(self) -> dict[str, str]:
-        return {**self.slice.info(), "codec": "firmware"}
+        return {**self.slice.info(), "codec": "firmware", "chosen": self._chosen}
 
     def interrupt(self) -> None:
         self.slice.attached.interrupt()
@@ -237,7 +241,7 @@ def open_head(bundle: Bundle, choice: HeadChoice) -> McuHead:
         What `waistline_bridge.attached.Attached` raises.
     """
     stage = bundle.head
-    if stage is None or stage.format != BLOB:
+    if stage is None or stage.format != FORMAT:
         has = "no head" if stage is None else f"a head in {stage.format}"
         raise ConfigError(
             "no board can run this bundle's head",
@@ -253,7 +257,9 @@ def open_head(bundle: Bundle, choice: HeadChoice) -> McuHead:
         progress=choice.progress,
     )
     try:
-        return McuHead(bundle, stage, BoardSlice(bundle, stage, attached, blob))
+        slice_ = BoardSlice(bundle, stage, attached, blob)
+        chosen = bool({"board", "port"} & set(choice.options))
+        return McuHead(bundle, stage, slice_, chosen=chosen)
     except BaseException:
         attached.close()
         raise
