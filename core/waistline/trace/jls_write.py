@@ -94,18 +94,20 @@ class JlsWriter:
                 cause=f"it holds {path.stat().st_size} bytes",
                 fix="choose another name or move it away",
             )
+        hidden = path.with_name(f".{path.name}.new")
         self._log = logging.getLogger("pyjls.c")
         self._listener = _Listener()
         self._log.addHandler(self._listener)
         self._open = False
         try:
             self._check_space()
-            self._writer = Writer(str(path))
+            self._writer = Writer(str(hidden))
             self._open = True
             self._define()
             self._writer.user_data(USER_START, encode_start(spec))
-            # Waits for pyjls' thread and syncs: from here on the file says what it is.
+            # Waits for pyjls' thread, and syncs: a file of this name always says what it is.
             self._writer.flush()
+            hidden.rename(path)
         except (RuntimeError, OSError, ValueError) as error:
             self._log.removeHandler(self._listener)
             raise self._failed(str(error)) from error

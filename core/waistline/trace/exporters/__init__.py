@@ -1,0 +1,1 @@
+"""Writers of other formats, one file each; `base.py` is the contract."""
