@@ -10,9 +10,12 @@ from pathlib import Path
 import msgspec
 
 from waistline.bench import ResolvedBench
+from waistline.blob import FORMAT as BLOB
+from waistline.blob.records import CODERS
 from waistline.bundle.schema import MANIFEST
 from waistline.bundle.store import Bundle, load_bundle
 from waistline.codec.calibrate import SAMPLE_SEED
+from waistline.codec.spec import parse_spec
 from waistline.errors import ConfigError
 from waistline.evidence import Figure
 from waistline.frame import SensorFrame
@@ -20,6 +23,7 @@ from waistline.links._profiles import profile
 from waistline.run import Table, new_run
 from waistline.task.data.base import spread
 from waistline.task.load import Task, load_task
+from waistline_bridge.lower.codecs import problem_of, refused_codec
 from waistline_hostctl import recording, study_grid, study_tables
 from waistline_hostctl.console import Console
 from waistline_hostctl.models import TASK_FILE
@@ -34,6 +38,9 @@ LINKS = ("ble5-2m-nrf52840", "lte-cat1", "wifi-n-esp32")
 FRAMES, CODED = 400, 50
 """Frames that are answered, and those of them that bytes and times are from."""
 MAX_LOSS = 0.01
+_BOARD = (
+    "codecs are those of a microcontroller's firmware; times are of this machine, not of a board"
+)
 _SHARED = 0.1
 """Frames in both data sets above this share make the study worthless."""
 
@@ -148,6 +155,8 @@ def run_study(
     if not found.labels:
         raise ConfigError(f"the {request.data} data holds no frame", fix="check the task file")
     remarks = _remarks(request, task, found, overlap.count, clipped=clipped)
+    if _on_board(bundle):
+        remarks = (*remarks, _BOARD)
     tables = study_tables.raw_tables(found, bundle.answer_kind)
     settings = _settings(request, bundle, task, found)
     derived = study_tables.derive({row.name: row for row in tables}, settings)
@@ -214,13 +223,23 @@ def _task(bundle: Bundle, given: Path | None) -> Task:
 
 def _candidates(request: Request, bundle: Bundle, task: Task) -> list[study_grid.Candidate]:
     at_frame = bundle.cut.partition_point == 0
-    return study_grid.grid(
+    board = _on_board(bundle)
+    found = study_grid.grid(
         [item.tensor for item in bundle.cut.tensors],
         at_frame=at_frame,
         calibrated=task.has_data("calibration") and not at_frame,
         quantizers=request.quantizers,
-        coders=request.coders,
+        coders=request.coders or (CODERS if board else ()),
     )
+    for spec in (parse_spec(text) for item in found for text in item.codecs() if board):
+        if why := problem_of(spec):
+            raise refused_codec(spec, "", why)
+    return found
+
+
+def _on_board(bundle: Bundle) -> bool:
+    """Whether a microcontroller codes the waist."""
+    return bundle.head is not None and bundle.head.format == BLOB
 
 
 def _settings(request: Request, bundle: Bundle, task: Task, found: Measured) -> StudySettings:

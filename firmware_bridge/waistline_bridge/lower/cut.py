@@ -70,6 +70,8 @@ def lower_cut(
         ConfigError: no frames for a float head.
     """
     check_head(model.graph, frontier.x)
+    if model.graph.format == "tflite":
+        _check_int8(model.graph)
     source, tail = model.write_slices(frontier, folder)
     assert source is not None
     if not is_quantized(model.graph):
@@ -102,4 +104,14 @@ def check_head(graph: ModelGraph, x: int) -> None:
             f"partition point {x} of {graph.name} gives a microcontroller nothing to run",
             cause=f"the waist is the {what}, and a board runs the head before it",
             fix=f"choose --cut {FIRST_X} to {graph.last_x} (waistline split MODEL --list)",
+        )
+
+
+def _check_int8(graph: ModelGraph) -> None:
+    wide = next((spec for spec in graph.inputs if spec.dtype != "int8"), None)
+    if wide is not None:
+        raise ModelError(
+            f"{graph.name} is not an int8 TFLite model",
+            cause=f"its input {wide.name!r} is {wide.dtype}; only float ONNX heads are quantized",
+            fix="give the ONNX model it was made from, or what 'waistline convert --int8' makes",
         )
