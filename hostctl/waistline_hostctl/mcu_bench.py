@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from waistline.blob import records
 from waistline.blob.records import Blob, LayerRecord
-from waistline.errors import ConfigError, MeterError
+from waistline.errors import BadFrame, ConfigError, MeterError
 from waistline.evidence import Evidence, Figure, mean
 from waistline_bridge.boards.qemu import NS_PER_INSTRUCTION
 from waistline_bridge.messages import Feature
@@ -112,6 +112,7 @@ def measure(
 
     Raises:
         MeterError: with icount, repetitions differ.
+        BadFrame: the device says things that cannot be.
         LinkError, BridgeError: the device.
     """
     worth = tick_worth(device, icount)
@@ -123,7 +124,7 @@ def measure(
         if golden is None:
             device.client.load_input(data)
         device.client.infer(golden=golden)
-        runs.append(device.client.ticks())
+        runs.append(_ticks(device, head.blob))
     if icount and any(run != runs[0] for run in runs):
         raise MeterError(
             "the same head took another number of instructions",
@@ -151,6 +152,17 @@ def measure(
         figures={**_totals(runs, worth), **_line(device, head.blob, seen)},
         uart=_uart(seen),
     )
+
+
+def _ticks(device: Device, blob: Blob) -> list[int]:
+    found = device.client.ticks()
+    if len(found) != len(blob.layers) + 1:
+        raise BadFrame(
+            f"{device.name} counted the ticks of another head",
+            cause=f"{len(found) - 1} layers, the blob has {len(blob.layers)}",
+            fix="load it again: waistline mcu load ... --force",
+        )
+    return found
 
 
 def input_of(blob: Blob) -> bytes:

@@ -147,7 +147,7 @@ def choices_text(choices: tuple[Choice, ...]) -> str:
     boards = [choice for choice in choices if choice.kind == "board"]
     ports = [choice for choice in choices if choice.kind == "serial"]
     lines = ["emulated boards", *_choice_rows(boards), ""]
-    lines += ["serial ports", *_choice_rows(ports)] if ports else ["no serial port: nothing is plugged in"]
+    lines += ["serial ports" if ports else "no serial port is plugged in", *_choice_rows(ports)]
     return "\n".join([*lines, "", "ask one of them: waistline mcu info --board NAME, or --port ID"])
 
 
