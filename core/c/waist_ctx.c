@@ -49,6 +49,9 @@ size_t waist_ctx_nodes(uint32_t bits)
 /* 2^16 / (seen + 2.5): a node follows the mean of what it saw, in the end of the last 60 or so. */
 static inline uint32_t step_of(uint32_t seen)
 {
+#ifdef WAIST_SMALL
+    return 131072u / (2u * seen + 5u);
+#else
     static const uint16_t steps[SETTLED + 1] = {
         26214, 18724, 14563, 11915, 10082, 8738, 7710, 6898, 6241, 5698, 5242, 4854,
         4519, 4228, 3971, 3744, 3542, 3360, 3196, 3048, 2912, 2788, 2674, 2570,
@@ -57,6 +60,7 @@ static inline uint32_t step_of(uint32_t seen)
         1297, 1272, 1248, 1224, 1202, 1180, 1159, 1139, 1120, 1101, 1083, 1065,
         1048};
     return steps[seen];
+#endif
 }
 
 /* Width of the part of the range that stands for 1; neither part is ever empty. */

@@ -77,7 +77,7 @@ def check_program(name):
     sources += [str(ROOT / "core" / "c" / f"waist_{part}.c") for part in ("pack", "ctx")]
     flags = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off"]
     flags += ["-fsanitize=address", "-fsanitize=undefined", "-fno-sanitize-recover=all"]
-    flags += ["-DWAIST_BLOCK=64u", f"-I{FIRMWARE / 'src'}", f"-I{ROOT / 'core' / 'c'}"]
+    flags += ["-DWAIST_SMALL", f"-I{FIRMWARE / 'src'}", f"-I{ROOT / 'core' / 'c'}"]
 
     def build(folder):
         command = [COMPILER, *flags, *sources, "-o", str(folder / name), "-lm"]

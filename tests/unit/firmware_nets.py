@@ -201,18 +201,38 @@ def image(net: Net) -> bytes:
     return bytes(data)
 
 
-def build(folder: Path, core: str, *flags: str) -> Path:
-    """The measuring firmware for a core of MACHINES."""
+def make_variable(name: str) -> list[str]:
+    """What the firmware's Makefile builds with."""
+    command = ["make", "-s", "-C", str(SOURCES[0].parents[1]), f"print-{name}"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+
+
+def build(folder: Path, core: str) -> Path:
+    """The measuring firmware for a core of MACHINES; its kernels as the boards have them."""
     assert GCC is not None
     target = folder / f"kernels-{core}.elf"
     here = ROOT / "tests/firmware"
-    command = [GCC, f"-mcpu={MACHINES[core][1]}", "-mthumb", "-O2", "-std=c99", "-ffreestanding"]
-    command += ["-Wall", "-Wextra", "-Werror", "-nostdlib", "-ffunction-sections", *flags]
-    command += ["-Wl,--gc-sections", "-T", str(here / "kernels.ld"), f"-I{SOURCES[0].parent}"]
-    command += [str(here / "kernels.c"), *map(str, SOURCES), "-lgcc", "-o", str(target)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    machine = [GCC, f"-mcpu={MACHINES[core][1]}", "-mthumb", f"-I{SOURCES[0].parent}"]
+    machine += ["-std=gnu99", "-Wall", "-Wextra", "-Werror", "-ffunction-sections"]
+    fast = {Path(path).name for path in make_variable("FAST")}
+    kinds = {
+        "SPEED": [path for path in SOURCES if path.name in fast],
+        "SIZE": [path for path in SOURCES if path.name not in fast] + [here / "kernels.c"],
+    }
+    objects = []
+    for kind, sources in kinds.items():
+        within = folder / f"{core}-{kind}"
+        within.mkdir(exist_ok=True)
+        _run([*machine, *make_variable(kind), "-c", *map(str, sources)], within)
+        objects += [str(within / f"{path.stem}.o") for path in sources]
+    link = ["-nostdlib", "-Wl,--gc-sections", "-T", str(here / "kernels.ld"), *objects, "-lgcc"]
+    _run([*machine, *link, "-o", str(target)], folder)
     return target
+
+
+def _run(command: list[str], folder: Path) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def emulate(program: Path, core: str, net: Net, folder: Path, *options: str) -> list[tuple]:

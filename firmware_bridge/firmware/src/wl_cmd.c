@@ -57,30 +57,42 @@ static int ping(exchange *x)
     return WL_OK;
 }
 
+/* PROTOCOL.md section 3, INFO page 0. */
+typedef struct {
+    uint16_t protocol, blob_version;
+    uint32_t max_payload, cpuid, features, tick_hz, arena_bytes, slot_bytes, program_bytes, kernels;
+    uint32_t build, active_crc, active_bytes, sequence, stack_free;
+    char board[24];
+} device_page;
+
+typedef char device_page_is_exact[sizeof(device_page) == 80 ? 1 : -1];
+
 static void info_device(const wl_device *d, exchange *x)
 {
     const wl_board *b = d->board;
     const wl_seal *seal = d->head.blob ? wl_slots_seal(&d->slots) : NULL;
+    device_page page;
 
-    put_u16(x, WL_PROTOCOL);
-    put_u16(x, WL_BLOB_VERSION);
-    put_u32(x, b->max_payload);
-    put_u32(x, b->cpuid);
-    put_u32(x, b->features);
-    put_u32(x, b->tick_hz);
-    put_u32(x, b->arena_bytes);
-    put_u32(x, wl_slots_capacity(&d->slots));
-    put_u32(x, b->flash->program_bytes);
-    put_u32(x, WL_NN_VERSION);
-    put_u32(x, WL_BUILD);
-    put_u32(x, seal ? seal->blob_crc : 0);
-    put_u32(x, seal ? seal->blob_bytes : 0);
-    put_u32(x, d->slots.sequence);
-    put_u32(x, board_stack_free());
-    for (uint32_t i = 0, end = 0; i < 24; i++) {
+    page.protocol = WL_PROTOCOL;
+    page.blob_version = WL_BLOB_VERSION;
+    page.max_payload = b->max_payload;
+    page.cpuid = b->cpuid;
+    page.features = b->features;
+    page.tick_hz = b->tick_hz;
+    page.arena_bytes = b->arena_bytes;
+    page.slot_bytes = wl_slots_capacity(&d->slots);
+    page.program_bytes = b->flash->program_bytes;
+    page.kernels = WL_NN_VERSION;
+    page.build = WL_BUILD;
+    page.active_crc = seal ? seal->blob_crc : 0;
+    page.active_bytes = seal ? seal->blob_bytes : 0;
+    page.sequence = d->slots.sequence;
+    page.stack_free = board_stack_free();
+    for (uint32_t i = 0, end = 0; i < sizeof page.board; i++) {
         end = end || b->name[i] == 0;
-        x->out[x->out_size++] = end ? 0 : (uint8_t)b->name[i];
+        page.board[i] = end ? 0 : b->name[i];
     }
+    put_bytes(x, (const uint8_t *)&page, sizeof page);
 }
 
 static int info(const wl_device *d, exchange *x)
