@@ -19,7 +19,7 @@ help:
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make extras     install each extra alone and check what imports and what must not"
 	@echo "make bench      every figure in docs/BENCHMARKS.md, written anew (about an hour)"
-	@echo "make fuzz       1,000,000 mutated frames, and every parser guided by coverage"
+	@echo "make fuzz       1,000,000 mutated frames, every parser guided by coverage, the firmware"
 	@echo "make firmware   the microcontroller's firmware for every board"
 	@echo "make tools      environments for 'waistline convert' and the NCS2 (3 GB)"
 
@@ -90,10 +90,12 @@ extras: | $(BIN)/python
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/run.py
 
-# FUZZ_FRAMES (1,000,000), FUZZ_SECONDS of each guided target (60) and FUZZ_SEED may be set.
+# FUZZ_FRAMES (1,000,000), FUZZ_SECONDS of each guided target (60) and of each of the firmware's
+# two (300), and FUZZ_SEED may be set.
 fuzz: $(VENV)/.fuzz
 	FUZZ_SECONDS= $(BIN)/python fuzz/run.py
 	$(BIN)/python fuzz/guided.py
+	$(BIN)/python fuzz/sanitized.py
 	WAISTLINE_HYPOTHESIS=fuzz $(BIN)/pytest tests/unit -n auto -k 'hostile or mutat or corrupt or fuzz or chunk'
 
 # What converts models, and what drives an NCS2, live apart: their pins fit nothing else.
