@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pyjls import AnnotationType, DataType, SignalType, Writer
 
 from waistline.errors import TraceError
 from waistline.trace.base import GAP, Annotation, Block, Floats, Gap, TraceSpec
+from waistline.trace.chunks import HEADER, stored_size
 from waistline.trace.snapshot import (
     USER_LEDGER,
     USER_RUN,
@@ -31,6 +33,7 @@ CHUNK_S = 0.25
 RESERVE_BYTES = 160 << 20
 """Kept free, for what pyjls still holds (64 MiB) and for closing the file."""
 _MAX_SAMPLES = 1 << 20
+_START_TIMEOUT_S = 10.0
 _SOURCE_ID = 1
 # A bit signal's constant chunks are not stored; only its first summary says what they were. Its
 # rows are multiples of 256 samples, ten at least: 2,560 samples are the least that are certain.
@@ -104,14 +107,22 @@ class JlsWriter:
             self._writer = Writer(str(hidden))
             self._open = True
             self._define()
-            self._writer.user_data(USER_START, encode_start(spec))
-            # Waits for pyjls' thread, and syncs: a file of this name always says what it is.
-            self._writer.flush()
+            self._introduce(hidden, encode_start(spec))
             hidden.rename(path)
         except (RuntimeError, OSError, ValueError) as error:
             self._log.removeHandler(self._listener)
             raise self._failed(str(error)) from error
         self._check()
+
+    def _introduce(self, file: Path, start: bytes) -> None:
+        """Store the start snapshot and wait for it: a file of the final name has one."""
+        size = file.stat().st_size + HEADER.size + stored_size(len(start))
+        self._writer.user_data(USER_START, start)
+        # pyjls waits for its thread only together with a sync, which may take seconds.
+        limit = time.monotonic() + _START_TIMEOUT_S
+        while file.stat().st_size < size and time.monotonic() < limit:
+            self._check()
+            time.sleep(0.001)
 
     def _define(self) -> None:
         floats, bits = layouts(self.spec.rate_hz)

@@ -104,9 +104,12 @@ def _shade(axes: Axes, trace: Trace, start: float, stop: float, unit_s: float) -
     scale = 1 / trace.spec.rate_hz / unit_s
     shown = [note for note in trace.annotations if _touches(note, start, stop)]
     segments = [note for note in shown if note.end_sample is not None]
-    for place, note in enumerate(segments[:_MAX_SHADED]):
+    # One colour a name, so that a layer looks the same in every inference.
+    names = list(dict.fromkeys(note.text for note in segments))
+    colors = {name: _SEGMENTS[place % len(_SEGMENTS)] for place, name in enumerate(names)}
+    for note in segments[:_MAX_SHADED]:
         first, end = max(note.sample, start), min(note.end_sample or 0, stop)
-        color = _SEGMENTS[place % len(_SEGMENTS)]
+        color = colors[note.text]
         axes.axvspan(first * scale, end * scale, color=color, linewidth=0, zorder=0)
         if end - first > _NAME_SHARE * (stop - start):
             _name(axes, note.text, (first + end) / 2 * scale, end - first, stop - start)
@@ -182,8 +185,10 @@ def _caption(
     if signal == "power":
         energy = trace.energy(start, stop)
         facts.insert(0, f"{_si(energy.energy_j)}J in {_si(energy.duration_s)}s")
-        if energy.missing or energy.uncertain:
+        if energy.missing:
             facts.append(f"{energy.missing:,.0f} samples lost")
+        if energy.uncertain:
+            facts.append("a gap of unknown size")
     axes.set_title(f"{title or trace.spec.source}\n", loc="left", fontsize=11, color=_INK)
     axes.text(0, 1.015, " · ".join(facts), transform=axes.transAxes, fontsize=9, color="#52606d")
     handles: Any = axes.get_legend_handles_labels()

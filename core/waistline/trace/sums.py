@@ -8,6 +8,7 @@ The averages a JLS file stores are never used: over several windows they are off
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from waistline.trace.base import Doubles
 Samples = NDArray[np.float32] | NDArray[np.float64]
 # Below this many samples a part, one call for all parts beats one call for each.
 _FEW = 1500
+_MANY_TURNS = 64
 
 
 def window_sums(
@@ -94,8 +96,22 @@ def _part_sums(values: Samples, cuts: NDArray[np.int64]) -> tuple[Doubles, Doubl
             part[some] = np.add.reduceat(values[: cuts[-1]], starts, dtype=np.float64)
     there = sizes.astype(np.float64)
     for place in np.flatnonzero(np.isnan(part)):
-        here = values[cuts[place] : cuts[place + 1]]
-        good = here[~np.isnan(here)]
-        part[place] = good.sum(dtype=np.float64)
-        there[place] = len(good)
+        part[place], there[place] = _sum_of_found(values[cuts[place] : cuts[place + 1]])
     return part, there
+
+
+def _sum_of_found(values: Samples) -> tuple[float, int]:
+    """Sum and number of the samples that are there."""
+    lost = np.isnan(values)
+    # Lost samples come in runs: adding up what lies between them is faster than picking.
+    turns = np.flatnonzero(lost[1:] != lost[:-1]) + 1
+    if len(turns) > _MANY_TURNS:
+        found = values[~lost]
+        return float(found.sum(dtype=np.float64)), len(found)
+    borders = [0, *turns.tolist(), len(values)]
+    total, count = 0.0, 0
+    for start, end in pairwise(borders):
+        if not lost[start]:
+            total += float(values[start:end].sum(dtype=np.float64))
+            count += end - start
+    return total, count
