@@ -55,7 +55,8 @@ class _Step:
     """The counter jumped before received sample ``at``.
 
     ``missing`` is modulo the counter, or exact; ``repeats`` are the numbers of samples from here
-    on that are equal to the same number before; ``spoiled`` ones just before are of no use.
+    on that are equal to the same number before, ``copied`` that this is no coincidence; ``spoiled``
+    ones just before are of no use.
     """
 
     at: int
@@ -63,6 +64,7 @@ class _Step:
     kind: GapKind
     exact: bool = False
     repeats: frozenset[int] = frozenset()
+    copied: bool = False
     spoiled: int = 0
 
 
@@ -117,10 +119,11 @@ class Resolver:
         missing: int,
         kind: GapKind,
         repeats: frozenset[int] = frozenset(),
+        copied: bool = False,
         spoiled: int = 0,
     ) -> None:
         """Before the next sample ``missing`` (modulo the counter) are."""
-        self._steps.append(_Step(self._received, missing, kind, False, repeats, spoiled))
+        self._steps.append(_Step(self._received, missing, kind, False, repeats, copied, spoiled))
 
     def lost(self, count: int, kind: GapKind) -> None:
         """Before the next sample exactly ``count`` are missing, by another account."""
@@ -256,28 +259,35 @@ class Resolver:
         step -= sum(one.missing for one in self._steps if one.exact)
         doubt = spread + self._floor.uncertainty(now)
         visible = sum(one.missing for one in self._steps if not one.exact)
-        if self._modulo is None:
-            return self._decide_by_time(step, doubt)
-        turns = round((step - visible) / self._modulo)
-        total = visible + turns * self._modulo
         if doubt >= _UNCERTAINTY:
             return False
+        if self._modulo is None:
+            return self._decide_by_time(step, doubt)
+        total = visible + round((step - visible) / self._modulo) * self._modulo
         if abs(step - total) > doubt:
             return False
-        self._apply(step, total, visible)
+        if not self._steps and not total:
+            return self._same_floor(step)
+        self._apply(total, visible)
         return True
 
     def _decide_by_time(self, step: float, doubt: float) -> bool:
-        total = max(0, round(step))
-        if doubt >= _UNCERTAINTY:
-            return False
         if step > _UNCERTAINTY:
             low, high = max(0, math.floor(step - doubt)), math.ceil(step + doubt)
-            self._hole(total, (low, high), self._proven(total))
+            self._hole(round(step), (low, high), self._proven(round(step)))
         elif self._steps:
             self._place_each()
         else:
-            self._floor.move(step)
+            return self._same_floor(step)
+        self._again()
+        return True
+
+    def _same_floor(self, step: float) -> bool:
+        """Nothing was lost: the floor is where the earliest reads are."""
+        least = min(0.0, *map(self._late, self._reads))
+        if step - least >= _UNCERTAINTY:
+            return False
+        self._floor.move(min(step, least))
         self._again()
         return True
 
@@ -300,13 +310,12 @@ class Resolver:
         lates.sort()
         return least[0], max(least[PARTS - 2] - least[0], lates[_READS - 1] - lates[0])
 
-    def _apply(self, step: float, total: int, visible: int) -> None:
+    def _apply(self, total: int, visible: int) -> None:
         """Place ``total`` samples, those lost less those repeated."""
         counted = [one for one in self._steps if not one.exact]
-        repeats = any(one.repeats for one in counted)
-        if not self._steps and not total:
-            self._floor.move(step)
-        elif total == visible and (len(counted) < 2 or not repeats):
+        # Copies and unseen losses can add up to what the counter shows.
+        repeats = any(one.copied or (one.repeats and len(counted) > 1) for one in counted)
+        if total == visible and not repeats:
             self._place_each()
         elif len(self._steps) == 1 and counted and -total in counted[0].repeats:
             self._drop_copies(counted[0], -total)

@@ -19,6 +19,7 @@ MODULO = 64
 _WORD = 4
 _FIELD = np.uint32(0x3F << 18)
 _ONE = np.uint32(1 << 18)
+_CODE = np.uint32(0x1FFFF)
 _LOOK = 16
 """Words looked at to tell lost samples from lost bytes."""
 _HISTORY = 1024
@@ -35,6 +36,7 @@ class Jump:
         missing: how many, modulo 64; exactly as many if ``exact``.
         kind: what showed it.
         repeats: numbers of following samples that equal as many before, which then are copies.
+        copied: such a repetition is no coincidence: its samples differ from each other.
         spoiled: samples just before that may be damaged.
     """
 
@@ -42,6 +44,7 @@ class Jump:
     kind: GapKind
     exact: bool = False
     repeats: frozenset[int] = frozenset()
+    copied: bool = False
     spoiled: int = 0
 
 
@@ -108,8 +111,10 @@ class Words:
             start = jump
             if _steady(words[jump : jump + _LOOK]):
                 missing = (_counter(words[jump]) - _counter(words[jump - 1]) - 1) % MODULO
+                repeats = self._repeats(words, jump, missing)
+                varied = len(np.unique(words[jump : jump + _LOOK] & _CODE)) > 2
                 self._out.append(
-                    Jump(missing, "counter", repeats=self._repeats(words, jump, missing))
+                    Jump(missing, "counter", repeats=repeats, copied=bool(repeats) and varied)
                 )
             else:
                 self._buffer = self._buffer[_WORD * jump :]

@@ -196,7 +196,7 @@ class Ppk2Decoder:
             elif one.exact:
                 self._resolver.lost(one.missing, one.kind)
             else:
-                self._resolver.step(one.missing, one.kind, one.repeats, one.spoiled)
+                self._resolver.step(one.missing, one.kind, one.repeats, one.copied, one.spoiled)
 
     def _decode(self, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         codes = words & _CODE
