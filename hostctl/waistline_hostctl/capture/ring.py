@@ -12,6 +12,7 @@ piece; a record that would not fit before the end is preceded by a filler.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import struct
@@ -125,10 +126,14 @@ class Ring:
         struct.pack_into("<II", self.memory, at, len(data), zlib.crc32(data))
 
     def close(self) -> None:
-        """Give the memory back; views into it must be gone. Safe to call twice."""
+        """Give the memory back, or, where someone has a view into it, once that is gone.
+
+        Safe to call twice.
+        """
         if self.descriptor >= 0:
-            self.memory.release()
-            self._map.close()
+            with contextlib.suppress(BufferError):
+                self.memory.release()
+                self._map.close()
             os.close(self.descriptor)
             self.descriptor = -1
 

@@ -1,0 +1,218 @@
+"""The writer process: takes records out of the ring, decodes them and keeps the trace.
+
+It stands between what the meter says and what is on the disk, and owns the account of both. When
+its disk is full or its reader is gone it closes the trace with what there is and says so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from waistline.errors import WaistlineError
+from waistline.trace.base import Annotation, Block, TraceWriter
+from waistline_hostctl.capture.clock import HostClock
+from waistline_hostctl.capture.ring import Consumer, Kind, Ring
+from waistline_hostctl.meters.base import Decoder, MeterInfo, Part
+
+FLUSH_S = 0.25
+IDLE_S = 0.02
+NOTICE_S = 0.2
+_READER_GONE_S = 1.0
+"""With an empty ring and no reader for so long, no last word is coming."""
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something that happened at a moment of this machine's monotonic clock."""
+
+    host_ns: int
+    text: str
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What the writer says when it is done.
+
+    Attributes:
+        samples: ids in the trace, lost ones included.
+        missing: of these, lost.
+        ledger: the decoder's account.
+        reason: why the reader ended, "" for being told to.
+        error: why the writer did, three lines at most; "" where it wrote everything.
+        energy_j: over what is there.
+        mean_a: of the current.
+        clock_residual_s: of the map from the host's clock to the trace; NaN is None.
+        annotations: written.
+    """
+
+    samples: int
+    missing: int
+    ledger: dict[str, object]
+    reason: str
+    error: str
+    energy_j: float
+    mean_a: float
+    clock_residual_s: float | None
+    annotations: int
+
+
+@dataclass
+class _Sums:
+    """Running sums for the statistics line; float64."""
+
+    samples: int = 0
+    missing: int = 0
+    there: int = 0
+    charge: float = 0.0
+    power: float = 0.0
+
+    def block(self, block: Block, supply_v: float | None) -> None:
+        count = len(block)
+        self.samples += count
+        self.there += count
+        current, power = block.current_a, block.power_w
+        if current is not None:
+            charge = float(np.add.reduce(current, dtype=np.float64))
+            self.charge += charge
+            if power is None and supply_v is not None:
+                self.power += charge * supply_v
+        if power is not None:
+            self.power += float(np.add.reduce(power, dtype=np.float64))
+
+
+class Keeper:
+    """One capture, from its ring to its trace.
+
+    Args:
+        ring: filled by a reader.
+        decoder: of the meter.
+        trace: just begun.
+        info: of the meter.
+        events: asked often; what happened since it was asked last.
+        reader_alive: asked while the ring is empty.
+    """
+
+    def __init__(
+        self,
+        ring: Ring,
+        decoder: Decoder,
+        trace: TraceWriter,
+        info: MeterInfo,
+        *,
+        events: Callable[[], Iterable[Event]] = lambda: (),
+        reader_alive: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._ring, self._consumer = ring, Consumer(ring)
+        self._decoder, self._trace, self._info = decoder, trace, info
+        self._events, self._reader_alive = events, reader_alive
+        self._clock = HostClock(info.rate_hz)
+        self._utc_offset_ns = time.time_ns() - time.monotonic_ns()
+        self._sums = _Sums()
+        self._waiting: list[Event] = []
+        self._annotations = 0
+        self._flushed = self._noticed = time.monotonic()
+        self._host_ns = 0
+
+    def run(self) -> Kept:
+        """Keep everything up to the reader's last word."""
+        reason, error = "", ""
+        try:
+            reason = self._take_all()
+            self._write(self._decoder.finish(self._host_ns))
+            self._waiting += self._events()
+            self._annotate(None)
+        except WaistlineError as failure:
+            error = "; ".join(failure.lines())
+        ledger = self._decoder.ledger()
+        try:
+            self._trace.close(msgspec.json.encode(ledger))
+        except WaistlineError as failure:
+            error = error or "; ".join(failure.lines())
+        residual = self._clock.residual_s
+        sums = self._sums
+        return Kept(
+            samples=sums.samples,
+            missing=sums.missing,
+            ledger=ledger,
+            reason=reason,
+            error=error,
+            energy_j=sums.power / self._info.rate_hz,
+            mean_a=sums.charge / max(sums.there, 1),
+            clock_residual_s=None if np.isnan(residual) else residual,
+            annotations=self._annotations,
+        )
+
+    def _take_all(self) -> str:
+        alone_since = 0.0
+        while True:
+            record = self._consumer.take()
+            if record is None:
+                now = time.monotonic()
+                if self._reader_alive():
+                    alone_since = now
+                elif alone_since and now - alone_since > _READER_GONE_S:
+                    return "the reader process ended without a word"
+                alone_since = alone_since or now
+                self._now_and_then()
+                time.sleep(IDLE_S)
+                continue
+            self._host_ns = max(self._host_ns, record.host_ns)
+            kind, payload = record.kind, record.payload
+            reason = bytes(payload).decode(errors="replace") if kind == Kind.END else ""
+            if kind == Kind.DATA:
+                parts = self._decoder.feed(payload, record.host_ns)
+            elif kind == Kind.DROPPED:
+                parts = self._decoder.skip(record.dropped_bytes, record.host_ns)
+            else:
+                parts = []
+            payload.release()
+            self._consumer.release()
+            if kind == Kind.END:
+                return reason
+            self._write(parts)
+            point = self._clock.add(self._sums.samples, record.host_ns) if parts else None
+            if point is not None:
+                self._trace.utc(point[0], point[1] + self._utc_offset_ns)
+            self._now_and_then()
+
+    def _write(self, parts: Iterable[Part]) -> None:
+        for part in parts:
+            if isinstance(part, Block):
+                self._trace.write(part)
+                self._sums.block(part, self._info.supply_v)
+            else:
+                self._trace.gap(part)
+                self._sums.samples += part.count
+                self._sums.missing += part.count
+
+    def _now_and_then(self) -> None:
+        now = time.monotonic()
+        if now - self._flushed > FLUSH_S:
+            self._flushed = now
+            self._trace.flush()
+        if now - self._noticed > NOTICE_S:
+            self._noticed = now
+            self._waiting += self._events()
+            self._annotate(self._clock.known_until_ns)
+            sums = self._sums
+            self._ring.say(
+                "writer",
+                {"samples": sums.samples, "missing": sums.missing, "charge": sums.charge,
+                 "power": sums.power, "there": sums.there},
+            )  # fmt: skip
+
+    def _annotate(self, until_ns: int | None) -> None:
+        """Events whose place is known by now; None: all."""
+        later = []
+        for event in self._waiting:
+            if until_ns is not None and event.host_ns > until_ns:
+                later.append(event)
+                continue
+            sample = self._clock.sample_at(event.host_ns)
+            if 0 <= sample <= self._sums.samples:
+                self._trace.annotate(Annotation(sample, "marker", event.text))
+                self._annotations += 1
+        self._waiting = later
