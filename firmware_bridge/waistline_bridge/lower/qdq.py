@@ -73,12 +73,14 @@ class QdqReader:
         inputs, outputs = [], []
         for spec in self.model.graph.inputs:
             if spec.name not in self._inputs:
-                raise Unsupported(f"its input {spec.name!r} is not quantized first")
+                raise Unsupported(self._unquantized(spec.name))
             inputs.append(
                 (self._inputs[spec.name], self._outside(spec.name, self._inputs[spec.name]))
             )
         for spec in self.model.graph.outputs:
             found = self._stored.get(spec.name) or self._known.get(spec.name)
+            if found is None and spec.name in self._inputs:
+                found = Value(self._inputs[spec.name])
             if not isinstance(found, Value):
                 raise Unsupported(f"its output {spec.name!r} is float, not quantized in the end")
             if found.mixed is not None:
@@ -87,6 +89,11 @@ class QdqReader:
                 )
             outputs.append((found.tensor, self._outside(spec.name, found.tensor)))
         return self.build.finish(inputs, outputs)
+
+    def _unquantized(self, name: str) -> str:
+        if any(name in layer.inputs for layer in self.model.graph.layers):
+            return f"its input {name!r} is not quantized first"
+        return f"its input {name!r} only crosses the cut, and no layer here says its scale"
 
     def _outside(self, name: str, number: int) -> TensorSpec:
         made, shape = self.build.tensors[number], stored_shape(self.model, name)

@@ -24,7 +24,7 @@ def write_int8_tail(tail: Path, waist: Sequence[TensorSpec], out: Path) -> None:
     """Write ``out``: the ONNX tail ``tail`` with the int8 tensors ``waist`` for its inputs.
 
     Args:
-        tail: a float32 tail whose inputs have the names of the waist's tensors.
+        tail: a tail whose inputs have the names of the waist's tensors, float32 or int8.
         waist: as the ports of an `Int8Head` say them, int8 with a scale.
         out: the file to write; weights stored beside ``tail`` go into it.
 
@@ -55,25 +55,34 @@ def write_int8_tail(tail: Path, waist: Sequence[TensorSpec], out: Path) -> None:
 
 
 def _opened(graph: onnx.GraphProto, spec: TensorSpec, value: onnx.ValueInfoProto) -> list[object]:
-    """Make the input int8; the nodes that make of it what the tail reads, by a name of its own."""
+    """Make the input int8; the nodes that make of it what the tail reads, by a name of its own.
+
+    That is float, or int8 in NCHW where the model itself was cut behind a QuantizeLinear.
+    """
     own = spec.name
-    real, plain = f"{own}:float", f"{own}:nchw"
+    integer = value.type.tensor_type.elem_type == onnx.TensorProto.INT8
+    if integer and spec.layout != "NHWC":
+        return []
+    plain = f"{own}:nchw"
+    real = plain if integer else f"{own}:float"
     for node in graph.node:
         for k, name in enumerate(node.input):
             if name == own:
                 node.input[k] = real
     made = onnx.helper.make_tensor_value_info(own, onnx.TensorProto.INT8, list(spec.shape))
     value.CopyFrom(made)
+    nodes = []
+    if spec.layout == "NHWC":
+        turn = onnx.helper.make_node("Transpose", [own], [plain], plain, perm=_TO_NCHW)
+        nodes.append(turn)
+    if integer:
+        return nodes
     constants = {
         f"{own}:scale": np.float32(spec.scale),
         f"{own}:zero": np.int8(spec.zero_point or 0),
     }
     for name, number in constants.items():
         graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(number), name))
-    nodes = []
-    if spec.layout == "NHWC":
-        turn = onnx.helper.make_node("Transpose", [own], [plain], plain, perm=_TO_NCHW)
-        nodes.append(turn)
     given = plain if nodes else own
     nodes.append(onnx.helper.make_node("DequantizeLinear", [given, *constants], [real], real))
     return nodes
