@@ -1,8 +1,6 @@
-"""Bundles with a blob for their head and a fake tail, and boards that go wrong on purpose."""
+"""Bundles with a blob for their head and a fake tail."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -81,8 +79,9 @@ def mcu_bundle(path, *, answers=False, seed=0, goldens=1):
         manifest = Manifest(
             schema_version=SCHEMA_VERSION, model_name="board", model_sha256="0" * 64,
             partition_points=3, stages=stages, cuts=(cut,), model_inputs=(INPUT,),
-            model_outputs=outputs, preprocess=None, answer=AnswerSpec("tensors", {"outputs": plain}),
-            opsets={}, golden=golden.EMPTY, created_by="test",
+            model_outputs=outputs, preprocess=None,
+            answer=AnswerSpec("tensors", {"outputs": plain}), opsets={},
+            golden=golden.EMPTY, created_by="test",
         )  # fmt: skip
         bundle = Bundle(folder, manifest, "0" * 64)
         codes, answer = expected(bundle, frame, seed)
@@ -120,10 +119,3 @@ def expected_payload(bundle, frame, seed=0):
 
 def sensor_frame(index):
     return SensorFrame(index, (frame_array(index),), None, f"frame {index}")
-
-
-def shimmed(board, wrap):
-    """``board`` with another line."""
-    made = replace(board, line=wrap(board.line))
-    board.line = made.line
-    return board

@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,9 @@ from waistline_bridge.places import FIRMWARE_VARIABLE, build_folder
 
 _READY_S = 20.0
 _END_S = 5.0
+_GUARD = Path(__file__).with_name("_guard.py")
+_BEFORE = 5
+"""Words in front of the program's own."""
 
 
 def firmware(board: str, file: str | None, name: str) -> Path:
@@ -35,14 +39,15 @@ def firmware(board: str, file: str | None, name: str) -> Path:
 
 
 def launch(command: Sequence[str], keep: Sequence[int] = ()) -> subprocess.Popen[bytes]:
-    """Start a program; ``keep`` are file descriptors that it inherits.
+    """Start a program that ends with this thread; ``keep`` are descriptors that it inherits.
 
     Raises:
         BridgeError: it cannot be started.
     """
+    guarded = [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), *command]
     try:
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            guarded, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             pass_fds=keep,
         )  # fmt: skip
     except OSError as error:
@@ -83,7 +88,7 @@ def failed(process: subprocess.Popen[bytes], otherwise: str) -> BridgeError:
 
 def _name(process: subprocess.Popen[bytes]) -> str:
     command = process.args
-    return Path(command[0]).name if isinstance(command, list) else str(command)
+    return Path(command[_BEFORE]).name if isinstance(command, list) else str(command)
 
 
 def stop(process: subprocess.Popen[bytes]) -> bytes:
