@@ -68,12 +68,23 @@ class LinkBench(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     profile: str = ""
 
 
+class FlashBench(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a microcontroller is flashed by a tool that Waistline does not know.
+
+    Attributes:
+        command: program and arguments with ``{image}``, ``{port}`` and ``{address}``; no shell.
+    """
+
+    command: str = ""
+
+
 class Bench(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything on the desk. Meters and boards join with the work that uses them."""
 
     node: NodeBench = NodeBench()
     edge: EdgeBench = EdgeBench()
     link: LinkBench = LinkBench()
+    flash: FlashBench = FlashBench()
 
 
 class ResolvedBench(msgspec.Struct, frozen=True):

@@ -122,7 +122,7 @@ def board_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return with_wanted
 
 
-def parse_options(pairs: tuple[str, ...]) -> dict[str, str]:
+def parse_options(pairs: tuple[str, ...], flag: str = "--board-option") -> dict[str, str]:
     """``("icount=on",)`` as a dict.
 
     Raises:
@@ -133,9 +133,9 @@ def parse_options(pairs: tuple[str, ...]) -> dict[str, str]:
         key, equals, value = pair.partition("=")
         if not equals or not key or key in found:
             raise ConfigError(
-                f"--board-option {pair} cannot be used",
+                f"{flag} {pair} cannot be used",
                 cause=f"{key!r} stands twice" if key in found else "it is not KEY=VALUE",
-                fix="give it as in --board-option icount=on",
+                fix=f"give it as in {flag} icount=on",
             )
         found[key] = value
     return found

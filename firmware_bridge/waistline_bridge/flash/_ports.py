@@ -1,0 +1,119 @@
+"""Serial ports of devices to be flashed: which one, and whether it may be opened."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import grp
+import os
+from pathlib import Path
+
+from waistline import plugins
+from waistline.errors import ConfigError, LinkError
+from waistline_bridge.flash.base import Found
+
+_BOARDS = "waistline_bridge.boards"
+
+
+def find_ports() -> list[Found]:
+    """Serial ports that are there.
+
+    Raises:
+        MissingExtra: pyserial is not installed.
+    """
+    serial = plugins.load(_BOARDS, "serial")
+    return [Found(f"--port {port.id}", f"{port.path} {port.text}") for port in serial.ports()]
+
+
+def the_port(wanted: str) -> str:
+    """Path of the port to open; an address such as ``socket://HOST:PORT`` is taken as it is.
+
+    Raises:
+        ConfigError: none or several fit.
+        MissingExtra: pyserial is not installed.
+    """
+    if "://" in wanted or wanted.startswith("/"):
+        return wanted
+    serial = plugins.load(_BOARDS, "serial")
+    path: str = serial.choose(wanted or None, serial.ports())
+    return path
+
+
+def check_port(path: str) -> None:
+    """Raise what is in the way of opening a port, while it can still be told apart.
+
+    Raises:
+        ConfigError: there is none.
+        LinkError: not permitted, or another program has it.
+    """
+    if "://" in path:
+        return
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    except OSError as error:
+        raise _unopened(path, error) from error
+    try:
+        # pyserial holds this lock as long as it has the port; TIOCEXCL shows as EBUSY above.
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise _busy(path) from error
+    finally:
+        os.close(descriptor)
+
+
+def busy_or_gone(path: str, cause: str) -> LinkError:
+    """The error for a port that a tool could not open."""
+    try:
+        check_port(path)
+    except LinkError as error:
+        return error
+    except ConfigError:
+        pass
+    return LinkError(
+        f"{path} cannot be opened", cause=cause, fix="plug the device in again, then try again"
+    )
+
+
+def _unopened(path: str, error: OSError) -> ConfigError | LinkError:
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        group = _group(path)
+        return LinkError(
+            f"{path} may not be opened by you",
+            cause=f"it belongs to group {group}, and you are not in it",
+            fix=f"sudo usermod -aG {group} $USER, then log in again",
+        )
+    if error.errno == errno.EBUSY:
+        return _busy(path)
+    return ConfigError(
+        f"there is no serial port {path}" if error.errno == errno.ENOENT else f"no port at {path}",
+        cause=error.strerror or str(error),
+        fix="waistline flash --list shows those that are there",
+    )
+
+
+def _group(path: str) -> str:
+    with contextlib.suppress(OSError, KeyError):
+        return grp.getgrgid(Path(path).stat().st_gid).gr_name
+    return "dialout"
+
+
+def _busy(path: str) -> LinkError:
+    holder = _holder(path)
+    return LinkError(
+        f"{path} is in use",
+        cause=f"process {holder} has it open" if holder else "another program has it open",
+        fix=f"close that program (fuser -v {path} names it), then try again",
+    )
+
+
+def _holder(path: str) -> str:
+    """Number and name of a process, not this one, that has a file open; "" where not to be seen."""
+    wanted = os.path.realpath(path)
+    for process in Path("/proc").glob("[0-9]*"):
+        if process.name == str(os.getpid()):
+            continue
+        with contextlib.suppress(OSError):
+            if any(os.path.realpath(link) == wanted for link in (process / "fd").iterdir()):
+                return f"{process.name} ({(process / 'comm').read_text().strip()})"
+    return ""
