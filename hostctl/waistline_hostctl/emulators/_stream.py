@@ -54,6 +54,7 @@ class Stream:
         self._last = np.empty((0, sample_bytes), np.uint8)
         self._start_ns = time.monotonic_ns()
         self._stalled_until_ns = 0
+        self._losing: tuple[int, int, str] | None = None
         self.unplugged = False
         truth.say("start", rate_hz=rate_hz)
 
@@ -76,6 +77,7 @@ class Stream:
 
     def end(self) -> None:
         """Note how many samples there were; what waits is forgotten."""
+        self._tell_lost()
         unsent = len(self._waiting) // self._size
         self._truth.say("stop", samples=self._next, unsent=unsent)
 
@@ -83,6 +85,7 @@ class Stream:
         free = max(0, self._room - len(self._waiting)) // self._size
         taken = min(count, free)
         if taken:
+            self._tell_lost()
             rows = self._encode(self._next, taken)
             self._waiting += rows.tobytes()
             self._last = np.concatenate([self._last, rows])[-1024:]
@@ -92,8 +95,19 @@ class Stream:
             self._lose(count - taken, "fifo")
 
     def _lose(self, count: int, cause: str) -> None:
-        self._truth.say("lost", first=self._next, count=count, cause=cause)
-        self._next += count
+        if self._losing and self._losing[2] == cause:
+            count += self._losing[1]
+            self._losing = (self._losing[0], count, cause)
+        else:
+            self._tell_lost()
+            self._losing = (self._next, count, cause)
+        self._next = self._losing[0] + count
+
+    def _tell_lost(self) -> None:
+        if self._losing:
+            first, count, cause = self._losing
+            self._truth.say("lost", first=first, count=count, cause=cause)
+            self._losing = None
 
     def _make(self, fault: Fault, now_ns: int) -> None:
         if fault.kind == "drop":

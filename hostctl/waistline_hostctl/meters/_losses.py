@@ -367,6 +367,9 @@ class Resolver:
         kinds: set[GapKind] = {one.kind for one in self._steps} or {"host-time"}
         kind: GapKind = kinds.pop() if len(kinds) == 1 else "counter"
         known = sum(one.missing for one in self._steps if one.exact)
+        if total > 0 and self._clears and not any(one.copied for one in self._steps):
+            # A loss makes every later read late, and that one was not.
+            self._release(self._clears[-1])
         invalid = max(stop - self._done, -total - known)
         self._steps.clear()
         self._gap(total + known, (bounds[0] + known, bounds[1] + known), invalid, kind)

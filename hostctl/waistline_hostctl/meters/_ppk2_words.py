@@ -37,7 +37,7 @@ class Jump:
         kind: what showed it.
         repeats: numbers of following samples that equal as many before, which then are copies.
         copied: such a repetition is no coincidence: its samples differ from each other.
-        spoiled: samples just before that may be damaged.
+        spoiled: samples just before that may be damaged; they are not among the words.
     """
 
     missing: int
@@ -56,6 +56,7 @@ class Words:
         self._seeking = True
         self._last: int | None = None
         self._skipped = 0
+        self._spoiled = 0
         self._drop = 0
         self._recent: deque[Uints] = deque()
         self._recent_count = 0
@@ -107,9 +108,9 @@ class Words:
                 self._emit(words[start : jump - 1])
                 self._buffer = self._buffer[_WORD * (jump - 1) :]
                 return False
-            self._emit(words[start:jump])
-            start = jump
             if _steady(words[jump : jump + _LOOK]):
+                self._emit(words[start:jump])
+                start = jump
                 missing = (_counter(words[jump]) - _counter(words[jump - 1]) - 1) % MODULO
                 repeats = self._repeats(words, jump, missing)
                 varied = len(np.unique(words[jump : jump + _LOOK] & _CODE)) > 2
@@ -117,6 +118,10 @@ class Words:
                     Jump(missing, "counter", repeats=repeats, copied=bool(repeats) and varied)
                 )
             else:
+                # A byte lost from the end of a word leaves its counter whole, so it looked good.
+                self._emit(words[start : jump - 1])
+                self._last = _counter(words[jump - 1])
+                self._spoiled = 1
                 self._buffer = self._buffer[_WORD * jump :]
                 self._seeking = True
                 return True
@@ -160,8 +165,8 @@ class Words:
             self.resyncs += 1
             first = int.from_bytes(self._buffer[:_WORD], "little")
             missing = (_counter(first) - self._last - 1) % MODULO
-            # A byte lost from the end of a word leaves its counter whole, so it looked good.
-            self._out.append(Jump(missing, "resync", spoiled=1))
+            self._out.append(Jump(missing, "resync", spoiled=self._spoiled))
+            self._spoiled = 0
         return True
 
     def _after_skip(self, final: bool) -> bool:

@@ -109,8 +109,10 @@ class Reader(Protocol):
         """Move what has come into ``buffer``, without waiting; 0 is nothing yet.
 
         The time that goes with the bytes is ``time.monotonic_ns()`` taken right after this
-        returns. A buffer of 64 KiB or more empties the line, which is what makes that time good:
-        losses are measured by it.
+        returns. Losses are measured by it, so it should be close to when the newest byte came. To
+        read seldom and still be prompt: sleep, empty the line, then wait in ``select`` for what
+        comes next and read that too; the time is that of the last read, the bytes are of both.
+        The buffer should hold 64 KiB or more.
 
         Raises:
             MeterError: the instrument is gone.

@@ -196,6 +196,10 @@ class Ppk2Decoder:
             elif one.exact:
                 self._resolver.lost(one.missing, one.kind)
             else:
+                if one.spoiled:
+                    blank = np.full(one.spoiled, np.nan, np.float32)
+                    self._queue.put(blank, np.zeros(one.spoiled, np.uint8))
+                    self._resolver.received(one.spoiled)
                 self._resolver.step(one.missing, one.kind, one.repeats, one.copied, one.spoiled)
 
     def _decode(self, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
