@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
-from waistline.errors import ConfigError
+from waistline.errors import ConfigError, LinkTimeout
 from waistline.evidence import Evidence
 from waistline_bridge.boards import DEFAULT
+from waistline_bridge.boards._lines import SOCKET
 from waistline_bridge.boards.base import Board, Line
 from waistline_bridge.client import DEADLINE_S, Client
 from waistline_bridge.messages import Feature
@@ -191,6 +192,21 @@ def opened(app: App, wanted: Wanted) -> Iterator[Device]:
         named["baud"] = str(choice.baud)
     with board_opener(named, app.console.note)() as board:
         line = CountedLine(board.line)
-        client = Client(line, deadline_s=GREET_S if choice.port else DEADLINE_S)
-        client.deadline_s = DEADLINE_S
+        client = _greeted(line, choice)
         yield Device(board, client, line, started=not choice.port)
+
+
+def _greeted(line: CountedLine, choice: Wanted) -> Client:
+    try:
+        client = Client(line, deadline_s=GREET_S if choice.port else DEADLINE_S)
+    except LinkTimeout as error:
+        if not choice.port or choice.port.startswith(SOCKET):
+            raise
+        raise LinkTimeout(
+            error.what,
+            cause=f"{error.cause}, at {choice.baud} baud",
+            fix="check power, cable and --baud, and that its firmware is Waistline's "
+            "(waistline mcu build)",
+        ) from error
+    client.deadline_s = DEADLINE_S
+    return client

@@ -6,6 +6,7 @@ Options: ``port`` (a path, an id that `ports` lists, or ``socket://HOST:PORT`` o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from serial.tools import list_ports
 
 from waistline.errors import ConfigError, LinkClosed
 from waistline_bridge.boards._lines import SOCKET, connected
-from waistline_bridge.boards.base import BAUD, Board
+from waistline_bridge.boards.base import BAUD, Board, no_option
 
 _RECEIVE_BYTES = 4096
 _SEND_S = 10.0
@@ -87,11 +88,13 @@ def open_board(name: str, options: Mapping[str, str]) -> Board:
     """
     unknown = set(options) - {"port", "baud"}
     if unknown:
-        raise ConfigError(f"board {name} has no option {min(unknown)!r}")
+        raise no_option(name, min(unknown), ("port", "baud"))
     try:
         baud = int(options.get("baud", BAUD))
     except ValueError as error:
-        raise ConfigError(f"baud={options['baud']} is not a number") from error
+        raise ConfigError(
+            f"baud={options['baud']} is not a number", fix=f"give it as in --baud {BAUD}"
+        ) from error
     address = options.get("port", "")
     if address.startswith(SOCKET):
         return Board(name, connected(address), emulated=False)
@@ -125,9 +128,10 @@ class SerialLine:
         try:
             self._port = serial.Serial(path, baud, timeout=0, write_timeout=_SEND_S, exclusive=True)
         except (serial.SerialException, OSError, ValueError) as error:
+            number = getattr(error, "errno", None)
             raise LinkClosed(
                 f"cannot open {path}",
-                cause=str(error),
+                cause=os.strerror(number) if number else str(error),
                 fix="sudo usermod -aG dialout $USER, then log in again"
                 if "Permission" in str(error)
                 else "close the program that has it open, or plug the board in",

@@ -1,4 +1,4 @@
-"""Build the firmware of a microcontroller, emulate one, ask it, load and measure heads."""
+"""Build, emulate and ask microcontrollers; load and measure heads."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ INTERRUPTED = 130
 
 @click.group()
 def command() -> None:
-    """Build the firmware of a microcontroller, emulate one, ask it, load and measure heads.
+    """Build, emulate and ask microcontrollers; load and measure heads.
 
     \b
     waistline mcu build                     the firmware of every board
     waistline mcu info                      boards to emulate and serial ports
+    waistline mcu emulate                   a board that --port attaches to
     waistline mcu load NAME.bundle          a head onto a board, checked there
     waistline mcu bench NAME.bundle         what each of its layers costs
     """  # noqa: D301
@@ -35,10 +36,10 @@ def command() -> None:
               help="Where to build (default: where boards look for it).")  # fmt: skip
 @common
 def build(app: App, names: tuple[str, ...], baud: int | None, out: Path | None) -> None:
-    """Compile the firmware, and hold its size against each board."""
+    """Compile the firmware; sizes against each board."""
     from waistline_hostctl import mcu_build
 
-    with app.console.progress("boards", None) as progress:
+    with app.console.progress("building, boards") as progress:
         result = mcu_build.build(names, baud=baud, out=out, progress=progress.update)
     app.console.say(mcu_build.text(result))
     app.console.emit(result)
@@ -61,7 +62,7 @@ def emulate(
     icount: bool,
     pairs: tuple[str, ...],
 ) -> None:
-    """Keep a board running that other commands attach to with --port."""
+    """Keep a board running for others to attach to."""
     from waistline_hostctl import mcu_emulate
     from waistline_hostctl.services import ending_on_sigterm
 
@@ -80,7 +81,7 @@ def emulate(
 @board_options
 @common
 def info(app: App, wanted: Wanted) -> None:
-    """Say what a device is and which head it has, or list what there is to ask."""
+    """Say what a device is and holds, or list devices."""
     from waistline_hostctl import mcu_info, mcu_survey
     from waistline_hostctl.mcu_results import McuInfoResult
 
@@ -101,7 +102,7 @@ def info(app: App, wanted: Wanted) -> None:
 @board_options
 @common
 def load(app: App, head: Path, force: bool, wanted: Wanted) -> None:
-    """Put a head on a device: fit, transfer, commit, golden check on the device."""
+    """Put a head on a device, and check it there."""
     from waistline_hostctl import mcu_load
 
     found = mcu_load.read_head(head)
@@ -119,7 +120,10 @@ def load(app: App, head: Path, force: bool, wanted: Wanted) -> None:
     app.console.emit(result)
 
 
-@command.command()
+@command.command(
+    epilog="Ticks are time on a real device, instructions with --icount; an emulated board without "
+    "it has no time. Exit code 5 when counts that must repeat do not."
+)
 @click.argument("head", metavar="BUNDLE|BLOB", type=click.Path(path_type=Path))
 @click.option("--icount", is_flag=True, help="Count instructions; with an emulated board of QEMU.")
 @click.option("--repeat", type=click.IntRange(1, 10_000), default=3, show_default=True,
@@ -129,7 +133,7 @@ def load(app: App, head: Path, force: bool, wanted: Wanted) -> None:
 @board_options
 @common
 def bench(app: App, head: Path, icount: bool, repeat: int, frames: int, wanted: Wanted) -> None:
-    """Measure what each layer of a head costs on a device, and a frame on its line."""
+    """Measure the layers of a head, and a frame."""
     from waistline_hostctl import mcu_bench, mcu_bench_text, mcu_load
 
     found = mcu_load.read_head(head)
