@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from waistline.evidence import Figure
 from waistline_hostctl.console import grid, si
+from waistline_hostctl.mcu_open import place
 from waistline_hostctl.mcu_results import LayerCost, McuBenchResult, UartTime
 
 _NAME = 32
@@ -11,9 +12,8 @@ _NAME = 32
 
 def text(result: McuBenchResult) -> str:
     """Layers, their sum, what ticks are worth, the line."""
-    kind = " (emulated)" if result.emulated else ""
     lines = [
-        f"{result.board}{kind} at {result.line}",
+        place(result.board, result.line, emulated=result.emulated),
         f"head {result.id} of {result.blob}, {_times(result.repeat, 'run')}",
         "",
         grid(_headings(result), [_row(result, k) for k in range(len(result.layers))], indent=0),

@@ -6,7 +6,7 @@ from waistline.evidence import Figure, mean
 from waistline_bridge.client import Client
 from waistline_bridge.messages import DeviceInfo, Feature
 from waistline_hostctl.console import si
-from waistline_hostctl.mcu_open import Device
+from waistline_hostctl.mcu_open import Device, place
 from waistline_hostctl.mcu_results import McuDevice, McuHead
 from waistline_hostctl.results import Device as Choice
 
@@ -42,7 +42,7 @@ def ask(device: Device) -> McuDevice:
     info = client.refresh()
     return McuDevice(
         board=info.board,
-        line=client_line(device),
+        line=device.line.name,
         emulated=device.emulated,
         protocol=info.protocol,
         blob_version=info.blob_version,
@@ -61,11 +61,6 @@ def ask(device: Device) -> McuDevice:
         round_trip=Figure(middle, "s", device.evidence, "PING", spread, _PINGS),
         head=_head(client, info),
     )
-
-
-def client_line(device: Device) -> str:
-    """Where it is, for people."""
-    return device.line.name
 
 
 def _head(client: Client, info: DeviceInfo) -> McuHead | None:
@@ -90,14 +85,13 @@ def _head(client: Client, info: DeviceInfo) -> McuHead | None:
 
 def device_text(device: McuDevice) -> str:
     """Label and fact, a line each."""
-    kind = "emulated" if device.emulated else "attached"
     keep = "survive power loss" if device.slots_keep else "in RAM, lost with power"
     free = "free bytes not known"
     if device.stack_free_bytes is not None:
         free = f"{device.stack_free_bytes} B never used so far"
     version = f"protocol {device.protocol}, blob {device.blob_version}.{device.kernels}"
     rows = [
-        ("board", f"{device.board} ({kind}) at {device.line}"),
+        ("board", place(device.board, device.line, emulated=device.emulated)),
         ("firmware", f"build {device.build}, {version}"),
         ("core", ", ".join((device.core, *device.features))),
         ("ticks", tick_text(device)),

@@ -16,7 +16,7 @@ from waistline.files import read_limited
 from waistline_bridge.attached import check_device
 from waistline_bridge.client import Progress
 from waistline_hostctl.console import si
-from waistline_hostctl.mcu_open import Device
+from waistline_hostctl.mcu_open import Device, place
 from waistline_hostctl.mcu_results import McuLoadResult
 
 _MAX_BLOB_BYTES = 64 << 20
@@ -137,8 +137,7 @@ def check_goldens(device: Device, head: HeadFile) -> int:
 
 def text(result: McuLoadResult) -> str:
     """What was done, what is left, what was checked."""
-    kind = " (emulated)" if result.emulated else ""
-    lines = [f"{result.board}{kind} at {result.line}"]
+    lines = [place(result.board, result.line, emulated=result.emulated)]
     sent = "nothing, it was there already; --force sends it again"
     if result.figures:
         duration, moved = result.figures["upload_duration"], result.figures["upload_bytes"]
@@ -146,7 +145,7 @@ def text(result: McuLoadResult) -> str:
         sent = f"{moved.value:.0f} B with framing in {si(duration.value, 's')}"
         sent += f" ({duration.evidence}), {rate}"
         if result.resent:
-            sent += f", {result.resent} requests again"
+            sent += f", resent {result.resent}"
     checked = "no golden input in the blob: its answers were not checked"
     if result.goldens:
         plural = "golden input gives its" if result.goldens == 1 else "golden inputs give their"

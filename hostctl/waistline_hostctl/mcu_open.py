@@ -75,6 +75,12 @@ class Device:
         return Evidence.EMULATED if self.emulated else Evidence.MEASURED
 
 
+def place(board: str, line: str, *, emulated: bool) -> str:
+    """For people: which device, and where."""
+    where = line.removeprefix(f"{board} at ")
+    return f"{board}{' (emulated)' if emulated else ''} at {where}"
+
+
 class CountedLine:
     """A `Line` that knows how many bytes passed each way, frames and all."""
 
