@@ -99,8 +99,8 @@ class Device(msgspec.Struct, frozen=True):
         id: pasteable: the name that ``--backend`` takes, or flags with their values.
         name: for people.
         kind: ``engine``, ``board`` (a program of this machine), ``camera`` or ``serial``.
-        state: of an engine's device or board ``usable`` or what is in the way, as `Finding` words it;
-            ``present`` for a camera or port.
+        state: of an engine's device or a board ``usable`` or what is in the way, as `Finding`
+            words it; ``present`` for a camera or port.
         tried: whether this project has run it on hardware: ``yes`` or ``untried on hardware``.
     """
 
