@@ -194,9 +194,9 @@ def test_another_head_on_the_same_line_is_noticed_after_a_pause(desk, tmp_path, 
 )
 def test_noise_costs_time_and_no_frame(desk, damage):
     desk.wrap = lambda line: BadLine(line, damage, seed=11)
-    blob, data, output = head(filler=4000)
+    blob, data, output = head(filler=1500)
     attached = desk.attached(blob)
-    for _ in range(10):
+    for _ in range(4):
         assert attached.perform(run(data)) == output
     assert len(desk.opened) == 1
     attached.close()

@@ -8,9 +8,11 @@ client above it copes.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
+
+from waistline.errors import ConfigError
 
 BAUD = 921_600
 """Of a serial port where nobody says another: what the firmware is built for."""
@@ -41,6 +43,15 @@ class Line(Protocol):
     def close(self) -> None:
         """Safe to call twice."""
         ...
+
+
+def no_option(board: str, option: str, known: Iterable[str]) -> ConfigError:
+    """The error for an option that a board does not have."""
+    return ConfigError(
+        f"board {board} has no option {option!r}",
+        cause=f"its options are {', '.join(sorted(known))}",
+        fix="use one of these, or leave it out",
+    )
 
 
 @dataclass

@@ -11,10 +11,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from waistline.errors import ConfigError
 from waistline_bridge.boards._lines import TerminalLine
 from waistline_bridge.boards._programs import firmware, start, stop
-from waistline_bridge.boards.base import Board
+from waistline_bridge.boards.base import Board, no_option
 
 _SIZES = ("arena", "slot", "page", "cut")
 
@@ -30,9 +29,9 @@ def open_board(name: str, options: Mapping[str, str]) -> Board:
         ConfigError: an unknown option, or it was not built.
         BridgeError: it does not start.
     """
-    unknown = set(options) - {"firmware", "flash", *_SIZES}
-    if unknown:
-        raise ConfigError(f"board {name} has no option {min(unknown)!r}")
+    known = {"firmware", "flash", *_SIZES}
+    if unknown := set(options) - known:
+        raise no_option(name, min(unknown), known)
     program = firmware(name, options.get("firmware"), "waistline-host")
     folder = None
     flash = options.get("flash")
