@@ -57,7 +57,10 @@ $(VENV)/.fuzz: $(BUILD) | $(BIN)/python
 
 setup: $(VENV)/.dev
 
+# The act on a microcontroller needs its firmware; without the tools the demo says what to install.
 demo: $(VENV)/.demo
+	@if command -v arm-none-eabi-gcc qemu-system-arm >/dev/null; then \
+	  $(MAKE) --no-print-directory -s -C $(FIRMWARE) BOARD=qemu-mps2-an386 >/dev/null; fi
 	@$(BIN)/waistline demo
 
 test:

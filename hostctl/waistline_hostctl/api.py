@@ -110,6 +110,8 @@ def run_pair(
     port: str | None = None,
     baud: int | None = None,
     board_options: Mapping[str, str] | None = None,
+    model: Path | None = None,
+    folder: RunFolder | None = None,
 ) -> Run:
     """Run both ends of a bundle as two processes over loopback; write a run folder.
 
@@ -130,6 +132,8 @@ def run_pair(
         port: serial port of a microcontroller instead; None of both: as the bench says.
         baud: of the port.
         board_options: of the board, such as ``{"icount": "on"}``.
+        model: the uncut model, for the uncut answers; None: head and tail joined.
+        folder: of this run, made already; None: a new one.
 
     Raises:
         WaistlineError: anything that keeps the run from being whole.
@@ -146,7 +150,7 @@ def run_pair(
     opened = load_bundle(bundle)
     # Refused here, before a folder is made and two processes are started.
     remarks = () if source is None else inprocess.look_at(opened, source)
-    folder = new_run(runs, name)
+    folder = folder or new_run(runs, name)
     loop = source is None
     if loop:
         remarks = (REPEATED,)
@@ -159,7 +163,7 @@ def run_pair(
     tables = [
         raw.frames_table([raw.Sent(MAIN, streamed[0].records)], emulated=bool(link),
                          board_emulated=streamed[0].board_emulated),
-        *describe_stream(streamed[0], reference_backend(bench), console),
+        *describe_stream(streamed[0], reference_backend(bench), console, model=model),
     ]  # fmt: skip
     settings = replace(
         settings_of(opened, tables[1].column("label"), link, radios),
