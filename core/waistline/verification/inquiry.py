@@ -21,7 +21,7 @@ from waistline.tensors import TensorSpec, dequantize
 from waistline.verification.codes import Coded, TensorCheck, compare_codes, taken_apart
 from waistline.verification.diagnosis import INEXACT, Diagnosis, diagnose, explained, misordered
 from waistline.verification.ends import EndChoice, HeadRun, LocalEnds
-from waistline.verification.pairs import other_kernels, reduced
+from waistline.verification.pairs import exact, other_kernels, reduced
 
 _INPUT_EXPLAINS = 0.985
 
@@ -79,8 +79,9 @@ def judge(
     if unclear and engine_of_golden is not None and expected is not None:
         mistake = _mistaken_input(bundle, run, engine_of_golden, expected)
         found = [mistake if one and mistake else one for one in found]
+    every_bit = exact(bundle)
     return [
-        _verdict(check, one, reduced(engine)) if one else check
+        _verdict(check, one, reduced(engine), every_bit=every_bit) if one else check
         for check, one in zip(checks, found, strict=True)
     ]
 
@@ -149,11 +150,13 @@ def _real(spec: TensorSpec, array: np.ndarray) -> np.ndarray:
     return np.asarray(dequantize(spec, array), np.float64)
 
 
-def _verdict(check: TensorCheck, found: Diagnosis, precision: str) -> TensorCheck:
+def _verdict(
+    check: TensorCheck, found: Diagnosis, precision: str, *, every_bit: bool
+) -> TensorCheck:
     verdict = "fault"
-    if found.kind == "rounding":
+    if found.kind == "rounding" and not every_bit:
         verdict = "rounding"
-    elif found.kind in INEXACT:
+    elif found.kind in INEXACT and not every_bit:
         verdict = "reduced" if precision else "quantization"
     begins = {
         "fault": "fault in the head: ",

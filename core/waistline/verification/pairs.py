@@ -17,17 +17,22 @@ def reduced(engine: Mapping[str, str]) -> str:
     return precision if precision.lower() in _REDUCED else ""
 
 
+def exact(bundle: Bundle) -> bool:
+    """Whether every code of the head is said to the last bit: a head blob's format does."""
+    return bundle.head is not None and bundle.head.format == BLOB
+
+
 def other_kernels(bundle: Bundle, engine: Mapping[str, str], own: Mapping[str, str] | None) -> bool:
     """Whether an engine computes integers by other kernels than the one of the golden codes.
 
-    Never for a head blob: its format says every bit.
+    Never for a head blob, see `exact`.
 
     Args:
         bundle: it runs.
         engine: what its slice says of itself; {} where nothing was run.
         own: what the golden one says, None where it is not here.
     """
-    if bundle.head is None or bundle.head.format == BLOB or not engine:
+    if bundle.head is None or exact(bundle) or not engine:
         return False
     if own is None:
         return engine.get("engine") != home_of(bundle.head.format)
