@@ -29,6 +29,10 @@ class Stream:
         sample_bytes: of one sample.
         faults: to make on purpose.
         truth: takes what happened.
+
+    Attributes:
+        message: bytes sent before the first sample and about every second, by sample number.
+        unplugged: it is gone.
     """
 
     def __init__(
@@ -51,6 +55,8 @@ class Stream:
         self._truth = truth
         self._waiting = bytearray()
         self._next = 0
+        self._second = 0
+        self.message: Callable[[int], bytes] | None = None
         self._last = np.empty((0, sample_bytes), np.uint8)
         self._start_ns = time.monotonic_ns()
         self._stalled_until_ns = 0
@@ -82,6 +88,9 @@ class Stream:
         self._truth.say("stop", samples=self._next, unsent=unsent)
 
     def _put(self, count: int) -> None:
+        if self.message is not None and self._next >= self._second:
+            self._waiting += self.message(self._next)
+            self._second = self._next + int(self._rate_hz)
         free = max(0, self._room - len(self._waiting)) // self._size
         taken = min(count, free)
         if taken:

@@ -9,6 +9,7 @@ samples make ids too low and lift the floor by exactly as many samples.
 from __future__ import annotations
 
 import itertools
+import math
 from collections import deque
 
 import numpy as np
@@ -20,12 +21,17 @@ _HISTORY = 200
 _SLOPE_MAX = 5e-4
 _DRIFT = 2e-4
 """What two free-running crystals and a clock being steered may differ by, unmeasured."""
+_AGREE = 16.0
 _LEAST = 4.0
 """Samples: packets, the time between a read and its time stamp."""
 
 
 class Floor:
-    """Lower envelope of lateness over host time, both in samples."""
+    """Lower envelope of lateness over host time, both in samples.
+
+    Attributes:
+        ready: a whole window was seen whose parts agree, since the last `reset`.
+    """
 
     def __init__(self, window: float) -> None:
         self._part = window / PARTS
@@ -34,15 +40,12 @@ class Floor:
         self._slope = 0.0
         self._slope_error = _DRIFT
         self._spread = _LEAST
+        self.ready = False
 
     def reset(self) -> None:
         """Forget where the floor is, but not the drift."""
         self._minima.clear()
-
-    @property
-    def ready(self) -> bool:
-        """Whether a whole window was seen."""
-        return len(self._minima) > PARTS
+        self.ready = False
 
     @property
     def level(self) -> float:
@@ -88,14 +91,14 @@ class Floor:
         flat = levels - self._slope * (times - times[-1])
         recent = flat[-PARTS - 1 :]
         self._anchor = (float(times[-1]), float(recent.min()))
-        if len(flat) <= PARTS:
-            self._spread = _LEAST + float(np.ptp(flat))
-            return
         # The newest part has but one read in it so far.
-        floors = np.lib.stride_tricks.sliding_window_view(flat[:-1], PARTS).min(axis=1)
-        apart = np.abs(floors[PARTS:] - floors[:-PARTS])
-        spread = np.quantile(apart, 0.9) if len(apart) > 4 else np.ptp(np.sort(flat)[:PARTS])
-        self._spread = _LEAST + float(spread)
+        closed = np.sort(flat[-PARTS - 1 : -1])
+        apart = float(closed[PARTS - 2] - closed[0]) if len(closed) == PARTS else math.inf
+        self.ready |= apart < _AGREE
+        if len(flat) > 3 * PARTS:
+            floors = np.lib.stride_tricks.sliding_window_view(flat[:-1], PARTS).min(axis=1)
+            apart = float(np.quantile(np.abs(floors[PARTS:] - floors[:-PARTS]), 0.9))
+        self._spread = _LEAST + apart
 
     def _fit_slope(self, times: np.ndarray, levels: np.ndarray) -> None:
         span = float(times[-1] - times[0])

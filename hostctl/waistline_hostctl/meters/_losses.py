@@ -35,7 +35,6 @@ _READS = 5
 _IN_A_ROW = 3
 _EARLY = 4.0
 _PATIENCE_S = 10.0
-_START_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,24 +168,42 @@ class Resolver:
             self._begin(read)
 
     def _begin(self, read: _Read) -> None:
-        """Find the floor; samples are held back meanwhile."""
+        """Wait for a window in which the floor is plain; samples are held back meanwhile."""
         if self._steps and self._steps[-1].at < read.received:
-            if not self._fresh or read.time > _START_S * self._rate:
-                self._give_up()
-                return
-            # Bytes from before the start: the trace begins after them.
-            self._ledger.start_dropped += self._steps[-1].at - self._done
-            self._done = self._steps[-1].at
-            self._shift = -self._done
-            self._steps.clear()
+            self._from(self._steps[-1].at)
             self._reads = [read]
-            self._floor.reset()
         self._floor.add(read.time, read.time - read.received - self._shift)
         if self._floor.ready:
+            quiet = read.time - self._window * (1 + 1 / PARTS)
+            before = [one.received for one in self._reads if one.time < quiet]
+            if before:
+                self._from(before[-1], keep=True)
             self._fresh = False
             if self._first_level is None:
                 self._first_level = self._newest_level = self._floor.at(read.time)
             self._again()
+        elif self._waited() > _PATIENCE_S * self._rate:
+            self._from(read.received)
+
+    def _from(self, start: int, *, keep: bool = False) -> None:
+        """Begin at ``start``: what came before is dropped, or, in mid-trace, an unknown hole."""
+        if self._fresh:
+            # The trace begins here.
+            moved = start - self._done
+            self._ledger.start_dropped += moved
+            self._done = start
+            self._shift -= moved
+            if keep:
+                self._floor.move(moved)
+        else:
+            counted = sum(one.missing for one in self._steps)
+            self._hole(counted, (counted, counted + (self._modulo or round(_UNCERTAINTY))), start)
+            if keep:
+                self._floor.move(-counted)
+        self._steps.clear()
+        if not keep:
+            self._floor.reset()
+            self._reads.clear()
 
     def _again(self) -> None:
         """Judge the reads held back once more, after what they waited for was decided."""

@@ -1,0 +1,182 @@
+"""ST X-NUCLEO-LPM01A: up to 100,000 currents a second of a supply of 1.8 to 3.3 volts.
+
+Options: ``voltage`` (3.3), ``rate`` (one of `RATES_HZ`), ``format`` (``binary``, or ``ascii`` up to
+20 kHz). It numbers no samples: losses are counted by the host's clock, those below 32 samples not
+at all, and any makes the capture fail. It gives up to 50 mA, 10 mA of them quickly changing: a
+microcontroller's supply. Written from its documented format; no one has tried it on the real board.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import replace
+
+from waistline.errors import ConfigError, MeterError
+from waistline.evidence import Evidence
+from waistline.trace.base import SIGNALS
+from waistline_hostctl.meters._ledger import Ledger
+from waistline_hostctl.meters._losses import Resolver
+from waistline_hostctl.meters._lpm01a_stream import Binary, Form, Text
+from waistline_hostctl.meters._queue import Queue
+from waistline_hostctl.meters._serial import Port, SerialReader, find_usb, identity_of
+from waistline_hostctl.meters.base import (
+    Found,
+    MeterChoice,
+    MeterInfo,
+    Part,
+    check_options,
+    choose_port,
+)
+
+RATES_HZ = (100_000, 50_000, 20_000, 10_000, 5000, 2000, 1000, 500, 200, 100, 50, 20, 10, 5, 2, 1)
+UNTRIED = True
+_USB = {(0x0483, 0x5740): "ST virtual COM port (an LPM01A, or another board with ST's USB ids)"}
+_BAUD = 3_686_400
+_LOW_V, _HIGH_V = 1.8, 3.3
+_TEXT_HZ = 20_000
+_START, _STOP = b"start\n", b"stop\n"
+_OPTIONS = ("voltage", "rate", "format")
+
+
+def find() -> list[Found]:
+    """Boards that are plugged in; their USB ids are those of many ST boards."""
+    return find_usb(_USB, untried=UNTRIED)
+
+
+def open_meter(choice: MeterChoice) -> Lpm01a:
+    """Take control of the board and set it up.
+
+    Raises:
+        ConfigError: an option that does not exist or fit, or no single board.
+        MeterError: it cannot be opened or refuses a command.
+    """
+    check_options(choice, _OPTIONS)
+    voltage_v = _number(choice, "voltage", 3.3)
+    if not _LOW_V <= voltage_v <= _HIGH_V:
+        raise ConfigError(
+            f"the LPM01A cannot supply {voltage_v} V",
+            cause=f"from {_LOW_V} to {_HIGH_V} V it can",
+            fix="use --meter-option voltage=3.3",
+        )
+    rate_hz = _number(choice, "rate", RATES_HZ[0])
+    form = choice.options.get("format", "binary")
+    if form not in ("binary", "ascii"):
+        raise ConfigError(f"the LPM01A has no format {form!r}", fix="use binary or ascii")
+    if rate_hz not in RATES_HZ or (form == "ascii" and rate_hz > _TEXT_HZ):
+        raise ConfigError(
+            f"the LPM01A cannot send {rate_hz:g} samples a second as {form}",
+            cause=f"it has {', '.join(map(str, RATES_HZ))} Hz, as ascii up to {_TEXT_HZ}",
+            fix="use --meter-option rate=100000",
+        )
+    found = find()
+    return Lpm01a(choose_port(choice, found, "LPM01A"), int(rate_hz), voltage_v, form, found)
+
+
+def _number(choice: MeterChoice, name: str, default: float) -> float:
+    try:
+        value = float(choice.options.get(name, default))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ConfigError(f"{name}={choice.options[name]} is not a number")
+    return value
+
+
+class Lpm01a:
+    """A board under the host's control."""
+
+    def __init__(
+        self, path: str, rate_hz: int, voltage_v: float, form: str, found: list[Found]
+    ) -> None:
+        self._path = path
+        self._form = form
+        short = f"{rate_hz // 1000}k" if rate_hz >= 1000 else str(rate_hz)
+        self._setup = (
+            "htc",
+            f"volt {round(voltage_v * 1000)}m",
+            f"freq {short}",
+            f"format {'bin_hexa' if form == 'binary' else 'ascii_dec'}",
+            "acqmode dyn",
+            "acqtime 0",
+            "trigsrc sw",
+        )
+        self._control()
+        identity, evidence = identity_of(path, found)
+        self.info = MeterInfo(
+            name="lpm01a",
+            id=f"lpm01a:{identity}",
+            rate_hz=float(rate_hz),
+            signals=(SIGNALS["current"],),
+            evidence=evidence,
+            untried=UNTRIED and evidence is Evidence.METERED,
+            ledger="host-time",
+            supply_v=voltage_v,
+            details={"format": form},
+        )
+
+    def _control(self) -> None:
+        port = Port(self._path, _BAUD)
+        try:
+            port.send(_STOP)
+            port.drain(0.1, 1.0, most=1 << 22)
+            for command in self._setup:
+                port.send(command.encode() + b"\n")
+                answer = port.drain(0.5, 2.0, until=b"\n")
+                if b"ack " + command.split()[0].encode() not in answer:
+                    raise MeterError(
+                        f"the LPM01A at {self._path} refuses {command!r}",
+                        cause=f"it said {answer[:80]!r}" if answer else "it said nothing",
+                        fix="check the port; press the board's reset, and try again",
+                    )
+        finally:
+            port.close()
+
+    def reader(self) -> SerialReader:
+        return SerialReader(self._path, _BAUD, (_START,), _STOP)
+
+    def decoder(self) -> Lpm01aDecoder:
+        return Lpm01aDecoder(self.info.rate_hz, self._form)
+
+    def close(self) -> None:
+        """Stop, and give control back to the board's own keys."""
+        with contextlib.suppress(MeterError):
+            port = Port(self._path, _BAUD)
+            try:
+                port.send(_STOP + b"hrc\n")
+            finally:
+                port.close()
+
+
+class Lpm01aDecoder:
+    """Bytes to currents; ids count what time says was lost."""
+
+    def __init__(self, rate_hz: float, form: str) -> None:
+        self._form: Form = Binary() if form == "binary" else Text()
+        self._bytes = 2 if form == "binary" else 9
+        self._ledger = Ledger("host-time")
+        self._resolver = Resolver(rate_hz, None, self._ledger)
+        self._queue = Queue()
+
+    def feed(self, raw: bytes | memoryview, host_ns: int) -> list[Part]:
+        amps = self._form.feed(raw)
+        if len(amps):
+            self._queue.put(amps, None)
+            self._resolver.received(len(amps))
+            self._resolver.arrived(host_ns)
+        return self._queue.parts(self._resolver.take())
+
+    def skip(self, size_bytes: int, host_ns: int) -> list[Part]:
+        # Messages may be among them, so this is close but not exact; time tells the rest.
+        self._resolver.lost(-(-size_bytes // self._bytes), "ring")
+        return self._queue.parts(self._resolver.take())
+
+    def finish(self, host_ns: int) -> list[Part]:
+        self._resolver.finish()
+        return self._queue.parts(self._resolver.take())
+
+    def ledger(self) -> dict[str, object]:
+        # A slip lies somewhere since the time stamp before: what came since cannot be trusted.
+        slips = self._form.slips
+        account = replace(self._ledger, resyncs=slips, unknown=self._ledger.unknown + slips)
+        return account.as_dict()
