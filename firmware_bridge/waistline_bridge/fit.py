@@ -1,8 +1,8 @@
 """Whether a head fits a board, before anything is loaded.
 
-``fit.csv`` holds each board's limits: those of its part, and what its firmware sets aside
-(``firmware/boards/*/board.c`` and ``board.ld``; a test compares them). Firmware is counted with the
-limit that its build keeps, both slots with their whole size.
+``fit.csv`` holds each board's limits: those of its part, and what its firmware sets aside; a test
+compares them with what the build leaves. Firmware is counted with the limit that its build keeps,
+both slots with their whole size.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from waistline.errors import ConfigError, ModelError
 
 SEAL_BYTES = 32
 """In front of the blob in its slot; PROTOCOL.md section 6."""
-SLOTS = 2
 _TABLE = Path(__file__).with_name("fit.csv")
 
 
@@ -28,12 +27,15 @@ class BoardLimits:
 
     Attributes:
         flash_bytes, ram_bytes: of the part.
-        firmware_bytes: of flash that the firmware may take.
+        firmware_bytes: of flash that the firmware takes at most.
         arena_bytes: for tensors, scratch and the coded waist.
-        slot_bytes: of each of the two slots for heads.
+        slot_bytes, second_slot_bytes: of the two slots for heads. A board with two unequal ones
+            takes a head above the second when it holds none, or one that lies in the second.
         slots: where they lie, ``flash`` or ``ram``.
         stack_bytes: set aside; what a head needs of it does not depend on the head.
-        frames_bytes: buffers of the link, at most.
+        link_bytes: buffers of the link.
+        variables_bytes: all else the firmware keeps in RAM, at most.
+        max_payload: bytes that a request or reply carries at most.
     """
 
     board: str
@@ -42,18 +44,26 @@ class BoardLimits:
     firmware_bytes: int
     arena_bytes: int
     slot_bytes: int
+    second_slot_bytes: int
     slots: str
     stack_bytes: int
-    frames_bytes: int
+    link_bytes: int
+    variables_bytes: int
+    max_payload: int
+
+    @property
+    def slots_bytes(self) -> int:
+        return self.slot_bytes + self.second_slot_bytes
 
     @property
     def flash_used_bytes(self) -> int:
-        return self.firmware_bytes + (SLOTS * self.slot_bytes if self.slots == "flash" else 0)
+        return self.firmware_bytes + (self.slots_bytes if self.slots == "flash" else 0)
 
     @property
     def ram_used_bytes(self) -> int:
-        slots = SLOTS * self.slot_bytes if self.slots == "ram" else 0
-        return self.arena_bytes + self.stack_bytes + self.frames_bytes + slots
+        slots = self.slots_bytes if self.slots == "ram" else 0
+        own = self.stack_bytes + self.link_bytes + self.variables_bytes
+        return self.arena_bytes + own + slots
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,18 @@
-"""Which board takes which head; the table against the boards' own sources."""
+"""Which board takes which head; the table against the firmware."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+import shutil
+import subprocess
+from dataclasses import replace
 
 import pytest
+from bridge_help import FIRMWARE, board_elf, host_program, needs_compiler
 
 from waistline.blob.records import Blob, TensorRecord
 from waistline.errors import ConfigError, ModelError
+from waistline_bridge.boards import open_board
+from waistline_bridge.client import Client
 from waistline_bridge.fit import (
     SEAL_BYTES,
     BoardLimits,
@@ -19,9 +23,14 @@ from waistline_bridge.fit import (
     table,
 )
 
-FIRMWARE = Path(__file__).parents[2] / "firmware_bridge/firmware"
 BOARDS = [limits.board for limits in all_limits()]
-SMALL = BoardLimits("small", 1000, 1000, 100, 400, 232, "flash", 50, 20)
+ARM = [limits for limits in all_limits() if limits.board != "host"]
+SMALL = BoardLimits("small", 1000, 1000, 100, 400, 232, 132, "flash", 50, 20, 7, 512)
+
+needs_arm = pytest.mark.skipif(
+    shutil.which("arm-none-eabi-gcc") is None or shutil.which("make") is None,
+    reason="there is no compiler for Arm (gcc-arm-none-eabi)",
+)
 
 
 def _blob(blob_bytes, arena_bytes):
@@ -50,16 +59,19 @@ def test_the_last_byte_decides(blob_bytes, arena_bytes, problem):
 
 
 def test_both_slots_count_where_they_lie():
-    assert SMALL.flash_used_bytes == 100 + 2 * 232
-    assert SMALL.ram_used_bytes == 400 + 50 + 20
+    assert SMALL.flash_used_bytes == 100 + 232 + 132
+    assert SMALL.ram_used_bytes == 400 + 50 + 20 + 7
+    volatile = replace(SMALL, slots="ram")
+    assert volatile.flash_used_bytes == 100
+    assert volatile.ram_used_bytes == 400 + 50 + 20 + 7 + 232 + 132
 
 
 def test_the_table_says_every_board_and_its_verdict():
-    text = table(fit(_blob(30_000, 60_000)))
+    text = table(fit(_blob(30_000, 29_700)))
     lines = {line.split()[0]: line for line in text.splitlines()[1:]}
     assert list(lines) == BOARDS
     assert lines["qemu-mps2-an386"].endswith("fits")
-    assert "does not fit: the blob has 30000 bytes" in lines["qemu-netduinoplus2"]
+    assert "does not fit: its tensors take 29700 bytes" in lines["qemu-netduinoplus2"]
 
 
 def test_an_unknown_board_is_named_with_those_that_are_known():
@@ -76,24 +88,55 @@ def test_what_is_set_aside_lies_within_the_part(limits):
     assert limits.slot_bytes > SEAL_BYTES
 
 
-@pytest.mark.parametrize("limits", all_limits(), ids=BOARDS)
-def test_the_table_agrees_with_the_boards_sources(limits):
-    folder = FIRMWARE / "boards" / limits.board
-    if not folder.is_dir():
-        pytest.skip(f"the sources of {limits.board} are not here")
-    text = "\n".join(path.read_text() for path in sorted(folder.iterdir()))
-    if "mps2.h" in text:
-        text += (FIRMWARE / "cortexm/mps2.h").read_text()
-    assert _defined(text, "ARENA_BYTES") == limits.arena_bytes
-    assert _defined(text, "SLOT_BYTES") == limits.slot_bytes
-    kibibytes = re.search(r"STACK_BYTES = (\d+)K;", text)
-    assert kibibytes is not None
-    assert int(kibibytes[1]) * 1024 == limits.stack_bytes
-    frames = 2 * (_defined(text, "MAX_PAYLOAD") + 32) + _defined(text, "RING_BYTES")
-    assert frames <= limits.frames_bytes
+def _symbols(elf):
+    """Bytes of each symbol, and of each section."""
+    listing = _said("arm-none-eabi-nm", "-S", str(elf))
+    sizes = {}
+    for line in listing.splitlines():
+        fields = line.split()
+        if len(fields) == 4:
+            sizes[fields[3]] = int(fields[1], 16)
+    for line in _said("arm-none-eabi-size", "-A", str(elf)).splitlines():
+        fields = line.split()
+        if len(fields) == 3 and fields[0].startswith("."):
+            sizes[fields[0]] = int(fields[1])
+    return sizes
 
 
-def _defined(text, name):
-    found = re.search(rf"#define {name} (?:\((\d+)u << (\d+)\)|(\d+)u)", text)
-    assert found is not None, name
-    return int(found[3]) if found[3] else int(found[1]) << int(found[2])
+def _said(*command):
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@needs_arm
+@pytest.mark.parametrize("limits", ARM, ids=[limits.board for limits in ARM])
+def test_the_table_agrees_with_what_is_built(limits):
+    sizes = _symbols(board_elf(limits.board))
+    exidx = sizes.get(".ARM.exidx", 0)
+    assert sizes[".text"] + exidx + sizes[".data"] <= limits.firmware_bytes == 16384
+    assert sizes["arena"] == limits.arena_bytes
+    assert sizes.get("slots", 0) == (limits.slots_bytes if limits.slots == "ram" else 0)
+    assert sizes[".stack"] == limits.stack_bytes
+    assert sizes["frames"] == 2 * (limits.max_payload + 8)
+    assert sizes["frames"] + sizes["ring"] == limits.link_bytes
+    big = limits.ram_used_bytes - limits.stack_bytes - limits.variables_bytes
+    assert big <= sizes[".big"] < big + 16 * 4, "nothing else is large"
+    assert sizes[".data"] + sizes[".bss"] <= limits.variables_bytes
+
+
+@needs_compiler
+def test_the_host_board_is_as_large_as_the_table_says():
+    with open_board("host", firmware=str(host_program())) as board:
+        info = Client(board.line).info
+    limits = limits_of("host")
+    assert info.max_payload == limits.max_payload
+    assert info.arena_bytes == limits.arena_bytes
+    assert info.slot_bytes == limits.slot_bytes - SEAL_BYTES
+
+
+@needs_arm
+def test_a_firmware_above_its_limit_is_not_built(tmp_path):
+    command = ["make", "-s", "-C", str(FIRMWARE), f"OUT={tmp_path}", "LIMIT=12000", ARM[0].board]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "larger than its limit" in done.stderr
+    assert not (tmp_path / f"{ARM[0].board}.bin").exists()

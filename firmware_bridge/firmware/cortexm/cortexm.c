@@ -2,8 +2,6 @@
 /* Registers: ARMv7-M and ARMv8-M Architecture Reference Manuals, B3 (system control, SysTick, DWT). */
 #include "cortexm.h"
 
-#include "board.h"
-
 #define SYST_CSR REGISTER(0xe000e010)
 #define SYST_RVR REGISTER(0xe000e014)
 #define SYST_CVR REGISTER(0xe000e018)
@@ -21,19 +19,53 @@
 #define CYCLES_ON 1u
 #define RESET_KEY 0x05fa0004u
 #define PAINT 0x5aa5c33cu
-#define INTERRUPTS 48 /* the highest of all boards is 38 */
+#define INTERRUPTS 39 /* the highest of all boards is 38 */
 
+/* Of the linker scripts. `beyond`: memory that the emulator has and the part has not. */
 extern uint32_t _stack_low[], _stack_top[], _data_load[], _data_begin[], _data_end[], _bss_begin[],
-    _bss_end[];
+    _bss_end[], _beyond_begin[], _beyond_end[];
 int main(void);
 
 static volatile uint32_t wraps;
 static int cycles; /* DWT counts */
+static const wl_flash *flash;
+/* Filled by an interrupt or a DMA, emptied by the main loop; full with one byte less. */
+static struct {
+    uint8_t *bytes;
+    uint32_t size, tail;
+    volatile uint32_t head;
+} ring;
 
 static void copy_words(uint32_t *to, const uint32_t *end, const uint32_t *from)
 {
     while (to < end)
         *to++ = *from++;
+}
+
+static void paint(volatile uint32_t *word, const volatile uint32_t *end)
+{
+    while (word < end)
+        *word++ = PAINT;
+}
+
+/* Words from `word` on that still are as painted. */
+__attribute__((noinline)) static uint32_t painted(const volatile uint32_t *word,
+                                                  const volatile uint32_t *end)
+{
+    uint32_t count = 0;
+
+    while (word < end && *word++ == PAINT)
+        count++;
+    return count;
+}
+
+/* Also of a fault: the host sees no reply, then a device without its state. */
+__attribute__((noreturn, noinline)) static void reset(void)
+{
+    __asm volatile("dsb" ::: "memory");
+    SCB_AIRCR = RESET_KEY;
+    for (;;) {
+    }
 }
 
 __attribute__((noreturn, used)) static void start(void)
@@ -44,10 +76,10 @@ __attribute__((noreturn, used)) static void start(void)
     for (word = _bss_begin; word < _bss_end; word++)
         *word = 0;
     /* 64 bytes are left for this function's own frame. */
-    for (word = _stack_low; word < (volatile uint32_t *)__builtin_frame_address(0) - 16; word++)
-        *word = PAINT;
+    paint(_stack_low, (volatile uint32_t *)__builtin_frame_address(0) - 16);
+    paint(_beyond_begin, _beyond_end);
     main();
-    cortexm_reset();
+    reset();
 }
 
 /* No compiled code may touch the FPU or MVE before CPACR allows it. */
@@ -62,12 +94,6 @@ void reset_handler(void)
                    "isb\n"
                    "b %c0\n"
                    ".ltorg\n" ::"i"(start));
-}
-
-/* A fault starts the device again: the host sees no reply, then a device without its state. */
-__attribute__((noreturn)) static void fault(void)
-{
-    cortexm_reset();
 }
 
 static void tick(void)
@@ -89,8 +115,8 @@ __attribute__((section(".vectors"), used)) static const struct {
     uint32_t *stack;
     handler system[15], device[INTERRUPTS];
 } vectors = {_stack_top,
-             {reset_handler, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault,
-              fault, fault, fault, tick},
+             {reset_handler, reset, reset, reset, reset, reset, reset, reset, reset, reset, reset,
+              reset, reset, reset, tick},
              {[0 ... INTERRUPTS - 1] = interrupt}};
 
 void cortexm_enable(uint32_t number)
@@ -98,23 +124,19 @@ void cortexm_enable(uint32_t number)
     NVIC_ISER(number / 32u) = 1u << number % 32u;
 }
 
-uint32_t cortexm_cpuid(void)
+/* Features of the processor; whether DWT counts. */
+static uint32_t features(void)
 {
-    return SCB_CPUID;
-}
-
-uint32_t cortexm_features(void)
-{
-    uint32_t features = 0;
+    uint32_t found = 0;
 
 #ifdef __ARM_FP
-    features |= WL_FEATURE_FPU;
+    found |= WL_FEATURE_FPU;
 #endif
 #ifdef __ARM_FEATURE_DSP
-    features |= WL_FEATURE_DSP;
+    found |= WL_FEATURE_DSP;
 #endif
 #ifdef __ARM_FEATURE_MVE
-    features |= WL_FEATURE_MVE;
+    found |= WL_FEATURE_MVE;
 #endif
     SCB_DEMCR |= TRACE_ON;
     DWT_CTRL |= CYCLES_ON;
@@ -123,7 +145,7 @@ uint32_t cortexm_features(void)
     }
     /* Emulators read as zero, or do not count. */
     cycles = (DWT_CTRL & CYCLES_ON) != 0 && DWT_CYCCNT != before;
-    return cycles ? features | WL_FEATURE_CYCLES : features;
+    return cycles ? found | WL_FEATURE_CYCLES : found;
 }
 
 void board_ticks_start(void)
@@ -154,41 +176,90 @@ uint32_t board_ticks(void)
     return high < 255u ? high * (SYST_MAX + 1u) + low : UINT32_MAX;
 }
 
-void cortexm_wait(int (*ready)(void))
+const wl_board *cortexm_start(wl_board *board, uint8_t *ring_memory, uint32_t ring_bytes)
+{
+    board->cpuid = SCB_CPUID;
+    board->features |= features();
+    flash = board->flash;
+    ring.bytes = ring_memory;
+    ring.size = ring_bytes;
+    return board;
+}
+
+static uint32_t after(uint32_t place)
+{
+    return place + 1u < ring.size ? place + 1u : 0;
+}
+
+void cortexm_received(uint8_t byte)
+{
+    uint32_t head = ring.head;
+
+    if (after(head) == ring.tail)
+        return;
+    ring.bytes[head] = byte;
+    ring.head = after(head);
+}
+
+__attribute__((weak)) uint32_t cortexm_filled(void)
+{
+    return ring.head;
+}
+
+size_t board_read(uint8_t *data, size_t size)
+{
+    size_t count = 0;
+    uint32_t end = cortexm_filled();
+
+    for (; count < size && ring.tail != end; ring.tail = after(ring.tail))
+        data[count++] = *(volatile uint8_t *)&ring.bytes[ring.tail];
+    return count;
+}
+
+/* Checked with interrupts off, so that none is missed. */
+void board_wait(void)
 {
     __asm volatile("cpsid i" ::: "memory");
-    if (!ready())
+    if (cortexm_filled() == ring.tail)
         __asm volatile("wfi"); /* a pending interrupt wakes it, masked or not */
     __asm volatile("cpsie i" ::: "memory");
 }
 
-uint32_t cortexm_stack_free(void)
+void board_write(const uint8_t *data, size_t size)
 {
-    const volatile uint32_t *word = _stack_low;
-
-    while (word < _stack_top && *word == PAINT)
-        word++;
-    return (uint32_t)((uintptr_t)word - (uintptr_t)_stack_low);
+    for (size_t i = 0; i < size; i++)
+        uart_put(data[i]);
 }
 
-void cortexm_reset(void)
+/* 0 too if memory was written that the part has not got. */
+uint32_t board_stack_free(void)
 {
-    __asm volatile("dsb" ::: "memory");
-    SCB_AIRCR = RESET_KEY;
-    for (;;) {
-    }
+    if (_beyond_begin + painted(_beyond_begin, _beyond_end) != _beyond_end)
+        return 0;
+    return 4u * painted(_stack_low, _stack_top);
 }
 
-int cortexm_ram_erase(uint8_t *base, uint32_t offset, uint32_t page_bytes)
+void board_reset(void)
 {
-    for (uint32_t i = 0; i < page_bytes; i++)
-        base[offset + i] = 0xff;
+    uart_drain();
+    reset();
+}
+
+static uint8_t *slots(uint32_t offset)
+{
+    return (uint8_t *)(uintptr_t)flash->base + offset;
+}
+
+int cortexm_ram_erase(uint32_t offset)
+{
+    for (uint32_t i = 0; i < flash->page_bytes; i++)
+        slots(offset)[i] = 0xff;
     return 0;
 }
 
-int cortexm_ram_program(uint8_t *base, uint32_t offset, const uint8_t *data, uint32_t size)
+int cortexm_ram_program(uint32_t offset, const uint8_t *data, uint32_t size)
 {
     for (uint32_t i = 0; i < size; i++)
-        base[offset + i] &= data[i];
+        slots(offset)[i] &= data[i];
     return 0;
 }

@@ -25,16 +25,10 @@ static void put_u32(exchange *x, uint32_t value)
     x->out_size += 4;
 }
 
-static void put_u16(exchange *x, uint32_t value)
+static void put_bytes(exchange *x, const void *data, uint32_t size)
 {
-    wl_put_u16(x->out + x->out_size, (uint16_t)value);
-    x->out_size += 2;
-}
-
-static void put_bytes(exchange *x, const uint8_t *data, uint32_t size)
-{
-    for (uint32_t i = 0; i < size; i++)
-        x->out[x->out_size++] = data[i];
+    wl_copy(x->out + x->out_size, data, size);
+    x->out_size += size;
 }
 
 static int wrong_length(exchange *x)
@@ -57,7 +51,7 @@ static int ping(exchange *x)
     return WL_OK;
 }
 
-/* PROTOCOL.md section 3, INFO page 0. */
+/* Replies of PROTOCOL.md section 3; little-endian, without padding. */
 typedef struct {
     uint16_t protocol, blob_version;
     uint32_t max_payload, cpuid, features, tick_hz, arena_bytes, slot_bytes, program_bytes, kernels;
@@ -65,7 +59,21 @@ typedef struct {
     char board[24];
 } device_page;
 
-typedef char device_page_is_exact[sizeof(device_page) == 80 ? 1 : -1];
+typedef struct {
+    uint8_t id[8];
+    uint32_t input_bytes, output_bytes, raw_len;
+    uint16_t layers, waists, goldens, flags;
+    uint32_t arena_bytes;
+} head_page;
+
+typedef struct {
+    uint32_t bytes, raw_len, crc, ticks_low, ticks_high, inlined;
+} output_page;
+
+typedef char replies_are_exact[(sizeof(device_page) == 80 && sizeof(head_page) == 32 &&
+                                sizeof(output_page) == 24)
+                                   ? 1
+                                   : -1];
 
 static void info_device(const wl_device *d, exchange *x)
 {
@@ -92,32 +100,38 @@ static void info_device(const wl_device *d, exchange *x)
         end = end || b->name[i] == 0;
         page.board[i] = end ? 0 : b->name[i];
     }
-    put_bytes(x, (const uint8_t *)&page, sizeof page);
+    put_bytes(x, &page, sizeof page);
+}
+
+static void info_head(const wl_head *head, exchange *x)
+{
+    const wl_blob_header *h = head->blob->header;
+    head_page page;
+
+    wl_copy(page.id, h->id, sizeof page.id);
+    page.input_bytes = head->blob->input_bytes;
+    page.output_bytes = h->output_bytes;
+    page.raw_len = head->blob->raw_len;
+    page.layers = h->n_layers;
+    page.waists = h->n_waists;
+    page.goldens = h->n_goldens;
+    page.flags = wl_head_keeps_input(head) ? 1u : 0u;
+    page.arena_bytes = h->arena_bytes;
+    put_bytes(x, &page, sizeof page);
 }
 
 static int info(const wl_device *d, exchange *x)
 {
-    const wl_blob *blob = d->head.blob;
-
     if (x->size != 4)
         return wrong_length(x);
     if (!zeros_follow(x->in) || x->in[0] > 1)
         return WL_ARGUMENT;
-    if (x->in[0] == 0) {
+    if (x->in[0] == 0)
         info_device(d, x);
-        return WL_OK;
-    }
-    if (blob == NULL)
+    else if (d->head.blob == NULL)
         return WL_NOT_NOW;
-    put_bytes(x, blob->header->id, 8);
-    put_u32(x, blob->input_bytes);
-    put_u32(x, blob->header->output_bytes);
-    put_u32(x, blob->raw_len);
-    put_u16(x, blob->header->n_layers);
-    put_u16(x, blob->header->n_waists);
-    put_u16(x, blob->header->n_goldens);
-    put_u16(x, wl_head_keeps_input(&d->head) ? 1u : 0u);
-    put_u32(x, blob->header->arena_bytes);
+    else
+        info_head(&d->head, x);
     return WL_OK;
 }
 
@@ -174,6 +188,7 @@ static int infer(wl_device *d, exchange *x)
     const wl_blob *blob = d->head.blob;
     uint32_t index, layers, room;
     uint64_t ticks = 0;
+    output_page page;
     int status;
 
     if (x->size != 8)
@@ -192,15 +207,15 @@ static int infer(wl_device *d, exchange *x)
     for (uint32_t i = 0; i <= blob->header->n_layers; i++)
         ticks += d->head.ticks[i];
     const uint8_t *output = d->board->arena + blob->header->output;
-    put_u32(x, d->head.output_bytes);
-    put_u32(x, d->head.output_bytes > 0 ? blob->raw_len : 0);
-    put_u32(x, wl_crc32(0, output, d->head.output_bytes));
-    put_u32(x, (uint32_t)ticks);
-    put_u32(x, (uint32_t)(ticks >> 32));
-    room = d->board->max_payload - x->out_size - 4u;
-    room = room < d->head.output_bytes ? room : d->head.output_bytes;
-    put_u32(x, room);
-    put_bytes(x, output, room);
+    room = d->board->max_payload - (uint32_t)sizeof page;
+    page.bytes = d->head.output_bytes;
+    page.raw_len = page.bytes > 0 ? blob->raw_len : 0;
+    page.crc = wl_crc32(0, output, page.bytes);
+    page.ticks_low = (uint32_t)ticks;
+    page.ticks_high = (uint32_t)(ticks >> 32);
+    page.inlined = room < page.bytes ? room : page.bytes;
+    put_bytes(x, &page, sizeof page);
+    put_bytes(x, output, page.inlined);
     return WL_OK;
 }
 

@@ -20,6 +20,12 @@ uint32_t wl_crc32(uint32_t crc, const uint8_t *data, size_t size)
     return ~crc;
 }
 
+void wl_copy(uint8_t *to, const uint8_t *from, size_t size)
+{
+    while (size-- > 0)
+        *to++ = *from++;
+}
+
 void wl_parser_init(wl_parser *parser, uint8_t *data, size_t capacity)
 {
     parser->data = data;

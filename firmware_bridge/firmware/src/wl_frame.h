@@ -37,6 +37,8 @@ static inline void wl_put_u16(uint8_t *at, uint16_t value)
     at[1] = (uint8_t)(value >> 8);
 }
 
+void wl_copy(uint8_t *to, const uint8_t *from, size_t size);
+
 typedef struct {
     uint8_t *data; /* the caller's, capacity bytes: header, payload, CRC of the frame so far */
     size_t capacity, size;

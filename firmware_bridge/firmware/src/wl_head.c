@@ -40,12 +40,6 @@ static uint8_t *stored_input(const wl_head *head, uint32_t offset, uint32_t *siz
     return head->arena + head->arena_bytes - *size;
 }
 
-static void copy(uint8_t *to, const uint8_t *from, uint32_t size)
-{
-    for (uint32_t i = 0; i < size; i++)
-        to[i] = from[i];
-}
-
 int wl_head_input(wl_head *head, uint32_t offset, const uint8_t *data, uint32_t size,
                   uint32_t *detail)
 {
@@ -60,7 +54,7 @@ int wl_head_input(wl_head *head, uint32_t offset, const uint8_t *data, uint32_t 
     for (uint32_t at = 0, here; at < size; at += here) {
         uint8_t *to = stored_input(head, offset + at, &here);
         here = here < size - at ? here : size - at;
-        copy(to, data + at, here);
+        wl_copy(to, data + at, here);
     }
     return WL_OK;
 }
@@ -81,7 +75,7 @@ static void fill_inputs(const wl_head *head, const uint8_t *from)
 {
     for (uint32_t at = 0, here; at < head->blob->input_bytes; at += here) {
         uint8_t *to = input_tensor(head, at, &here);
-        copy(to, from + at, here);
+        wl_copy(to, from + at, here);
     }
 }
 
@@ -117,7 +111,7 @@ static void pack(const wl_head *head, const wl_blob_waist *waist, uint32_t count
     const uint8_t *values = head->arena + head->blob->tensors[waist->tensor].offset;
 
     if (waist->table == 0)
-        copy(packed, values, count);
+        wl_copy(packed, values, count);
     else
         waist_table_encode(values, count, head->blob->base + waist->table, waist->bits, packed);
 }
@@ -144,7 +138,7 @@ static uint32_t encode(const wl_head *head, const wl_blob_waist *waist, uint8_t 
             wl_put_u32(out, (uint32_t)coded);
             return (uint32_t)coded + 4u;
         }
-        copy(out + 4, packed, size);
+        wl_copy(out + 4, packed, size);
     } else
         pack(head, waist, count, out + 4);
     wl_put_u32(out, size | STORED);

@@ -19,10 +19,20 @@ static uint32_t seal_crc(const wl_seal *seal)
     return wl_crc32(0, (const uint8_t *)seal, SEAL_BYTES - 4u);
 }
 
-static int sealed(const wl_slots *slots, const wl_seal *seal)
+/* Bytes of a slot behind its seal. */
+static uint32_t room(const wl_flash *flash, int slot)
 {
+    uint32_t size = slot == 1 && flash->second_bytes > 0 ? flash->second_bytes : flash->slot_bytes;
+
+    return size - SEAL_BYTES;
+}
+
+static int sealed(const wl_flash *flash, int slot)
+{
+    const wl_seal *seal = seal_of(flash, slot);
+
     return seal->magic == WL_SEAL_MAGIC && seal->crc == seal_crc(seal) &&
-           seal->blob_bytes <= wl_slots_capacity(slots);
+           seal->blob_bytes <= room(flash, slot);
 }
 
 static int usable(const wl_slots *slots, const wl_seal *seal, wl_blob *blob)
@@ -44,7 +54,7 @@ void wl_slots_open(wl_slots *slots, const wl_flash *flash, uint32_t arena_bytes)
     for (int slot = 0; slot < (int)WL_SLOTS; slot++) {
         const wl_seal *seal = seal_of(flash, slot);
         wl_blob blob;
-        if (!sealed(slots, seal))
+        if (!sealed(flash, slot))
             continue;
         /* A blob that this firmware refuses still counts: the next must be newer than it. */
         if (seal->sequence > slots->sequence)
@@ -57,9 +67,15 @@ void wl_slots_open(wl_slots *slots, const wl_flash *flash, uint32_t arena_bytes)
     }
 }
 
+/* The slot that is not active. */
+static int inactive(const wl_slots *slots)
+{
+    return slots->active == 0;
+}
+
 uint32_t wl_slots_capacity(const wl_slots *slots)
 {
-    return slots->flash->slot_bytes - SEAL_BYTES;
+    return room(slots->flash, inactive(slots));
 }
 
 const wl_seal *wl_slots_seal(const wl_slots *slots)
@@ -70,7 +86,7 @@ const wl_seal *wl_slots_seal(const wl_slots *slots)
 /* Offset of the slot that is not active. */
 static uint32_t other(const wl_slots *slots)
 {
-    return slots->active == 0 ? slots->flash->slot_bytes : 0;
+    return inactive(slots) ? slots->flash->slot_bytes : 0;
 }
 
 const uint8_t *wl_slots_loaded(const wl_slots *slots, uint32_t offset)
@@ -144,7 +160,7 @@ static int seal_now(wl_slots *slots, uint32_t blob_bytes, uint32_t crc)
     seal.crc = seal_crc(&seal);
     if (slots->flash->program(other(slots), (const uint8_t *)&seal, SEAL_BYTES) != 0)
         return WL_FLASH;
-    return sealed(slots, (const wl_seal *)(const void *)at) ? WL_OK : WL_FLASH;
+    return sealed(slots->flash, inactive(slots)) ? WL_OK : WL_FLASH;
 }
 
 int wl_slots_commit(wl_slots *slots, uint32_t blob_bytes, uint32_t crc, uint32_t *reason,
@@ -169,7 +185,7 @@ int wl_slots_commit(wl_slots *slots, uint32_t blob_bytes, uint32_t crc, uint32_t
     slots->loading = 0;
     if (seal_now(slots, blob_bytes, crc) != WL_OK)
         return WL_FLASH;
-    slots->active = slots->active == 0 ? 1 : 0;
+    slots->active = inactive(slots);
     slots->sequence++;
     slots->blob = blob;
     return WL_OK;

@@ -11,7 +11,7 @@
 
 /*
  * Memory that is read directly, erased to 0xff by pages and written in program_bytes, each once
- * after an erase. Slot k lies at base + k * slot_bytes, whole pages; base is divisible by
+ * after an erase. Slot 0 lies at base, slot 1 behind it, whole pages; base is divisible by
  * WL_BLOB_ALIGN. Offsets count from base. erase and program return 0, or not 0 where they failed.
  */
 typedef struct {
@@ -19,6 +19,7 @@ typedef struct {
     uint32_t slot_bytes, page_bytes, program_bytes; /* program_bytes divides 32 */
     int (*erase)(uint32_t offset);
     int (*program)(uint32_t offset, const uint8_t *data, uint32_t size);
+    uint32_t second_bytes; /* of slot 1, where it is smaller; 0: slot_bytes */
 } wl_flash;
 
 typedef struct {
@@ -38,7 +39,7 @@ typedef struct {
 /* Find the active slot; reads only. */
 void wl_slots_open(wl_slots *slots, const wl_flash *flash, uint32_t arena_bytes);
 
-/* Largest blob. */
+/* Largest blob that wl_slots_load takes now: in the slot that is not active. */
 uint32_t wl_slots_capacity(const wl_slots *slots);
 
 /*

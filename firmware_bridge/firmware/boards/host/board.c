@@ -88,7 +88,7 @@ static int flash_program(uint32_t offset, const uint8_t *data, uint32_t size)
     return done();
 }
 
-static wl_flash flash = {NULL, 0, 0, 4, flash_erase, flash_program};
+static wl_flash flash = {.program_bytes = 4, .erase = flash_erase, .program = flash_program};
 
 static void open_flash(const char *path)
 {

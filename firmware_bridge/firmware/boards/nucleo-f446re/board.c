@@ -3,7 +3,6 @@
  * NUCLEO-F446RE: USART2 on the ST-LINK's virtual port (PA2, PA3), received by circular DMA, slots
  * in flash, marker PA5 (LD2, D13). Sections and registers: RM0390; nothing here was run on a board.
  */
-#include "board.h"
 #include "cortexm.h"
 #include "wl_frame.h"
 
@@ -85,7 +84,6 @@
 static uint8_t arena[ARENA_BYTES] BIG;
 static uint8_t frames[2u * (MAX_PAYLOAD + WL_FRAME_OVERHEAD)] BIG;
 static uint8_t ring[RING_BYTES] BIG;
-static uint32_t taken; /* where the main loop reads on in the ring */
 
 static int flash_wait(void)
 {
@@ -185,8 +183,9 @@ void board_interrupt(uint32_t number)
 const wl_board *board_init(void)
 {
     static const wl_flash flash = {(const uint8_t *)SLOTS_BASE, SLOT_BYTES, SLOT_BYTES, 4,
-                                   erase, program};
+                                   erase, program, SLOT_BYTES};
     static wl_board board = {.name = "nucleo-f446re",
+                             .features = WL_FEATURE_KEEPS | WL_FEATURE_MARKER,
                              .tick_hz = CLOCK_HZ,
                              .arena = arena,
                              .arena_bytes = ARENA_BYTES,
@@ -195,62 +194,31 @@ const wl_board *board_init(void)
                              .max_payload = MAX_PAYLOAD};
 
     start_clock();
-    board.cpuid = cortexm_cpuid();
-    board.features = cortexm_features() | WL_FEATURE_KEEPS | WL_FEATURE_MARKER;
+    (void)cortexm_start(&board, ring, RING_BYTES);
     start_line();
     return &board;
 }
 
-/* Where the DMA writes next. */
-static uint32_t filled(void)
+/* Where the DMA writes next: it counts down, and begins anew at the end of the ring. */
+uint32_t cortexm_filled(void)
 {
     return (RING_BYTES - DMA1_S5NDTR) % RING_BYTES;
 }
 
-static int arrived(void)
+void uart_put(uint8_t byte)
 {
-    return filled() != taken;
-}
-
-void board_wait(void)
-{
-    cortexm_wait(arrived);
-}
-
-size_t board_read(uint8_t *data, size_t size)
-{
-    size_t count = 0;
-    uint32_t end = filled();
-
-    while (count < size && taken != end) {
-        data[count++] = *(volatile uint8_t *)&ring[taken];
-        taken = (taken + 1u) % RING_BYTES;
+    while ((USART_SR & USART_TXE) == 0) {
     }
-    return count;
+    USART_DR = byte;
 }
 
-void board_write(const uint8_t *data, size_t size)
+void uart_drain(void)
 {
-    for (size_t i = 0; i < size; i++) {
-        while ((USART_SR & USART_TXE) == 0) {
-        }
-        USART_DR = data[i];
+    while ((USART_SR & USART_TC) == 0) {
     }
 }
 
 void board_mark(int high)
 {
     GPIOA_BSRR = high ? 1u << 5 : 1u << 21;
-}
-
-uint32_t board_stack_free(void)
-{
-    return cortexm_stack_free();
-}
-
-void board_reset(void)
-{
-    while ((USART_SR & USART_TC) == 0) {
-    }
-    cortexm_reset();
 }
