@@ -270,7 +270,7 @@ class TraceWriter(Protocol):
         """Store run.json as it is now; the last one stored holds."""
 
     def flush(self) -> None:
-        """Hand what is whole to the operating system; blocks and gaps since are at most 0.5 s."""
+        """Wait until what was handed over is on the disk; a part of a chunk stays in memory."""
 
     def close(self, ledger: bytes = b"") -> None:
         """Write everything out and end the file with the final ledger (JSON)."""

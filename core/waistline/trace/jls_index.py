@@ -130,7 +130,8 @@ def _walk(index: Index, *, salvage: bool) -> None:
     pending: dict[int, Chunk] = {}
     for chunk in index.file.chunks(resync=salvage):
         if salvage and not index.file.sound(chunk):
-            index.damaged += chunk.end - chunk.offset
+            index.damaged += chunk.end - offset
+            offset = chunk.end
             continue
         index.damaged += chunk.offset - offset
         offset = chunk.end

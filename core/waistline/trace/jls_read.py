@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from waistline.trace.base import (
     FLOAT_SIGNALS,
     GAP,
     SIGNALS,
+    Annotation,
     Bits,
     Doubles,
     Energy,
@@ -75,9 +77,13 @@ class JlsTrace:
             (rows.runs[0].first for rows in self._channels.values() if rows.runs), default=0
         )
         self.length = max(0, min(ends, default=0) - self._base)
-        self.gaps = tuple(sorted(index.gaps, key=lambda gap: gap.first))
-        self.annotations = tuple(sorted(index.annotations, key=lambda note: note.sample))
-        self.utc: tuple[UtcPoint, ...] = tuple(index.utc)
+        # Other programs begin at the sample their instrument had come to.
+        base = self._base
+        gaps = (replace(gap, first=gap.first - base) for gap in index.gaps)
+        self.gaps = tuple(sorted(gaps, key=lambda gap: gap.first))
+        notes = (_moved(note, base) for note in index.annotations)
+        self.annotations = tuple(sorted(notes, key=lambda note: note.sample))
+        self.utc = tuple(UtcPoint(point.sample - base, point.utc_ns) for point in index.utc)
         self.run = index.run
         self.ledger = index.ledger
 
@@ -249,6 +255,11 @@ def _unpacked(index: Index, run: Run, low: int, high: int) -> Bits | int:
     first = low // 8
     packed = np.frombuffer(index.file.map, np.uint8, (high + 7) // 8 - first, run.place + first)
     return np.unpackbits(packed, bitorder="little")[low - first * 8 : high - first * 8]
+
+
+def _moved(note: Annotation, base: int) -> Annotation:
+    end = None if note.end_sample is None else note.end_sample - base
+    return replace(note, sample=note.sample - base, end_sample=end)
 
 
 def _stored_name(index: Index, name: str) -> str:

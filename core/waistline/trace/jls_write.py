@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +19,7 @@ import numpy as np
 from pyjls import AnnotationType, DataType, SignalType, Writer
 
 from waistline.errors import TraceError
-from waistline.trace.base import GAP, Annotation, Block, Floats, Gap, TraceSpec
+from waistline.trace.base import GAP, Annotation, Block, Gap, TraceSpec
 from waistline.trace.chunks import HEADER, stored_size
 from waistline.trace.snapshot import (
     USER_LEDGER,
@@ -211,8 +213,9 @@ class JlsWriter:
 
     def utc(self, sample: int, utc_ns: int) -> None:
         """Say when a sample was taken."""
-        for name in self._floats:
-            self._writer.utc(self._ids[name], sample, to_jls_time(utc_ns))
+        with self._translated():
+            for name in self._floats:
+                self._writer.utc(self._ids[name], sample, to_jls_time(utc_ns))
 
     def annotate(self, annotation: Annotation) -> None:
         """Add a marker, segment or note, in any order."""
@@ -225,11 +228,13 @@ class JlsWriter:
         """Store run.json as it is now."""
         if len(data) > _MAX_USER_BYTES:
             raise ValueError(f"run.json is over {_MAX_USER_BYTES} bytes")
-        self._writer.user_data(USER_RUN, data)
+        with self._translated():
+            self._writer.user_data(USER_RUN, data)
 
     def flush(self) -> None:
         """Wait until what pyjls was given is in the file, and the file on the disk."""
-        self._writer.flush()
+        with self._translated():
+            self._writer.flush()
         self._check()
 
     def close(self, ledger: bytes = b"") -> None:
@@ -244,7 +249,8 @@ class JlsWriter:
         try:
             self._send()
             if ledger:
-                self._writer.user_data(USER_LEDGER, ledger)
+                with self._translated():
+                    self._writer.user_data(USER_LEDGER, ledger)
         finally:
             self._writer.close()
             self._log.removeHandler(self._listener)
@@ -257,7 +263,8 @@ class JlsWriter:
         self.close()
 
     def _annotate(self, name: str, sample: int, text: str, kind: int) -> None:
-        self._writer.annotation(self._ids[name], sample, np.nan, kind, 0, text)
+        with self._translated():
+            self._writer.annotation(self._ids[name], sample, np.nan, kind, 0, text)
 
     def _expect(self, first: int) -> None:
         if first != self.next_sample:
@@ -273,21 +280,28 @@ class JlsWriter:
         if not count:
             return
         self._check_space()
-        lost: Floats | None = None
-        for name, values in self._floats.items():
-            self._writer.fsr_f32(self._ids[name], self._first, values[:count])
-            lost = values[:count] if lost is None else lost
-        assert lost is not None
-        self._bits(GAP, np.isnan(lost))
-        if self._logic is not None:
-            for bit in self.spec.bits:
-                self._bits(f"d{bit}", self._logic[:count] & np.uint8(1 << bit))
+        lost = np.isnan(self._floats[self.spec.floats[0]][:count])
+        with self._translated():
+            for name, values in self._floats.items():
+                self._writer.fsr_f32(self._ids[name], self._first, values[:count])
+            self._bits(GAP, lost)
+            if self._logic is not None:
+                for bit in self.spec.bits:
+                    self._bits(f"d{bit}", self._logic[:count] & np.uint8(1 << bit))
         self._first += count
         self._fill = 0
         self._check()
 
     def _bits(self, name: str, values: np.ndarray) -> None:
         self._writer.fsr(self._ids[name], self._first, np.packbits(values, bitorder="little"))
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Pyjls raises RuntimeError, as when the disk does not keep up for seconds."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise self._failed(str(error)) from error
 
     def _check(self) -> None:
         if self._listener.first:

@@ -26,7 +26,8 @@ def mend(source: Path, new: Path) -> RepairReport:
     with JlsTrace(source, salvage=True) as old:
         index = old.index
         whole = index.ended and index.file.closed and not index.damaged
-        ends = [channel.end for channel in index.channels.values() if channel.runs]
+        # Bits fill up their last byte; floats say how far it was.
+        ends = [channel.end for channel in index.channels.values() if channel.bits == 32]
         lost = damage(old) if index.damaged else ()
         report = RepairReport(
             path=str(source),
@@ -65,13 +66,29 @@ def damage(old: JlsTrace) -> tuple[Gap, ...]:
             end = first + len(values)
         if end < old.length:
             holes.append((end, old.length))
+    return tuple(_between(_joined(holes), old.gaps))
+
+
+def _joined(holes: list[tuple[int, int]]) -> list[tuple[int, int]]:
     merged: list[tuple[int, int]] = []
     for start, end in sorted(holes):
         if merged and start <= merged[-1][1]:
             merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         else:
             merged.append((start, end))
-    return tuple(Gap(start, end - start, "damage") for start, end in merged)
+    return merged
+
+
+def _between(holes: list[tuple[int, int]], gaps: tuple[Gap, ...]) -> Iterator[Gap]:
+    """What of the holes no gap explains."""
+    for start, end in holes:
+        for gap in gaps:
+            if gap.end > start and gap.first < end:
+                if gap.first > start:
+                    yield Gap(start, gap.first - start, "damage")
+                start = gap.end
+        if end > start:
+            yield Gap(start, end - start, "damage")
 
 
 def _merged(old: JlsTrace, lost: tuple[Gap, ...]) -> list[Gap]:

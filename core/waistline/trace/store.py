@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,9 @@ def write_source(source: Source, path: str | Path) -> int:
     except BaseException:
         target.unlink(missing_ok=True)
         raise
+    finally:
+        if isinstance(source.parts, Generator):
+            source.parts.close()
 
 
 __all__ = ["Trace", "create", "open_trace", "write_source"]

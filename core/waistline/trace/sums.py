@@ -52,7 +52,8 @@ def window_sums(
         high = min(len(sums), int(np.searchsorted(whole, end)))
         if high > low:
             cuts = np.clip(whole[low : high + 1], first, end) - first
-            part, there = _part_sums(values, cuts)
+            with np.errstate(invalid="ignore"):
+                part, there = _part_sums(values, cuts)
             sums[low:high] += part
             found[low:high] += there
     share = edges - whole

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +18,20 @@ _JITTER = 0.4
 _MAX_GAP_S = 3600.0
 
 
-def timed_source(batches: Iterable[Batch], path: Path, options: ImportOptions) -> Source:
+def timed_source(
+    batches: Callable[[], Iterator[Batch]], path: Path, options: ImportOptions
+) -> Source:
     """A source whose batches hold ``time`` in seconds.
+
+    Args:
+        batches: begins to read the file, each time anew.
+        path: of the file.
+        options: a rate given there is believed.
 
     Raises:
         TraceError: the times do not ascend in equal steps.
     """
-    rest = iter(batches)
-    head = next(rest, None)
+    head = first_of(batches)
     if head is None or len(head["time"]) < 2:
         raise TraceError(
             f"{path.name} holds fewer than two samples",
@@ -36,8 +41,22 @@ def timed_source(batches: Iterable[Batch], path: Path, options: ImportOptions) -
     rate_hz = options.rate_hz or _rate(head["time"], path)
     names = [name for name in head if name != "time"]
     remarks = [f"rate {rate_hz:.9g} Hz from the time column"] if options.rate_hz is None else []
-    parts = _parts(chain([head], rest), 1 / rate_hz, path)
-    return Source(options.spec(path, rate_hz, names), parts, remarks=remarks)
+
+    def parts() -> Iterator[Block | Gap]:
+        yield from _parts(batches(), 1 / rate_hz, path)
+
+    return Source(options.spec(path, rate_hz, names), parts(), remarks=remarks)
+
+
+def first_of(batches: Callable[[], Iterator[Batch]]) -> Batch | None:
+    """The first batch; the file is closed again."""
+    reading = batches()
+    try:
+        return next(reading, None)
+    finally:
+        # What reads a file is a generator, and closing it closes the file.
+        if isinstance(reading, Generator):
+            reading.close()
 
 
 def _rate(times: NDArray[np.float64], path: Path) -> float:
@@ -47,6 +66,8 @@ def _rate(times: NDArray[np.float64], path: Path) -> float:
         raise _uneven(path, "its times do not ascend, or are too coarse to tell samples apart")
     # Over all steps that are one period long, which a hole is not.
     ones = steps[np.abs(steps - period) < _JITTER * period]
+    if len(ones) * 2 < len(steps):
+        raise _uneven(path, f"most steps are not near their median of {period:.3g} s")
     rate_hz = 1 / float(ones.mean())
     rounded = float(f"{rate_hz:.6g}")
     # Times written with few digits scatter more than a clock does.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from waistline.errors import ConfigError, TraceError
 from waistline.trace.base import SIGNALS, Source
 from waistline.trace.importers._archive import open_archive, open_member
-from waistline.trace.importers._times import timed_source
+from waistline.trace.importers._times import first_of, timed_source
 from waistline.trace.importers.base import (
     ROWS,
     Column,
@@ -39,24 +39,23 @@ def read_source(path: Path, options: ImportOptions) -> Source:
         TraceError: it holds no array of numbers, or is not what it says.
         ConfigError: the map does not fit it.
     """
+    read = _archive if path.suffix.lower() == ".npz" else _array
+
+    def batches() -> Iterator[Columns]:
+        return read(path, options)
+
     try:
-        batches = _archive(path, options) if path.suffix == ".npz" else _array(path, options)
-        first = next(batches, {})
+        first = first_of(batches) or {}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise TraceError(
             f"{path.name} holds no array of numbers",
             cause=str(error).splitlines()[0][:200] if str(error) else type(error).__name__,
             fix="save it with numpy.save, without objects in it",
         ) from error
-
-    def again() -> Iterator[Columns]:
-        yield first
-        yield from batches
-
     if options.rate_hz is None and "time" in first:
-        return timed_source(again(), path, options)
+        return timed_source(batches, path, options)
     names = [name for name in first if name in SIGNALS]
-    return Source(options.spec(path, needed_rate(options, path), names), blocks_of(again()))
+    return Source(options.spec(path, needed_rate(options, path), names), blocks_of(batches()))
 
 
 def _checked(dtype: np.dtype[Any]) -> None:

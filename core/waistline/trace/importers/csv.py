@@ -7,12 +7,12 @@ that is empty is a lost sample, a row that is no row is an error with its number
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,6 @@ class _Table:
     delimiter: str | None
     names: list[str]
     count: int
-    head: list[str]
     skipped: int
 
 
@@ -53,12 +52,11 @@ def read_source(path: Path, options: ImportOptions) -> Source:
         TraceError: it holds no table of numbers.
         ConfigError: the map does not fit it.
     """
+    lines = _lines(path)
     try:
-        stream = path.open(encoding="utf-8-sig", errors="replace", newline=None)
-    except OSError as error:
-        raise TraceError(f"{path} cannot be read", cause=str(error.strerror)) from error
-    lines = _lines(stream, path)
-    table = _table(lines, path, options)
+        table = _table(lines, path, options)
+    finally:
+        lines.close()
     columns = dict(options.columns) or guess_columns(table.names)
     wanted = {signal for signal in columns if signal in SIGNALS}
     if not wanted:
@@ -73,14 +71,25 @@ def read_source(path: Path, options: ImportOptions) -> Source:
         signal: place_of(column, table.names, table.count, path)
         for signal, column in columns.items()
     }
-    batches = _batches(chain(table.head, lines), path, options, table, columns, places)
+
+    def batches() -> Iterator[dict[str, NDArray[np.float64]]]:
+        body = _lines(path)
+        with closing(body):
+            yield from _batches(
+                islice(body, table.skipped, None), path, options, table, columns, places
+            )
+
     if "time" in columns:
         return timed_source(batches, path, options)
     spec = options.spec(path, needed_rate(options, path), wanted)
-    return Source(spec, blocks_of(batches))
+    return Source(spec, blocks_of(batches()))
 
 
-def _lines(stream: TextIO, path: Path) -> Iterator[str]:
+def _lines(path: Path) -> Generator[str, None, None]:
+    try:
+        stream = path.open(encoding="utf-8-sig", errors="replace", newline=None)
+    except OSError as error:
+        raise TraceError(f"{path} cannot be read", cause=str(error.strerror)) from error
     with stream:
         while line := stream.readline(_MAX_LINE):
             if len(line) == _MAX_LINE and not line.endswith("\n"):
@@ -101,7 +110,7 @@ def _table(lines: Iterator[str], path: Path, options: ImportOptions) -> _Table:
             cells = _cells(line, delimiter, options)
             if _is_row(cells) and (len(cells) > 1 or delimiter is None):
                 names = _names(above, delimiter, len(cells), options)
-                return _Table(delimiter, names, len(cells), [line], len(above))
+                return _Table(delimiter, names, len(cells), len(above))
         above.append(line)
     raise TraceError(
         f"{path.name} holds no table of numbers",

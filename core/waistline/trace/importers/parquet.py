@@ -33,8 +33,7 @@ def read_source(path: Path, options: ImportOptions) -> Source:
         ConfigError: the map does not fit it.
     """
     try:
-        table = files.ParquetFile(path, memory_map=True)
-        names = list(table.schema_arrow.names)
+        names = list(files.read_schema(path).names)
     except (OSError, arrow.ArrowException) as error:
         raise TraceError(f"{path.name} is no Parquet table", cause=str(error)) from error
     columns = dict(options.columns) or guess_columns(names)
@@ -50,23 +49,27 @@ def read_source(path: Path, options: ImportOptions) -> Source:
         signal: names[place_of(column, names, len(names), path)]
         for signal, column in columns.items()
     }
-    batches = _batches(table, chosen, columns, path)
+
+    def batches() -> Iterator[dict[str, NDArray[np.float64]]]:
+        return _batches(path, chosen, columns)
+
     if "time" in columns:
         return timed_source(batches, path, options)
     wanted = set(columns) & set(SIGNALS)
-    return Source(options.spec(path, needed_rate(options, path), wanted), blocks_of(batches))
+    return Source(options.spec(path, needed_rate(options, path), wanted), blocks_of(batches()))
 
 
 def _batches(
-    table: Any, chosen: dict[str, str], columns: dict[str, Column], path: Path
+    path: Path, chosen: dict[str, str], columns: dict[str, Column]
 ) -> Iterator[dict[str, NDArray[np.float64]]]:
     origins: dict[str, int] = {}
     try:
-        for batch in table.iter_batches(ROWS, columns=sorted(set(chosen.values()))):
-            yield {
-                signal: _values(batch.column(name), name, path, origins) * columns[signal].scale
-                for signal, name in chosen.items()
-            }
+        with files.ParquetFile(path, memory_map=True) as table:
+            for batch in table.iter_batches(ROWS, columns=sorted(set(chosen.values()))):
+                yield {
+                    signal: _values(batch.column(name), name, path, origins) * columns[signal].scale
+                    for signal, name in chosen.items()
+                }
     except (OSError, arrow.ArrowException) as error:
         raise TraceError(f"{path.name} is damaged", cause=str(error)) from error
 
