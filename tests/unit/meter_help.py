@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from waistline.trace.base import Gap
+from waistline_hostctl.meters._ledger import Ledger
+from waistline_hostctl.meters._losses import Resolver, Run
+
 RATE_HZ = 100_000
 
 
@@ -53,3 +57,67 @@ def reads(
     stamps = times + rng.exponential(jitter_s, len(times))
     stamps = np.maximum.accumulate(stamps)
     return [(int(n), int(t * 1e9) + 5_000_000_000) for n, t in zip(got, stamps, strict=True)]
+
+
+def steps_of(ids: np.ndarray) -> list[tuple[int, int, frozenset[int]]]:
+    """(place, missing modulo 64, how many samples from there may be copies) of counter jumps."""
+    missing = (np.diff(ids & 63) - 1) & 63
+    found = []
+    for at in (np.flatnonzero(missing) + 1).tolist():
+        count = int(missing[at - 1])
+        copies = [
+            size
+            for size in range(-count % 64, 1024, 64)
+            if 0 < size <= at and np.array_equal(ids[at : at + size], ids[at - size : at])
+        ]
+        found.append((at, count, frozenset(copies)))
+    return found
+
+
+def resolve(ids: np.ndarray, when: list[tuple[int, int]]) -> tuple[list[Run | Gap], Ledger]:
+    """What a resolver makes of samples whose words differ from each other."""
+    ledger = Ledger("counter")
+    resolver = Resolver(RATE_HZ, 64, ledger)
+    steps, place, out = steps_of(ids), 0, []
+    for received, host_ns in when:
+        while steps and steps[0][0] < received:
+            at, missing, copies = steps.pop(0)
+            resolver.received(at - place)
+            resolver.step(missing, "counter", copies, bool(copies))
+            place = at
+        resolver.received(received - place)
+        place = received
+        resolver.arrived(host_ns)
+        out += resolver.take()
+    resolver.finish()
+    return out + resolver.take(), ledger
+
+
+def misplaced(ids: np.ndarray, parts: list[Run | Gap], start: int = 0) -> int:
+    """Runs whose ids are not the true ones, less the samples before the start.
+
+    After an unknown hole the clock may be off by a constant.
+    """
+    wrong, end, off = 0, 0, start
+    for part in parts:
+        assert part.first == end
+        if isinstance(part, Gap):
+            end = part.end
+            off = off if part.resolved else None
+            continue
+        end = part.first + part.stop - part.start
+        apart = ids[part.start : part.stop] - np.arange(part.first, end)
+        off = int(apart[0]) if off is None else off
+        wrong += bool((apart != off).any())
+    return wrong
+
+
+def ramp_words(ids: np.ndarray, seed: int = 0, switch: int = 0) -> bytes:
+    """PPK2 words of samples: noise on the ADC, a range change each ``switch`` samples."""
+    rng = np.random.default_rng(seed)
+    noise = rng.integers(2000, 9000, 1 << 14)
+    codes = noise[ids % len(noise)]
+    ranges = (ids // switch) % 5 if switch else np.full(len(ids), 2)
+    logic = (ids // 1000) & 255
+    words = codes | (ranges << 14) | ((ids & 63) << 18) | (logic << 24)
+    return bytes(words.astype("<u4").tobytes())

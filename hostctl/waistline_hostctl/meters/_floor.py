@@ -31,6 +31,7 @@ class Floor:
 
     Attributes:
         ready: a whole window was seen whose parts agree, since the last `reset`.
+        quiet_since: host time at which the first such window began.
     """
 
     def __init__(self, window: float) -> None:
@@ -41,6 +42,7 @@ class Floor:
         self._slope_error = _DRIFT
         self._spread = _LEAST
         self.ready = False
+        self.quiet_since = 0.0
 
     def reset(self) -> None:
         """Forget where the floor is, but not the drift."""
@@ -94,7 +96,9 @@ class Floor:
         # The newest part has but one read in it so far.
         closed = np.sort(flat[-PARTS - 1 : -1])
         apart = float(closed[PARTS - 2] - closed[0]) if len(closed) == PARTS else math.inf
-        self.ready |= apart < _AGREE
+        if not self.ready and len(closed) == PARTS and np.ptp(closed) < _AGREE:
+            self.ready = True
+            self.quiet_since = self._minima[-PARTS - 1][0] * self._part
         if len(flat) > 3 * PARTS:
             floors = np.lib.stride_tricks.sliding_window_view(flat[:-1], PARTS).min(axis=1)
             apart = float(np.quantile(np.abs(floors[PARTS:] - floors[:-PARTS]), 0.9))

@@ -174,7 +174,7 @@ class Resolver:
             self._reads = [read]
         self._floor.add(read.time, read.time - read.received - self._shift)
         if self._floor.ready:
-            quiet = read.time - self._window * (1 + 1 / PARTS)
+            quiet = self._floor.quiet_since
             before = [one.received for one in self._reads if one.time < quiet]
             if before:
                 self._from(before[-1], keep=True)
