@@ -42,6 +42,7 @@ QUIET_S = 1.0
 POLL_S = 0.2
 RESTARTS = 1
 LOADS = 3
+_SILENT_FIX = "check power, cable and --baud, and that its firmware is Waistline's (make firmware)"
 _SLOWEST = 4.0
 """An INFER may take so many times as long as the first one did."""
 
@@ -129,7 +130,7 @@ class Attached:
                 if refused is not None and _same(refused, found):
                     raise
                 refused = found
-            except BadFrame as found:
+            except (BadFrame, BridgeError) as found:
                 fault = found
             except LinkError as found:
                 fault = found
@@ -156,9 +157,10 @@ class Attached:
                 self._come_back(deadline)
             if began - self._heard > QUIET_S:
                 self._settle()
-        except (ModelError, VersionMismatch, VerificationFailed):
+        except (BridgeError, ModelError, VersionMismatch, VerificationFailed) as fault:
             # Another board, or other firmware: the next frame looks whether the right one is back.
-            self._leave()
+            if not isinstance(fault, Refusal):
+                self._leave()
             raise
         if away and time.monotonic() >= deadline:
             raise LinkTimeout(
@@ -178,6 +180,7 @@ class Attached:
         while True:
             try:
                 self._greet(min(GREET_S, max(POLL_S, deadline - time.monotonic())))
+                self._check_same()
                 break
             except (LinkError, BridgeError, ConfigError) as error:
                 self._leave()
@@ -192,7 +195,14 @@ class Attached:
 
     def _greet(self, deadline_s: float) -> None:
         board = self._board = self._open()
-        client = self._client = Client(board.line, deadline_s=deadline_s)
+        try:
+            # A program that starts on a busy machine is given time: it does come.
+            patience_s = DEADLINE_S if board.emulated else deadline_s
+            client = self._client = Client(board.line, deadline_s=patience_s)
+        except LinkTimeout as error:
+            if not board.emulated:
+                error.fix = _SILENT_FIX
+            raise
         self._info = client.info
         # What hangs on a port may be an emulator, which says so itself.
         self.emulated = board.emulated or Feature.EMULATED in client.info.features
@@ -203,9 +213,10 @@ class Attached:
         """Look what the board is and holds, and put right what is not as it should be."""
         client = self._client
         assert client is not None
-        client.deadline_s = DEADLINE_S
         self._info = client.refresh()
+        self._check_same()
         check_device(self._info, self._blob)
+        client.deadline_s = DEADLINE_S
         is_new = self._proved != (self._info.board, self._info.build)
         if self._info.active_crc != self._crc:
             self._load(client)
@@ -214,6 +225,14 @@ class Attached:
             self._prove(client)
         client.deadline_s = self._silence_s
         self._heard = time.monotonic()
+
+    def _check_same(self) -> None:
+        if self._proved is not None and self._proved[0] != self._info.board:
+            raise BridgeError(
+                "another board is in its place",
+                cause=f"it says {self._info.board}, it was {self._proved[0]}",
+                fix="plug the first one in again, or start anew",
+            )
 
     def _load(self, client: Client) -> None:
         for attempt in range(1, LOADS + 1):
@@ -240,7 +259,7 @@ class Attached:
         """
         if self._blob.goldens:
             began = time.monotonic()
-            made = zlib.crc32(client.infer(golden=0).output)
+            made = zlib.crc32(client.infer(golden=0, limit_bytes=self._blob.output[1]).output)
             self._silence_s = max(self._budget_s, _SLOWEST * (time.monotonic() - began))
             if made != self._blob.goldens[0].crc:
                 raise VerificationFailed(

@@ -36,11 +36,14 @@ from waistline_bridge.messages import (
 # A page takes seconds to erase on some parts, and the first layers of a large head do, too.
 DEADLINE_S = 20.0
 RETRY_S = 0.25
+MAX_OUTPUT_BYTES = 16 << 20
 _MAX_RETRY_S = 2.0
 # A request and its reply may take this long on the line itself: below 115,200 baud.
 _SLOWEST_BYTES_PER_S = 8000.0
 _LOAD_HEAD_BYTES = 8
 _NONCE_BYTES = 8
+_MAX_PAYLOAD = 1 << 15
+"""More than this is not asked for at once, whatever a device says that it takes."""
 _NO_REPLY_FIX = "check the cable and the board's power, or press its reset button"
 
 Progress = Callable[[int, int], None]
@@ -99,7 +102,7 @@ class Client:
                 cause=f"this is version {PROTOCOL}",
                 fix="load the firmware of this release (make firmware)",
             )
-        self._payload_bytes = max(MIN_PAYLOAD, info.max_payload)
+        self._payload_bytes = min(max(MIN_PAYLOAD, info.max_payload), _MAX_PAYLOAD)
         return info
 
     def ping(self) -> float:
@@ -146,16 +149,28 @@ class Client:
         """Send the bytes of all inputs, one after the other, int8 NHWC."""
         self._load(Area.INPUT, data, 1, None)
 
-    def infer(self, *, golden: int | None = None, layers: int = ALL_LAYERS) -> Inference:
+    def infer(
+        self,
+        *,
+        golden: int | None = None,
+        layers: int = ALL_LAYERS,
+        limit_bytes: int = MAX_OUTPUT_BYTES,
+    ) -> Inference:
         """Run the head on the loaded input, or on a golden input of the blob.
 
         Args:
             golden: number of a golden input.
             layers: run this many only, and encode nothing.
+            limit_bytes: the most that the head can give.
         """
         source, index = (0, 0) if golden is None else (1, golden)
         reply = self._ask(Command.INFER, struct.pack("<BBHHH", source, 0, index, layers, 0))
         front = output_info(reply)
+        if front.output_bytes > limit_bytes:
+            raise BadFrame(
+                "the device announces more than its head can give",
+                cause=f"{front.output_bytes} bytes, at most {limit_bytes} are possible",
+            )
         output = front.inline
         if len(output) < front.output_bytes:
             output += self.read(Area.OUTPUT, len(output), front.output_bytes - len(output))

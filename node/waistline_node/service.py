@@ -143,7 +143,8 @@ def _run(chosen: argparse.Namespace, stopper: Stopper) -> tuple[int, bool]:
     source = open_source(chosen.source, source_options(bundle, chosen.count, chosen.loop))
     console = Console(sys.stderr, getattr(source, "total", None))
     as_json = wants_json(chosen.json)
-    head = open_head(bundle, _choice(chosen, bundle, console, as_json=as_json))
+    progress = Progress(console, as_json=as_json)
+    head = open_head(bundle, _choice(chosen, bundle, console, progress))
     # The first run is slow, and an engine that fails should fail before anything is streamed.
     head.run(read_frame(bundle))
     writer = RecordWriter(chosen.records) if chosen.records else None
@@ -168,6 +169,8 @@ def _run(chosen: argparse.Namespace, stopper: Stopper) -> tuple[int, bool]:
     )
     ready = _ready(chosen, bundle, session, head, source)
     _print(json.dumps(ready) + "\n" if as_json else ready_text(ready, chosen.bundle))
+    # From here on the next line is the summary.
+    progress.as_json = False
     notify("READY=1")
     stopper.stops(runtime.stop)
     # What is loaded by now stays for good: the collector need not walk it again.
@@ -186,7 +189,7 @@ def _run(chosen: argparse.Namespace, stopper: Stopper) -> tuple[int, bool]:
 
 
 def _choice(
-    chosen: argparse.Namespace, bundle: Bundle, console: Console, *, as_json: bool
+    chosen: argparse.Namespace, bundle: Bundle, console: Console, progress: Progress
 ) -> HeadChoice:
     """What runs the head; options of a board go to a board only, and are remarked on else."""
     options = dict(chosen.backend_option)
@@ -195,7 +198,6 @@ def _choice(
         options = {**board, **options}
     elif board:
         console.say(f"no board is used: the head is run by --backend {chosen.backend}")
-    progress = Progress(console, as_json=as_json)
     return HeadChoice(
         chosen.backend, chosen.threads, options, chosen.budget_s, console.say, progress
     )
@@ -209,7 +211,7 @@ class Progress:
 
     def __init__(self, console: Console, *, as_json: bool) -> None:
         self._console = console
-        self._as_json = as_json
+        self.as_json = as_json
         self._next_s = 0.0
         self._loading = False
 
@@ -223,7 +225,7 @@ class Progress:
         elif now_s >= self._next_s:
             self._next_s = now_s + PROGRESS_S
             self._console.show(f"loading the head onto the board: {done} of {of} bytes")
-            if self._as_json:
+            if self.as_json:
                 _print(json.dumps({"progress": "loading", "done": done, "of": of}) + "\n")
 
 

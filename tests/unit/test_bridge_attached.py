@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from bridge_help import needs_compiler, small_head
 from waistline.blob.records import read_blob
 from waistline.errors import BridgeError, ModelError, VerificationFailed, VersionMismatch
 from waistline_bridge.attached import check_device
+from waistline_bridge.client import Client
 from waistline_bridge.messages import Refusal, Status
 from waistline_bridge.shim import BadLine, Damage
 
@@ -185,6 +188,57 @@ def test_another_head_on_the_same_line_is_noticed_after_a_pause(desk, tmp_path, 
     attached.close()
     held.close()
     ours.close()
+
+
+def test_another_kind_of_board_is_not_taken_for_the_first(desk, monkeypatch):
+    desk.emulated = False
+    blob, data, output = head()
+    attached = desk.attached(blob, budget_s=1.0)
+    real = Client.refresh
+
+    def renamed(self):
+        self.info = replace(real(self), board="nucleo-f446re")
+        return self.info
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Client, "refresh", renamed)
+        desk.kill()
+        with pytest.raises(BridgeError) as refused:
+            attached.perform(run(data))
+        assert "another board is in its place" in refused.value.cause
+    assert len(desk.said) == 1
+    attached._budget_s = 60.0
+    assert attached.perform(run(data)) == output
+    attached.close()
+
+
+def test_a_device_that_announces_too_much_is_not_listened_to(desk):
+    blob, data, _ = head()
+    attached = desk.attached(blob, budget_s=0.2)
+
+    def work(client):
+        client.load_input(data)
+        return client.infer(limit_bytes=10)
+
+    with pytest.raises(BridgeError) as refused:
+        attached.perform(work)
+    assert "announces more than its head can give" in refused.value.cause
+    attached.close()
+
+
+def test_a_board_that_hangs_costs_a_frame_no_more_than_its_budget(desk):
+    blob, data, output = head()
+    attached = desk.attached(blob)
+    attached._budget_s = attached._silence_s = 0.3
+    attached._client.deadline_s = 0.3
+    desk.opened[-1].process.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    with pytest.raises(BridgeError, match="gave nothing for this frame"):
+        attached.perform(run(data))
+    assert time.monotonic() - began < 15
+    attached._budget_s = 60.0
+    assert attached.perform(run(data)) == output
+    attached.close()
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,7 @@ class BoardSlice:
         self._stage = stage
         self._blob = blob
         self.attached = attached
+        self._limit_bytes = blob.output[1]
         waist = bundle.cut.tensors
         self._sent = [item.tensor for item in waist] or list(stage.outputs)
         codec = bundle.waist_codec()
@@ -75,7 +76,7 @@ class BoardSlice:
 
         def work(client: Client) -> Inference:
             client.load_input(data)
-            return client.infer()
+            return client.infer(limit_bytes=self._limit_bytes)
 
         return self._waist(self.attached.perform(work))
 
@@ -88,7 +89,7 @@ class BoardSlice:
 
         def work(client: Client) -> tuple[Inference, list[bytes]]:
             client.load_input(data)
-            made = client.infer()
+            made = client.infer(limit_bytes=self._limit_bytes)
             return made, [client.read(Area.ARENA, at.offset, at.size_bytes) for at in places]
 
         made, values = self.attached.perform(work)
@@ -121,11 +122,11 @@ class BoardSlice:
         def work(client: Client) -> tuple[float, list[int]]:
             began = time.perf_counter()
             client.load_input(data)
-            client.infer()
+            client.infer(limit_bytes=self._limit_bytes)
             return time.perf_counter() - began, client.ticks()
 
         runs = [self.attached.perform(work) for _ in range(repeat)]
-        hertz = self.attached.info.tick_hz
+        hertz = max(1, self.attached.info.tick_hz)
         layers = []
         for k, record in enumerate(self._blob.layers):
             times = [ticks[k] / hertz for _, ticks in runs]
@@ -166,7 +167,7 @@ class BoardSlice:
                 cause=f"{made.raw_len} packed bytes, the bundle says {self._codec.raw_len}",
                 fix="write the bundle again: waistline split MODEL --backend mcu",
             )
-        device_s = made.ticks / self.attached.info.tick_hz
+        device_s = made.ticks / max(1, self.attached.info.tick_hz)
         return DeviceWaist(made.output, made.raw_len, device_s)
 
 
