@@ -110,7 +110,11 @@ def check(image: Image, target: str, board: str = "") -> Chip | None:
         WrongChip, ImageTooBig: it is for another one, or too big for it.
     """
     if board and image.board and image.board != board:
-        raise _wrong(image, f"board {board}", f"it is firmware of board {image.board}")
+        raise WrongChip(
+            f"{image.path.name} is not for board {board}",
+            cause=f"it is firmware of board {image.board}",
+            fix=f"use --board {image.board}, or give the firmware of {board}",
+        )
     known = chip(target)
     meant = REAL_BOARDS.get(image.board, "")
     if known is None:
@@ -154,7 +158,7 @@ def require_placed(image: Image, target: str = "") -> None:
             cause="a BIN holds no address",
             fix="give --address, or an ELF"
             if known is None
-            else f"give --address, such as {known.flash[0]:#x} for the start of flash",
+            else f"--address {known.flash[0]:#x} for the start of flash, or give an ELF",
         )
 
 

@@ -27,7 +27,7 @@ from waistline_bridge.flash.base import FlashError, Progress
 
 _QUIET_S = 300.0
 """A chip erase of 16 MB of serial flash takes up to 200 s, in which esptool says nothing."""
-_KEPT_LINES, _LINE_CHARS = 200, 400
+_KEPT_CHARS, _LINE_CHARS, _WHOLE_CHARS = 80_000, 400, 1 << 20
 _PERCENT = re.compile(r"(?<![\d.])(\d{1,3})(?:\.\d+)? ?%")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -92,6 +92,7 @@ def run(
     progress: Progress | None = None,
     total: int = 0,
     quiet_s: float = _QUIET_S,
+    whole: bool = False,
 ) -> Said:
     """Run a program to its end, or until it has said nothing for ``quiet_s``.
 
@@ -100,6 +101,7 @@ def run(
         progress: told of each percentage that it writes, as bytes of ``total``.
         total: bytes.
         quiet_s: longest silence.
+        whole: its output is data, not words: lines are kept whole.
 
     Raises:
         FlashError: it cannot be started, or fell silent.
@@ -114,7 +116,7 @@ def run(
         raise FlashError(
             f"cannot start {command[0]}", cause=error.strerror or str(error), fix="install it anew"
         ) from error
-    lines = _Lines(progress, total)
+    lines = _Lines(progress, total, whole)
     try:
         _listen(process, lines, quiet_s)
         code = process.wait()
@@ -152,17 +154,20 @@ def _listen(process: subprocess.Popen[bytes], lines: _Lines, quiet_s: float) -> 
 class _Lines:
     """The last lines of an output; a line may be rewritten with a carriage return."""
 
-    def __init__(self, progress: Progress | None, total: int) -> None:
+    def __init__(self, progress: Progress | None, total: int, whole: bool) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._progress, self._total = progress, total
-        self._kept: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._kept: deque[str] = deque()
+        self._kept_chars = 0
+        self._limit = _WHOLE_CHARS if whole else _KEPT_CHARS
+        self._line_limit = _WHOLE_CHARS if whole else _LINE_CHARS
         self._open = ""
 
     def feed(self, data: bytes) -> None:
         *whole, self._open = re.split(r"[\r\n]", self._open + self._decoder.decode(data))
         for line in whole:
             self._take(line)
-        if len(self._open) > _LINE_CHARS:
+        if len(self._open) > self._line_limit:
             self._take(self._open)
             self._open = ""
 
@@ -173,7 +178,7 @@ class _Lines:
         return "\n".join([*self._kept, _ESCAPES.sub("", self._open)])
 
     def _take(self, line: str) -> None:
-        line = _ESCAPES.sub("", line)[:_LINE_CHARS]
+        line = _ESCAPES.sub("", line)[: self._line_limit]
         percent = _PERCENT.search(line)
         if percent is not None and int(percent[1]) <= 100:
             if self._progress is not None:
@@ -181,6 +186,9 @@ class _Lines:
             if int(percent[1]) < 100:
                 return  # or they would push out what explains a failure
         self._kept.append(line)
+        self._kept_chars += len(line) + 1
+        while self._kept_chars > self._limit:
+            self._kept_chars -= len(self._kept.popleft()) + 1
 
 
 def explain(said: Said, rules: Sequence[Rule], what: str) -> WaistlineError:

@@ -156,7 +156,7 @@ class _Esptool:
     def _check_version(self, command: list[str]) -> None:
         start = command[: command.index("--chip")]
         said = _tool.run([*start, "version"], quiet_s=60)
-        found = re.search(r"esptool(?:\.py)? v(\d+)", said.text)
+        found = re.search(r"esptool(?:\.py)? v(\d+)[.\w]*", said.text)
         if said.code == 0 and found is not None and int(found[1]) >= _MAJOR:
             return
         raise MissingExtra(

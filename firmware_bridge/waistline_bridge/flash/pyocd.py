@@ -220,7 +220,7 @@ class _Pyocd:
         return probe, target
 
     def _probes(self) -> list[_Probe]:
-        said = _tool.run(self._start("json", "--probes"), quiet_s=_LIST_S)
+        said = _tool.run(self._start("json", "--probes"), quiet_s=_LIST_S, whole=True)
         try:
             listed = msgspec.json.decode(said.text[said.text.index("{") :], type=_Probes)
         except (ValueError, msgspec.ValidationError) as error:
