@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -99,10 +100,14 @@ class Int8Net(Net):
         shape = [n + a + b for n, (a, b) in zip(self.shape(x), table.tolist(), strict=True)]
         return self.op(OPS.PAD, [x, number], [self._like(shape, x)], schema.PadOptionsT())
 
-    def single(self, code: int, x: int, ratio: float, zero: int) -> int:
+    def single(self, code: int, x: int, ratio: float, zero: int, options: Any = None) -> int:
         """An operator on single codes: RELU and its like, QUANTIZE."""
         out = self.act(self.shape(x), self._scale(x)[0] * ratio, zero)
-        return self.op(code, [x], [out])
+        return self.op(code, [x], [out], options)
+
+    def leaky(self, x: int, ratio: float, zero: int, alpha: float) -> int:
+        options = schema.LeakyReluOptionsT(alpha=alpha)
+        return self.single(OPS.LEAKY_RELU, x, ratio, zero, options)
 
     def joined(self, parts: Sequence[int]) -> int:
         shape = self.shape(parts[0])
@@ -162,6 +167,8 @@ NETS: dict[str, Callable[[], bytes]] = {
     "pad channels": lambda: _one(lambda n, x: n.padded(x, [(0, 0), (2, 0), (1, 3)])),
     "relu": lambda: _one(lambda n, x: n.single(OPS.RELU, x, 0.7, -128)),
     "relu6": lambda: _one(lambda n, x: n.single(OPS.RELU6, x, 1.0, 3)),
+    "leaky": lambda: _one(lambda n, x: n.leaky(x, 0.83, -77, 0.1)),
+    "leaky up": lambda: _one(lambda n, x: n.leaky(x, 0.31, 5, 0.37)),
     "quantize": lambda: _one(lambda n, x: n.single(OPS.QUANTIZE, x, 1.31, -40)),
     "quantize up": lambda: _one(lambda n, x: n.single(OPS.QUANTIZE, x, 0.4, 17)),
     "concat": lambda: _one(lambda n, x: n.joined([x, _twin(n, x, 3), x])),

@@ -119,6 +119,8 @@ FLOAT_NETS = {
     "conv": _same(lambda n: n.conv("x", 3, 7, pads=[1, 1, 1, 1])),
     "conv strided": _same(lambda n: n.conv("x", 3, 5, (3, 2), strides=[2, 3], pads=[0, 1, 2, 0])),
     "conv relu": _same(lambda n: n.op("Relu", n.conv("x", 3, 5))),
+    "conv leaky": _same(lambda n: n.op("LeakyRelu", n.conv("x", 3, 5), alpha=0.1)),
+    "leaky clip": _same(lambda n: _clip(n, n.op("LeakyRelu", n.conv("x", 3, 5)), -0.05, 20.0)),
     "conv clip": _same(lambda n: _clip(n, n.conv("x", 3, 5), -0.5, 1.0)),
     "conv same": _same(lambda n: n.conv("x", 3, 6, auto_pad="SAME_UPPER", strides=[2, 2])),
     "conv same lower": _same(lambda n: n.conv("x", 3, 6, (4, 4), auto_pad="SAME_LOWER")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,6 +43,7 @@ MAX_STEP = 255
 """Longest axis of a tensor, largest kernel, stride and padding: PROTOCOL.md section 5."""
 MAX_PARTS = 4
 """Of a concatenation; more take several."""
+Floats = NDArray[np.float32]
 EVERY_CODE = np.arange(LOWEST, HIGHEST + 1, dtype=np.int64)
 _IMAGE_RANK = 4
 
@@ -206,11 +207,27 @@ class HeadBuilder:
         steps = scaled(EVERY_CODE - source.zero_point, *factor)
         self.lookup(x, y, np.clip(steps + made.zero_point, clamp.low, clamp.high))
 
+    def leaky(self, x: int, y: int, alpha: float) -> None:
+        """As `rescale`, but what is negative times ``alpha``: TFLite's LEAKY_RELU."""
+        source, made = self.tensors[x], self.tensors[y]
+        up, below = np.float32(source.scale), np.float32(source.scale) * np.float32(alpha)
+        factors = [float(factor / np.float32(made.scale)) for factor in (up, below)]
+        found = rescale_by(factors, 2)
+        steps = EVERY_CODE - source.zero_point
+        which = (steps < 0).astype(np.intp)
+        multipliers, shifts = found.multiplier.astype(np.int64), found.shift.astype(np.int64)
+        codes = scaled(steps, multipliers[which], shifts[which]) + made.zero_point
+        self.lookup(x, y, np.clip(codes, LOWEST, HIGHEST))
+
     def rescale_exactly(self, x: int, y: int, clamp: Clamp) -> None:
         """As `rescale`, to nearest, ties to even, as ONNX Runtime does."""
+        self.apply(x, y, lambda values: values, clamp)
+
+    def apply(self, x: int, y: int, function: Callable[[Floats], Floats], clamp: Clamp) -> None:
+        """A function of each real value, float32, to nearest, ties to even."""
         source, made = self.tensors[x], self.tensors[y]
         values = (EVERY_CODE - source.zero_point).astype(np.float32) * np.float32(source.scale)
-        steps = np.rint(values / np.float32(made.scale)) + made.zero_point
+        steps = np.rint(function(values) / np.float32(made.scale)) + made.zero_point
         self.lookup(x, y, np.clip(steps, clamp.low, clamp.high))
 
     def lookup(self, x: int, y: int, codes: NDArray[Any]) -> None:

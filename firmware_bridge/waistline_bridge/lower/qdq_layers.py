@@ -246,6 +246,15 @@ def _clip(reader: QdqReader, node: Any) -> None:
     reader.limit(node.input[0], node.output[0], limits[0], limits[1])
 
 
+def _leaky(reader: QdqReader, node: Any) -> None:
+    x, alpha = reader.value(node.input[0]), np.float32(attribute(node, "alpha", 0.01))
+
+    def make(y: int, clamp: Clamp) -> None:
+        reader.build.apply(x.tensor, y, lambda v: np.where(v < 0, alpha * v, v), clamp)
+
+    reader.promise(node.output[0], Pending(make, mixed=x.mixed))
+
+
 def _view(reader: QdqReader, node: Any) -> None:
     """Flatten, Reshape, Squeeze, Unsqueeze: what leaves every element in its place."""
     x = reader.value(node.input[0])
@@ -280,6 +289,7 @@ RULES: dict[str, Callable[[QdqReader, Any], None]] = {
     "Pad": _pad,
     "Relu": _relu,
     "Clip": _clip,
+    "LeakyRelu": _leaky,
     "Flatten": _view,
     "Reshape": _view,
     "Squeeze": _view,

@@ -258,6 +258,10 @@ class _Reader:
         limits = _ACTIVATIONS[getattr(schema.ActivationFunctionType, kind)]
         self._build.rescale(x, y, clamp_between(self._build.tensors[y], *limits))
 
+    def leaky(self, operator: Any) -> None:
+        x, y = self._activation(_input(operator, 0)), self._activation(operator.outputs[0])
+        self._build.leaky(x, y, _options(operator, schema.LeakyReluOptionsT).alpha)
+
     def quantize(self, operator: Any) -> None:
         x, y = self._activation(_input(operator, 0)), self._activation(operator.outputs[0])
         self._build.rescale(x, y, Clamp())
@@ -305,6 +309,7 @@ _RULES: dict[str, Callable[[_Reader, Any], None]] = {
     "RELU": _Reader.relu,
     "RELU6": _Reader.relu,
     "RELU_N1_TO_1": _Reader.relu,
+    "LEAKY_RELU": _Reader.leaky,
     "QUANTIZE": _Reader.quantize,
     "RESHAPE": _Reader.reshape,
     "SQUEEZE": _Reader.reshape,
