@@ -61,7 +61,11 @@ class Summary:
         if record.outcome == OutcomeKind.REMOTE:
             self.waist_bytes += record.waist_bytes
             self._recent.append(
-                (record.latency_s, *(float(getattr(record, stage)) for stage in STAGES))
+                (
+                    record.latency_s,
+                    *(float(getattr(record, stage)) for stage in STAGES),
+                    record.device_s,
+                )
             )
 
     def verdict(self) -> WaistlineError | None:
@@ -100,6 +104,9 @@ class Summary:
                 stage: _rounded(statistics.median(row[place] for row in rows))
                 for place, stage in enumerate(STAGES, start=1)
             }
+            on_board = statistics.median(row[-1] for row in rows)
+            if on_board:
+                found["device_s"] = _rounded(on_board)
         return found
 
 

@@ -10,7 +10,10 @@ from typing import Any
 def ready_text(ready: Mapping[str, Any], bundle: Path) -> str:
     """Two lines: what runs here, and what it reads and where its waist goes."""
     frames = "frames" if ready["frames"] is None else f"{ready['frames']} frames"
-    engine = ready["head"].get("engine", "none")
+    head = ready["head"]
+    engine = head.get("engine", "none")
+    if "board" in head:
+        engine += f" on {'emulated ' if head.get('emulated') == 'yes' else ''}{head['board']}"
     return (
         f"node: ready with {bundle.name} cut at x = {ready['partition_point']}, engine {engine}, "
         f"process {ready['pid']}\n"
@@ -34,8 +37,11 @@ def summary_text(summary: Mapping[str, Any]) -> str:
             f"{summary['waist_bytes'] / answered:.0f} bytes a frame, latency "
             f"{_ms(latency['p50'])} ms (median), {_ms(latency['p99'])} ms (99 %)"
         )
+        # An emulated board's ticks are no time of a processor, which its ready line says.
+        board = f" (board's ticks {_ms(summary['device_s'])})" if "device_s" in summary else ""
         parts = ", ".join(
-            f"{name} {_ms(stages[f'{name}_s'])}" for name in ("head", "transit", "tail")
+            f"{name} {_ms(stages[f'{name}_s'])}{board if name == 'head' else ''}"
+            for name in ("head", "transit", "tail")
         )
         lines.append(f"median in ms: {parts}; all stages with --json or --records FILE")
     if summary["unrecorded"]:
