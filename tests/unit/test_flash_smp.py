@@ -77,7 +77,7 @@ def test_a_server_that_asks_for_what_is_not_there(image):
     assert f"of {SIZE}" in no.value.cause
 
 
-@pytest.mark.parametrize("how", [{"silent": True}, {"mute_after": 3}])
+@pytest.mark.parametrize("how", [{"silent": True}, {"mute_after": 4}])
 def test_nobody_answers(image, how):
     with (
         SmpServer(**how) as server,

@@ -28,7 +28,7 @@ from waistline_bridge.flash.base import (
     WrongChip,
 )
 
-TRIED = f"{UNTRIED}; programs that answer as openocd and dfu-util do"
+TRIED = f"{UNTRIED}; openocd 0.12, dfu-util 0.11 without a device; stand-ins"
 EXAMPLE = "command = \"openocd -f board/st_nucleo_f4.cfg -c 'program {image} verify reset exit'\""
 _APT = {
     "openocd": "openocd",

@@ -35,7 +35,7 @@ from waistline_bridge.flash.base import (
     only,
 )
 
-TRIED = f"{UNTRIED}; a program that answers as pyocd 0.46 does"
+TRIED = f"{UNTRIED}; pyocd 0.46 without a probe; a stand-in"
 _OPTIONS = ("frequency", "erase", "connect", "pack", "tool")
 _LIST_S = 60.0
 _UDEV = "install udev rules for the probe (pyocd.io/docs/installing#udev-rules-on-linux), replug it"

@@ -126,6 +126,8 @@ class _Smp:
         port, data = self._checked(image)
 
         async def upload(client: SMPClient) -> None:
+            # Any answer will do: without this an absent server is waited for as for an erase.
+            await client.request(ImageStatesRead())
             sends = client.upload(
                 data, slot=self._numbers["slot"], first_timeout_s=_ERASE_S,
                 subsequent_timeout_s=self._timeout_s,
