@@ -124,7 +124,7 @@ class Port:
 
 
 class SerialReader:
-    """Raw bytes of an instrument on a serial port; opens it anew, so it may be pickled before.
+    """Raw bytes of an instrument on a serial port; opens it anew, so any process can use it.
 
     Args:
         path: of the port.

@@ -4,10 +4,11 @@ A meter module exports ``open_meter(choice) -> Meter`` and ``find() -> list[Foun
 third-party library at its own top and is found by its file name. The parts of a capture are:
 
 - the *control* process opens a `Meter`: it identifies and sets up the instrument;
-- the *reader* process gets `Meter.reader`: raw bytes and the time they came, nothing is decoded;
-- the *writer* process gets `Meter.decoder`: bytes and times become `Block`s and `Gap`s.
+- the *reader* process makes a `Reader`: raw bytes and the time they came, nothing is decoded;
+- the *writer* process makes a `Decoder`: bytes and times become `Block`s and `Gap`s.
 
-Readers and decoders can be pickled, so that either may be handed to a fresh process. Blocks and
+The last two are fresh processes. What they need to know is `Meter.settings`, plain JSON values, of
+which the module's ``reader_from(settings)`` and ``decoder_from(settings)`` make the two. Blocks and
 gaps come in order and without overlap: each starts where the one before ended, the first at 0.
 Blocks come late by as much as it takes to know where their samples belong (about 0.3 s after a
 loss); `Decoder.finish` gives the rest.
@@ -78,6 +79,8 @@ class MeterInfo:
         counter_modulo: its sample counter wraps here; None where it has none.
         supply_v: constant voltage that turns its current into power, None where not known.
         details: what else goes into run.json (firmware, calibration), plain JSON values.
+        sample_bytes: of one sample on its way to the host, at most.
+        patient: it can wait: it is not read while there is no room, and its time is not the host's.
     """
 
     name: str
@@ -90,6 +93,8 @@ class MeterInfo:
     counter_modulo: int | None = None
     supply_v: float | None = None
     details: Mapping[str, object] = field(default_factory=dict)
+    sample_bytes: int = 4
+    patient: bool = False
 
 
 class Reader(Protocol):
@@ -106,7 +111,7 @@ class Reader(Protocol):
         """To wait for readability with ``select``; -1 where there is nothing to wait for."""
 
     def read_into(self, buffer: memoryview) -> int:
-        """Move what has come into ``buffer``, without waiting; 0 is nothing yet.
+        """Move what has come into ``buffer``, without waiting; 0 is nothing yet, -1 the end.
 
         The time that goes with the bytes is ``time.monotonic_ns()`` taken right after this
         returns. Losses are measured by it, so it should be close to when the newest byte came. To
@@ -149,8 +154,9 @@ class Meter(Protocol):
     @property
     def info(self) -> MeterInfo: ...
 
-    def reader(self) -> Reader: ...
-    def decoder(self) -> Decoder: ...
+    def settings(self) -> dict[str, object]:
+        """What its reader and decoder need to know, plain JSON values."""
+
     def close(self) -> None:
         """Leave the instrument as it should be between captures; call it after the reader's end."""
 
@@ -175,6 +181,18 @@ def find(name: str) -> list[Found]:
     """
     finder: Callable[[], list[Found]] = _module(name).find
     return finder()
+
+
+def reader_from(name: str, settings: Mapping[str, object]) -> Reader:
+    """The reader of meter ``name`` with what `Meter.settings` gave, perhaps in another process."""
+    maker: Callable[[Mapping[str, object]], Reader] = _module(name).reader_from
+    return maker(settings)
+
+
+def decoder_from(name: str, settings: Mapping[str, object]) -> Decoder:
+    """The decoder of meter ``name``, as `reader_from`."""
+    maker: Callable[[Mapping[str, object]], Decoder] = _module(name).decoder_from
+    return maker(settings)
 
 
 def _module(name: str) -> ModuleType:

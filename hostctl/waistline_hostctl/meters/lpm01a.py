@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Mapping
 from dataclasses import replace
+
+import msgspec
 
 from waistline.errors import ConfigError, MeterError
 from waistline.evidence import Evidence
@@ -83,6 +86,25 @@ def _number(choice: MeterChoice, name: str, default: float) -> float:
     return value
 
 
+class Settings(msgspec.Struct, frozen=True):
+    """What reader and decoder need to know."""
+
+    path: str
+    rate_hz: float
+    form: str
+
+
+def reader_from(settings: Mapping[str, object]) -> SerialReader:
+    """The reader of a board that was set up."""
+    return SerialReader(msgspec.convert(settings, Settings).path, _BAUD, (_START,), _STOP)
+
+
+def decoder_from(settings: Mapping[str, object]) -> Lpm01aDecoder:
+    """The decoder of a board that was set up."""
+    known = msgspec.convert(settings, Settings)
+    return Lpm01aDecoder(known.rate_hz, known.form)
+
+
 class Lpm01a:
     """A board under the host's control."""
 
@@ -113,6 +135,7 @@ class Lpm01a:
             ledger="host-time",
             supply_v=voltage_v,
             details={"format": form},
+            sample_bytes=2 if form == "binary" else 9,
         )
 
     def _control(self) -> None:
@@ -132,11 +155,15 @@ class Lpm01a:
         finally:
             port.close()
 
+    def settings(self) -> dict[str, object]:
+        """As `Settings`."""
+        return msgspec.structs.asdict(Settings(self._path, self.info.rate_hz, self._form))
+
     def reader(self) -> SerialReader:
-        return SerialReader(self._path, _BAUD, (_START,), _STOP)
+        return reader_from(self.settings())
 
     def decoder(self) -> Lpm01aDecoder:
-        return Lpm01aDecoder(self.info.rate_hz, self._form)
+        return decoder_from(self.settings())
 
     def close(self) -> None:
         """Stop, and give control back to the board's own keys."""

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 
 from waistline.errors import ConfigError, MeterError
@@ -95,6 +97,28 @@ def regulator_command(voltage_v: float) -> bytes:
     return bytes((0x0D, 3 + code // 256, code % 256))
 
 
+class Settings(msgspec.Struct, frozen=True):
+    """What reader and decoder need to know; ``setup`` is sent before sampling starts, in hex."""
+
+    path: str
+    setup: tuple[str, ...]
+    supply_v: float
+    calibration: dict[str, float]
+
+
+def reader_from(settings: Mapping[str, object]) -> SerialReader:
+    """The reader of an instrument that was set up."""
+    known = msgspec.convert(settings, Settings)
+    begin = (*(bytes.fromhex(command) for command in known.setup), _START)
+    return SerialReader(known.path, _BAUD, begin, _STOP)
+
+
+def decoder_from(settings: Mapping[str, object]) -> Ppk2Decoder:
+    """The decoder of an instrument that has told its calibration."""
+    known = msgspec.convert(settings, Settings)
+    return Ppk2Decoder(Calibration(known.calibration), known.supply_v)
+
+
 class Ppk2:
     """An instrument that has told its calibration."""
 
@@ -139,11 +163,18 @@ class Ppk2:
         finally:
             port.close()
 
+    def settings(self) -> dict[str, object]:
+        """As `Settings`."""
+        setup = tuple(command.hex() for command in self._setup)
+        values = dict(self._calibration.values)
+        known = Settings(self._path, setup, self._voltage_v, values)
+        return msgspec.structs.asdict(known)
+
     def reader(self) -> SerialReader:
-        return SerialReader(self._path, _BAUD, (*self._setup, _START), _STOP)
+        return reader_from(self.settings())
 
     def decoder(self) -> Ppk2Decoder:
-        return Ppk2Decoder(self._calibration, self._voltage_v)
+        return decoder_from(self.settings())
 
     def close(self) -> None:
         """Stop sampling; the device stays on."""
