@@ -140,14 +140,23 @@ def test_text_of_an_annotation_cannot_break_the_file(tmp_path: Path) -> None:
         assert trace.annotations[1].text.startswith('a {"gap":1}  bxxx')
 
 
+def test_a_file_being_written_is_left_alone(tmp_path: Path) -> None:
+    from waistline.trace.repair import repair
+
+    with create(tmp_path / "t.jls", spec_of("power")):
+        for look in (open_trace, repair):
+            with pytest.raises(TraceError, match="still being written"):
+                look(tmp_path / "t.jls")
+    with open_trace(tmp_path / "t.jls") as trace:
+        assert trace.length == 0
+
+
 def test_a_file_that_was_not_closed_says_so(tmp_path: Path) -> None:
-    writer = create(tmp_path / "t.jls", spec_of("power"))
-    try:
-        with pytest.raises(TraceError, match="not closed") as caught:
-            open_trace(tmp_path / "t.jls")
-        assert "trace repair" in caught.value.fix
-    finally:
-        writer.close()
+    made = make(tmp_path / "t.jls", blocks=2)
+    made.path.write_bytes(made.path.read_bytes()[:-100])
+    with pytest.raises(TraceError, match="not closed") as caught:
+        open_trace(made.path)
+    assert "trace repair" in caught.value.fix
 
 
 def test_other_files_are_no_traces(tmp_path: Path) -> None:
@@ -165,7 +174,9 @@ def test_a_full_disk_is_noticed_while_the_file_can_be_closed(tmp_path: Path) -> 
 
     with pytest.raises(TraceError, match="full"):
         JlsWriter(tmp_path / "t.jls", spec_of("power"), reserve_bytes=1 << 62)
-    assert not (tmp_path / "t.jls").exists()
+    with pytest.raises(TraceError, match="cannot be made"):
+        create(tmp_path / "nowhere" / "t.jls", spec_of("power"))
+    assert not list(tmp_path.iterdir())
 
 
 _LIMITED = """

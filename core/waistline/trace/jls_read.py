@@ -31,6 +31,7 @@ from waistline.trace.base import (
     WindowEnergy,
 )
 from waistline.trace.jls_index import U1, Channel, Index, Run, read_index
+from waistline.trace.lock import is_held
 from waistline.trace.overview import envelope
 from waistline.trace.snapshot import decode_start
 from waistline.trace.sums import Samples, window_sums
@@ -56,11 +57,7 @@ class JlsTrace:
         self.index = index
         if not salvage and not (index.ended and index.file.closed):
             index.file.close()
-            raise TraceError(
-                f"{path} was not closed by its writer",
-                cause="the capture was killed, or is still running",
-                fix=f"waistline trace repair {path}",
-            )
+            raise _unclosed(path)
         self.spec = _spec(index)
         self._channels = {
             name: channel
@@ -247,6 +244,18 @@ class JlsTrace:
         return lambda: np.frombuffer(self.index.file.map, "<f4", run.size * 4, run.place).reshape(
             -1, 4
         )
+
+
+def _unclosed(path: Path) -> TraceError:
+    if is_held(path):
+        return TraceError(
+            f"{path} is still being written", cause="its capture runs", fix="wait, or stop it"
+        )
+    return TraceError(
+        f"{path} was not closed by its writer",
+        cause="the capture was killed",
+        fix=f"waistline trace repair {path}",
+    )
 
 
 def _unpacked(index: Index, run: Run, low: int, high: int) -> Bits | int:

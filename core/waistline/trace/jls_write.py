@@ -21,6 +21,7 @@ from pyjls import AnnotationType, DataType, SignalType, Writer
 from waistline.errors import TraceError
 from waistline.trace.base import GAP, Annotation, Block, Gap, TraceSpec
 from waistline.trace.chunks import HEADER, stored_size
+from waistline.trace.lock import hold
 from waistline.trace.snapshot import (
     USER_LEDGER,
     USER_RUN,
@@ -28,6 +29,7 @@ from waistline.trace.snapshot import (
     annotation_text,
     encode_start,
     gap_text,
+    plain,
     to_jls_time,
 )
 
@@ -110,11 +112,21 @@ class JlsWriter:
             self._open = True
             self._define()
             self._introduce(hidden, encode_start(spec))
+            self._lock = hold(hidden)
             hidden.rename(path)
-        except (RuntimeError, OSError, ValueError) as error:
+        except BaseException as error:
             self._log.removeHandler(self._listener)
-            raise self._failed(str(error)) from error
-        self._check()
+            if self._open:
+                self._open = False
+                self._writer.close()
+            hidden.unlink(missing_ok=True)
+            if isinstance(error, (RuntimeError, OSError, ValueError)):
+                raise TraceError(
+                    f"{path} cannot be made",
+                    cause=self._listener.first or str(error),
+                    fix="choose a folder that exists and can be written",
+                ) from error
+            raise
 
     def _introduce(self, file: Path, start: bytes) -> None:
         """Store the start snapshot and wait for it: a file of the final name has one."""
@@ -134,7 +146,7 @@ class JlsWriter:
             vendor="Waistline",
             model=self.spec.evidence.value,
             version="1",
-            serial_number=self.spec.source[:200],
+            serial_number=plain(self.spec.source)[:200],
         )
         self._ids: dict[str, int] = {}
         names = (*self.spec.floats, GAP, *(f"d{bit}" for bit in self.spec.bits))
@@ -254,6 +266,7 @@ class JlsWriter:
         finally:
             self._writer.close()
             self._log.removeHandler(self._listener)
+            os.close(self._lock)
         self._check()
 
     def __enter__(self) -> JlsWriter:

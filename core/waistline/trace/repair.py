@@ -18,6 +18,7 @@ from pathlib import Path
 
 from waistline.errors import TraceError
 from waistline.files import unwritable
+from waistline.trace.lock import is_held
 
 TIMEOUT_S = 3600.0
 
@@ -62,6 +63,10 @@ def repair(path: str | Path, output: str | Path | None = None) -> RepairReport:
     """
     source = Path(path)
     target = source if output is None else Path(output)
+    if is_held(source):
+        raise TraceError(
+            f"{source} is still being written", cause="its capture runs", fix="wait, or stop it"
+        )
     if output is not None and target.exists():
         raise TraceError(f"{target} exists, and is not overwritten", fix="choose another name")
     try:
