@@ -270,7 +270,7 @@ class TraceWriter(Protocol):
         """Store run.json as it is now; the last one stored holds."""
 
     def flush(self) -> None:
-        """Wait until what was handed over is on the disk; a part of a chunk stays in memory."""
+        """Raise what writing in the background ran into; whole chunks go out by themselves."""
 
     def close(self, ledger: bytes = b"") -> None:
         """Write everything out and end the file with the final ledger (JSON)."""

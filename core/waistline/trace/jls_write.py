@@ -244,7 +244,11 @@ class JlsWriter:
             self._writer.user_data(USER_RUN, data)
 
     def flush(self) -> None:
-        """Wait until what pyjls was given is in the file, and the file on the disk."""
+        """Raise what pyjls' thread ran into; it writes whole chunks by itself, within moments."""
+        self._check()
+
+    def sync(self) -> None:
+        """Wait until whole chunks are on the disk, safe from a power cut; may take seconds."""
         with self._translated():
             self._writer.flush()
         self._check()
