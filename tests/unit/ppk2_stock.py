@@ -1,10 +1,11 @@
 """Run by another Python, that has the package ppk2-api: what it makes of an instrument at a port.
 
-    python ppk2_stock.py PORT SECONDS RAW_FILE SAMPLES_FILE
+python ppk2_stock.py PORT SECONDS RAW_FILE SAMPLES_FILE
 """
 
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 from ppk2_api.ppk2_api import PPK2_API
@@ -26,6 +27,5 @@ for start in range(0, len(raw) - 4095, 4096):
     some, bits = meter.get_samples(raw[start : start + 4096])
     samples += some
     logic += bits
-with open(raw_file, "wb") as file:
-    file.write(raw)
+Path(raw_file).write_bytes(raw)
 np.save(samples_file, np.array(samples) * 1e-6)

@@ -155,8 +155,8 @@ class Device:
         if noise:
             power = power + self._noise_at(first, count)
         load = self.spec.load
-        # The bit is sampled at the interval's end; 1e-9 s keeps rounding off the edges.
-        inside = np.mod(edges[1:], load.period_s) + 1e-9
+        # The bit is sampled at the interval's begin; 1e-9 s keeps rounding off the edges.
+        inside = np.mod(edges[:-1] + 1e-9, load.period_s)
         on = (inside >= load.edges_s[0]) & (inside < load.edges_s[-1])
         return self._seen(power, (on << self.spec.marker_bit).astype(np.uint8))
 

@@ -7,6 +7,7 @@ seconds and amperes).
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Protocol
 
@@ -125,7 +126,9 @@ def read_table(path: Path, rate_hz: float, supply_v: float) -> Table:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise ValueError(f"over {_MAX_BYTES} bytes")
-        rows = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            rows = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
     except (OSError, ValueError) as error:
         raise _bad(path, str(error)) from error
     if rows.shape[1:] != (2,) or len(rows) < 2 or not np.isfinite(rows).all():
