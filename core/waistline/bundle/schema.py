@@ -34,7 +34,7 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         role: ``head`` runs on the node, ``tail`` on the edge.
         file: the slice's file.
-        format: ``onnx`` (``tflite`` and ``blob`` later).
+        format: ``onnx``, ``tflite``, or ``blob`` for a microcontroller's head.
         inputs, outputs: in the order in which tensors are passed, whatever the file's order is.
         hints: backend options by backend name, e.g. ``{"onnxruntime": {"threads": "2"}}``.
     """
@@ -86,7 +86,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         partition_points: N of the uncut model.
         stages: in execution order; one or two here (x = 0 and x = 1: tail only; x = N: head only).
         cuts: one between consecutive machines: always one for a node and an edge.
-        model_inputs, model_outputs: of the uncut model.
+        model_inputs, model_outputs: of the uncut model; of the slices where a head was quantized
+            for a microcontroller, int8 and NHWC then.
         preprocess: None: frames are the model's inputs themselves.
         answer: what the last stage's outputs become.
         opsets: of the uncut model.
