@@ -11,7 +11,7 @@ from waistline_bridge.client import Client
 
 pytest.importorskip("serial", reason="pyserial is not installed (extra mcu)")
 
-from waistline_bridge.boards.serial import Port, SerialLine, choose
+from waistline_bridge.boards.serial import Port, SerialLine, choose, lasting_name
 
 ONE = Port("0483:374b:066F", "/dev/ttyACM0", "STLink")
 TWO = Port("0483:374b:0672", "/dev/ttyACM1", "STLink")
@@ -42,6 +42,15 @@ def test_two_boards_of_one_id_are_told_apart_by_path():
     with pytest.raises(ConfigError) as refused:
         choose(ONE.id, [ONE, twin])
     assert "/dev/ttyACM0" in refused.value.fix
+
+
+def test_a_board_is_found_again_by_what_stays_with_it():
+    assert lasting_name(TWO.path, [ONE, TWO]) == TWO.id
+    twin = Port(TWO.id, "/dev/ttyACM7", "its second port")
+    assert lasting_name(TWO.path, [ONE, TWO, twin]) == TWO.path, "an id of two ports is none"
+    unnumbered = Port("1a86:7523", "/dev/ttyUSB0", "CH340")
+    assert lasting_name(unnumbered.path, [ONE, unnumbered]) == unnumbered.path
+    assert lasting_name("/dev/serial/by-id/usb-x", [ONE]) == "/dev/serial/by-id/usb-x"
 
 
 @pytest.mark.parametrize(("wanted", "found"), [(None, []), ("1:2", []), ("1:2", [ONE])])
