@@ -1,7 +1,7 @@
 """What every backend owes its callers. Backends are found by file name; see backends/base.py.
 
 Each runs with every format it opens. A backend of a new file format adds a sample of it to
-`SAMPLES`, nothing else; what it cannot run on this machine is skipped with what its probe says.
+`backend_samples`, nothing else; what cannot run on this machine is skipped with what its probe says.
 """
 
 from __future__ import annotations
@@ -16,99 +16,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from backend_samples import GIVEN, NAMELESS, REFERENCE, SAMPLES, A, B, tflite_net
 
 from waistline import plugins
 from waistline.backends.base import BackendOptions
 from waistline.errors import BackendError, ConfigError, WaistlineError
 
-sys.path.append(str(Path(__file__).parents[1] / "unit"))
-
 PACKAGE = "waistline.backends"
-A = np.linspace(-1, 1, 12, dtype=np.float32).reshape(1, 3, 4)
-B = np.linspace(2, 3, 4, dtype=np.float32).reshape(1, 4)
 OPENS = {"ncs2": 4}
 """How often a slice is opened to see that closing frees it; a slice of ncs2 is a process."""
 INSTEAD = {"ncs2": {"device": "CPU", "python": sys.executable}} if find_spec("openvino") else {}
 """Options by which a backend runs without its device."""
-
-
-def _onnx_sample(path: Path) -> None:
-    """Inputs a (1, 3, 4), b (1, 4); outputs s = a + b (1, 3, 4), m = b * b (1, 4)."""
-    onnx = pytest.importorskip("onnx", reason="needs onnx: pip install 'waistline[host]'")
-    make = onnx.helper
-    f32 = onnx.TensorProto.FLOAT
-    graph = make.make_graph(
-        [make.make_node("Add", ["a", "b"], ["s"]), make.make_node("Mul", ["b", "b"], ["m"])],
-        "sample",
-        [make.make_tensor_value_info("a", f32, [1, 3, 4]),
-         make.make_tensor_value_info("b", f32, [1, 4])],
-        [make.make_tensor_value_info("s", f32, [1, 3, 4]),
-         make.make_tensor_value_info("m", f32, [1, 4])],
-    )  # fmt: skip
-    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 13)], ir_version=8)
-    onnx.save(model, path)
-
-
-def _fake_sample(path: Path) -> None:
-    from waistline.backends.fake import FakeModel, write_fake
-    from waistline.tensors import TensorSpec
-
-    a, b = TensorSpec("a", "float32", (1, 3, 4)), TensorSpec("b", "float32", (1, 4))
-    s, m = TensorSpec("s", "float32", (1, 3, 4)), TensorSpec("m", "float32", (1, 4))
-    write_fake(path, FakeModel((a, b), (s, m), function="noise"))
-
-
-def _tflite_sample(path: Path) -> None:
-    net, schema = _tflite_net()
-    a, b = net.input([1, 3, 4], "a"), net.input([1, 4], "b")
-    s = net.op(
-        schema.BuiltinOperator.ADD, [a, b], [net.tensor([1, 3, 4], "s")], schema.AddOptionsT()
-    )
-    m = net.op(schema.BuiltinOperator.MUL, [b, b], [net.tensor([1, 4], "m")], schema.MulOptionsT())
-    path.write_bytes(net.finish(s, m))
-
-
-def _tflite_net(**options):
-    pytest.importorskip(
-        "ai_edge_litert", reason="needs the schema: pip install 'waistline[litert]'"
-    )
-    from ai_edge_litert import schema_py_generated as schema
-    from tflite_help import Net
-
-    return Net(**options), schema
-
-
-def _blob_sample(path: Path) -> None:
-    """Two lookups, of a and of b."""
-    from waistline.blob.form import Activation, Int8Head, Lookup, Port
-    from waistline.tensors import TensorSpec, WaistTensor
-    from waistline_bridge.lower.assemble import assemble
-
-    shapes = [A8.shape[1:], B8.shape[1:]] * 2
-    tensors = tuple(Activation(f"t{k}", shape, 1.0, 0) for k, shape in enumerate(shapes))
-    ports = [
-        Port(k, TensorSpec(f"t{k}", "int8", (1, *tensor.shape), "NHWC", 3))
-        for k, tensor in enumerate(tensors)
-    ]
-    layers = tuple(Lookup(f"t{k}", (k - 2,), k, ~CODES if k == 2 else CODES) for k in (2, 3))
-    head = Int8Head(tensors, layers, tuple(ports[:2]), tuple(ports[2:]))
-    waist = [WaistTensor(port.spec, "i8:b=4|ctx") for port in head.outputs]
-    path.write_bytes(assemble(head, waist).data)
-
-
-CODES = np.arange(-128, 128).astype(np.int8)
-A8, B8 = (100 * A).astype(np.int8).reshape(1, 3, 4, 1), (40 * B).astype(np.int8).reshape(1, 1, 4, 1)
-SAMPLES = {
-    "onnx": _onnx_sample,
-    "tflite": _tflite_sample,
-    "fake": _fake_sample,
-    "blob": _blob_sample,
-}
-GIVEN = {"blob": (A8, B8)}
-"""Where the format's inputs are others than A and B."""
-NAMELESS = {"blob"}
-"""Formats that hold no names: callers give them, in the file's order."""
-REFERENCE = {**{kind: (A + B, B * B) for kind in ("onnx", "tflite")}, "blob": (~A8, B8)}
 
 
 @cache
@@ -345,7 +263,7 @@ def test_closing_gives_everything_back(target, make, sample, given):
 def test_a_quantized_tensor_carries_its_scale(make, target, tmp_path):
     if target[1] != "tflite":
         pytest.skip(f"a {target[1]} file says nothing of scales")
-    net, _ = _tflite_net(quantized=True)
+    net, _ = tflite_net(quantized=True)
     path = tmp_path / "int8.tflite"
     path.write_bytes(net.finish(net.conv(net.input([1, 4, 4, 3]), 2, name="y")))
     made = net.graph.tensors[net.graph.outputs[0]].quantization
@@ -364,7 +282,7 @@ def test_a_quantized_tensor_carries_its_scale(make, target, tmp_path):
 def test_a_tensor_that_only_passes_through_is_what_it_was(make, target, tmp_path, quantized):
     path = tmp_path / f"passes.{target[1]}"
     if target[1] == "tflite":
-        net, _ = _tflite_net(quantized=quantized)
+        net, _ = tflite_net(quantized=quantized)
         x, p = net.input([1, 4], "x"), net.input([1, 2, 2, 3], "p")
         path.write_bytes(net.finish(net.softmax(x, "s"), p))
     elif target[1] == "onnx":
@@ -418,7 +336,7 @@ def _onnx_slice(path, role):
 
 
 def _tflite_slice(path, role):
-    net, schema = _tflite_net()
+    net, schema = tflite_net()
     weights = np.ascontiguousarray(WEIGHTS[role == "tail"].transpose(0, 2, 3, 1))
     out, *_, channels = weights.shape
     source = net.input([1, 9, 9, channels], "x" if role == "head" else "w")
