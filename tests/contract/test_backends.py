@@ -1,7 +1,7 @@
 """What every backend owes its callers. Backends are found by file name; see backends/base.py.
 
 Each runs with every format it opens. A backend of a new file format adds a sample of it to
-`backend_samples`, nothing else; what cannot run on this machine is skipped with what its probe says.
+`backend_samples`, nothing else; what cannot run here is skipped with what its probe says.
 """
 
 from __future__ import annotations
