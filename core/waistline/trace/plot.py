@@ -181,7 +181,7 @@ def _caption(
     axes.set_xlabel(f"time ({unit})")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    facts = [trace.spec.evidence.value, f"{trace.spec.rate_hz:,.6g} Hz"]
+    facts = [trace.spec.evidence.value, f"{_si(trace.spec.rate_hz)}Hz"]
     if signal == "power":
         energy = trace.energy(start, stop)
         facts.insert(0, f"{_si(energy.energy_j)}J in {_si(energy.duration_s)}s")
@@ -213,7 +213,7 @@ def _prefix(high: np.ndarray, low: np.ndarray) -> tuple[float, str]:
 
 
 def _si(value: float) -> str:
-    for scale, prefix in ((1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n")):
+    for scale, prefix in ((1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n")):
         if abs(value) >= scale:
             return f"{value / scale:.4g} {prefix}"
     return f"{value:.4g} "
