@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import select
 import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import serial
 from serial.tools import list_ports
@@ -28,11 +31,16 @@ def find_usb(ids: dict[tuple[int, int], str], *, untried: bool) -> list[Found]:
             if detail:
                 identity += f":{detail}"
                 break
-        # One instrument may have several ports; the interface tells them apart.
         if entry.interface:
             text += f", {entry.interface}"
         found.append(Found(identity, entry.device, text, untried))
-    return sorted(found, key=lambda one: one.path)
+    times = Counter(one.id for one in found)
+    # One instrument may have several ports.
+    unique = [
+        replace(one, id=f"{one.id}:{Path(one.path).name}") if times[one.id] > 1 else one
+        for one in found
+    ]
+    return sorted(unique, key=lambda one: one.path)
 
 
 def identity_of(path: str, found: list[Found]) -> tuple[str, Evidence]:

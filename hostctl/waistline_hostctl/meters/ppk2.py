@@ -200,7 +200,8 @@ class Ppk2Decoder:
 
     def feed(self, raw: bytes | memoryview, host_ns: int) -> list[Part]:
         self._take(self._words.feed(raw))
-        self._resolver.arrived(host_ns)
+        if len(raw):
+            self._resolver.arrived(host_ns)
         return self._queue.parts(self._resolver.take())
 
     def skip(self, size_bytes: int, host_ns: int) -> list[Part]:
