@@ -32,7 +32,14 @@ ORDER = (
     "live",
     "edge",
     "imports",
+    "mcu_kernels",
+    "mcu_exact",
+    "mcu_agreement",
+    "mcu_fit",
+    "mcu_line",
 )
+SKIPPED = 77
+"""Exit status of a benchmark whose tools are missing; what an earlier run found stands."""
 LIBRARIES = (
     "numpy",
     "onnx",
@@ -65,8 +72,11 @@ def machine() -> str:
     )
 
 
-def section(name: str, out: Path) -> str:
-    """Run one benchmark; its Markdown, or the end of its output if it failed."""
+def section(name: str, out: Path, before: str) -> str:
+    """Run one benchmark; its Markdown, or the end of its output if it failed.
+
+    A benchmark whose tools are missing leaves ``before``, or else says what it misses.
+    """
     command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py")]
     print(f"{name} ...", file=sys.stderr, flush=True)
     started = time.monotonic()
@@ -76,7 +86,11 @@ def section(name: str, out: Path) -> str:
     took = f"{time.monotonic() - started:.0f} s"
     print(f"{name}: exit {done.returncode} after {took}", file=sys.stderr, flush=True)
     body = done.stdout.strip()
-    if done.returncode:
+    if done.returncode == SKIPPED:
+        print(f"{name}: {body}", file=sys.stderr, flush=True)
+        if before:
+            return before
+    elif done.returncode:
         tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
         body = f"{body}\n\n**Exit {done.returncode}.**\n\n```\n{tail}\n```"
     when = f"{datetime.now(UTC):%Y-%m-%d}"
@@ -100,7 +114,7 @@ def main() -> None:
     out = ROOT / "runs" / "bench"
     out.mkdir(parents=True, exist_ok=True)
     for name in names or ORDER:
-        made = section(name, out)
+        made = section(name, out, stored_sections().get(name, ""))
         page = stored_sections() | {name: made}
         ordered = (
             f"\n<!-- {known} -->\n{page[known].strip()}\n" for known in ORDER if known in page

@@ -195,7 +195,8 @@ static void begin(uint32_t arena_size, uint32_t slot_bytes)
     free(board.frames);
     memory = get(WL_SLOTS * slot_bytes);
     memset(memory, 0xff, WL_SLOTS * slot_bytes);
-    flash = (wl_flash){memory, slot_bytes, PAGE, 8, erase, program};
+    flash = (wl_flash){.base = memory, .slot_bytes = slot_bytes, .page_bytes = PAGE,
+                       .program_bytes = 8, .erase = erase, .program = program};
     board.arena = arena;
     board.arena_bytes = arena_size;
     board.flash = &flash;

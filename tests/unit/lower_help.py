@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from waistline.blob.form import Int8Head
+from waistline.blob.records import read_blob
 from waistline.tensors import WaistTensor
 from waistline_bridge.lower.assemble import LoweredHead, assemble
 
@@ -53,6 +54,7 @@ class Firmware:
         assert done.returncode == 0, done.stderr
         self._library = ctypes.CDLL(str(library))
         self._library.lower_run.restype = ctypes.c_uint32
+        self._library.lower_many.restype = ctypes.c_uint32
 
     def check(self, blob: bytes, arena_bytes: int) -> int:
         """The reason the firmware refuses it for; 0: it takes it."""
@@ -68,6 +70,20 @@ class Firmware:
         places = [array.ctypes.data_as(ctypes.c_void_p) for array in (held, arena)]
         size = self._library.lower_run(places[0], len(blob), places[1], arena_bytes, layers)
         return int(size), arena
+
+    def run_many(self, blob: bytes, arena_bytes: int, inputs: np.ndarray) -> list[bytes]:
+        """What the head sends for each of ``inputs``, int8 (n, ..)."""
+        held, arena = _aligned(blob), _aligned(bytes(arena_bytes))
+        given = np.ascontiguousarray(inputs.astype(np.int8, copy=False))
+        count, stride = len(given), read_blob(blob).output[1]
+        outputs, sizes = np.zeros((count, stride), np.uint8), np.zeros(count, np.uint32)
+        places = [a.ctypes.data_as(ctypes.c_void_p) for a in (held, arena, given, outputs, sizes)]
+        done = self._library.lower_many(
+            *(places[0], len(blob), places[1], arena_bytes),
+            *(places[2], count, places[3], stride, places[4]),
+        )
+        assert done == count
+        return [output[:size].tobytes() for output, size in zip(outputs, sizes, strict=True)]
 
 
 def _aligned(data: bytes) -> np.ndarray:
