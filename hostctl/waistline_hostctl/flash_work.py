@@ -11,10 +11,8 @@ import msgspec
 
 from waistline.errors import ConfigError, MissingExtra, WaistlineError
 from waistline_bridge import flash
-from waistline_bridge.boards import _programs
 from waistline_bridge.boards import qemu as qemu_boards
 from waistline_bridge.flash import Choice, Image
-from waistline_bridge.flash._chips import REAL_BOARDS
 from waistline_bridge.flash.base import Flasher, Step
 from waistline_hostctl.console import grid, indented, size
 from waistline_hostctl.results import Result
@@ -85,20 +83,15 @@ def chosen(image: Path | None, choice: Choice) -> tuple[Image, Choice]:
     Raises:
         ConfigError: neither image nor board, an image that cannot be used, or no method.
     """
-    board = choice.board
-    if board and board not in {*qemu_boards.names(), *REAL_BOARDS}:
-        raise ConfigError(
-            f"there is no board {board!r} with firmware to flash",
-            cause=f"known: {', '.join(sorted([*qemu_boards.names(), *REAL_BOARDS]))}",
-            fix="use one of these, or give an image",
-        )
-    if image is None and not board:
+    if image is None and not choice.board:
         raise ConfigError(
             "there is nothing to flash",
             cause="neither an image nor --board was given",
             fix="waistline flash IMAGE --via METHOD (waistline flash --list shows methods)",
         )
-    path = image or _programs.firmware(board, None, f"{board}.elf")
+    if choice.board:
+        flash.check_board(choice.board)
+    path = flash.firmware_of(choice.board) if image is None else image
     found = flash.read_image(path, choice.address)
     return found, replace(choice, method=choice.method or _method(found, choice))
 

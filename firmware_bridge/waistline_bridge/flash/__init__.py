@@ -5,11 +5,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from waistline import plugins
+from waistline.errors import ConfigError
+from waistline_bridge.boards import _programs
+from waistline_bridge.flash._chips import board_names
 from waistline_bridge.flash._image import Image, read_image
 from waistline_bridge.flash.base import UNTRIED, Choice, Flasher
 
-__all__ = ["UNTRIED", "Choice", "Flasher", "Image", "names", "open_flasher", "read_image", "tried"]
+__all__ = [
+    "UNTRIED",
+    "Choice",
+    "Flasher",
+    "Image",
+    "board_names",
+    "check_board",
+    "firmware_of",
+    "names",
+    "open_flasher",
+    "read_image",
+    "tried",
+]
 
 
 def names() -> list[str]:
@@ -36,3 +53,23 @@ def open_flasher(choice: Choice) -> Flasher:
     """
     flasher: Flasher = plugins.load(__name__, choice.method).open_flasher(choice)
     return flasher
+
+
+def firmware_of(board: str) -> Path:
+    """The firmware of a board, as ``make firmware`` left it.
+
+    Raises:
+        ConfigError: no such board, or it was not built.
+    """
+    check_board(board)
+    return _programs.firmware(board, None, f"{board}.elf")
+
+
+def check_board(board: str) -> None:
+    """Raise `ConfigError` for a name that is none of `board_names`."""
+    if board not in board_names():
+        raise ConfigError(
+            f"there is no board {board!r} with firmware to flash",
+            cause=f"known: {', '.join(sorted(board_names()))}",
+            fix="use one of these, or give an image and --target",
+        )
