@@ -8,7 +8,8 @@ import numpy as np
 
 from waistline.trace.base import Gap
 from waistline_hostctl.meters._ledger import Ledger
-from waistline_hostctl.meters._losses import Resolver, Run
+from waistline_hostctl.meters._losses import Resolver
+from waistline_hostctl.meters._place import Run
 
 RATE_HZ = 100_000
 

@@ -163,6 +163,21 @@ def test_the_emulator_shares_no_code_with_the_decoder():
     assert not [name for name in done.stdout.split() if ".meters" in name]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_ten_random_faults_through_the_line(tmp_path, seed):
+    device = tmp_path / "device.json"
+    device.write_text(json.dumps(DEVICE))
+    options = ["--waveform", f"device:{device}", "--random-faults", "10", "--seed", str(seed)]
+    with emulated("ppk2", tmp_path, *options, "--random-seconds", "6") as there:
+        meter = open_meter(MeterChoice("ppk2", there.port, OPTIONS))
+        _, account, _ = capture(meter, 7)
+    if account["closes"] and not account["start_dropped"]:
+        true = sum(row["count"] for row in there.truth("lost")) + len(there.truth("byte"))
+        copies = sum(row["count"] for row in there.truth("repeated"))
+        assert sum(account["lost"].values()) - account["repeated"] == true - copies
+
+
 @pytest.mark.skipif(not STOCK, reason="WAISTLINE_PPK2_API_PYTHON names no Python with ppk2-api")
 def test_the_stock_driver_reads_the_emulator_and_agrees_with_ours(tmp_path):
     device = tmp_path / "device.json"

@@ -38,7 +38,8 @@ class Ledger:
     Attributes:
         grade: what losses are counted by: the meter's own counter, or the host's clock alone.
         kept: samples given out.
-        lost: by kind of what showed them: ``counter``, ``ring``, ``host-time``, ``resync``.
+        lost: by kind of what showed them: ``counter``, ``ring``, ``host-time``, ``resync``; less
+            the copies that came in the same hole.
         invalid: samples that came, but not between which losses.
         repeated: samples that came more than once; the copies were dropped.
         start_dropped: samples before the first quiet stretch; the trace begins after them.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from waistline.trace.base import Block, Gap
-from waistline_hostctl.meters._losses import Run
+from waistline_hostctl.meters._place import Run
 from waistline_hostctl.meters.base import Part
 
 
