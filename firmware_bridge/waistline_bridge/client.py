@@ -208,6 +208,22 @@ class Client:
         self._ask(Command.RESET, bytes(4))
         return self.open()
 
+    def enter_update(self) -> None:
+        """Leave the bridge for the update mode, an SMP server; `open` comes back from it.
+
+        Raises:
+            Refusal: the firmware was built without one.
+        """
+        self._ask(Command.RESET, bytes((1, 0, 0, 0)))
+
+    def enter_update(self) -> None:
+        """Let the device speak SMP from now on, until it is told to reset or is pinged.
+
+        Raises:
+            Refusal: its firmware was built without (``Feature.SMP`` of its info).
+        """
+        self._ask(Command.RESET, bytes((1, 0, 0, 0)))
+
     def close(self) -> None:
         self._line.close()
 

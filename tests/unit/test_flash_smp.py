@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import struct
+import zlib
 
 import pytest
+from bridge_help import FIRMWARE, _make, built, host_program, needs_compiler, small_head
 from flash_help import elf, esp_image, ignore, pattern
 
 pytest.importorskip("smpclient", reason="smpclient is not installed (extra smp)")
@@ -13,6 +16,9 @@ pytest.importorskip("smpclient", reason="smpclient is not installed (extra smp)"
 from smp_server import SmpServer
 
 from waistline.errors import ConfigError, LinkError, LinkTimeout, VerificationFailed
+from waistline_bridge.boards import open_board
+from waistline_bridge.boards.qemu import PROGRAM
+from waistline_bridge.client import Client
 from waistline_bridge.flash import Choice, open_flasher, read_image
 from waistline_bridge.flash.base import FlashError, ImageTooBig, WrongChip
 from waistline_bridge.flash.smp import image_hash
@@ -153,3 +159,50 @@ def test_a_signed_image_that_is_cut_off_has_none(cut):
     data = signed()[:cut]
     with pytest.raises(ConfigError, match="has no hash"):
         image_hash(data)
+
+
+has_update_mode = pytest.mark.skipif(
+    "SMP" not in (FIRMWARE / "Makefile").read_text(), reason="this firmware has no update mode"
+)
+
+
+def update_firmware(board):
+    """Our firmware with its update mode."""
+    name = "waistline-host" if board == "host" else f"{board}.elf"
+    return built(
+        f"smp/{name}",
+        lambda folder: _make(
+            board, f"OUT={folder / 'smp'}", "SMP=1", *(["SANITIZE=1"] if board == "host" else [])
+        ),
+    )
+
+
+@needs_compiler
+@has_update_mode
+@pytest.mark.parametrize("board", ["host", "qemu-mps2-an386"])
+def test_our_own_firmware_takes_a_head_by_stock_smpclient(tmp_path, board):
+    if board != "host" and not (shutil.which("arm-none-eabi-gcc") and shutil.which(PROGRAM)):
+        pytest.skip(f"there is no {PROGRAM}, or no compiler for Arm (gcc-arm-none-eabi)")
+    blob = small_head(filler=5000)[0].bytes()
+    path = tmp_path / "head.blob"
+    path.write_bytes(blob)
+    options = {"firmware": str(update_firmware(board))}
+    options |= {} if board == "host" else {"line": "pty"}
+    with open_board(board, **options) as opened:
+        assert Client(opened.line, deadline_s=30).head() is None
+        ours = flasher(opened.line.name, enter="on")
+        ours.flash(read_image(path), ignore)
+        assert ours.verify(read_image(path)).how == "device's hash"
+        client = Client(opened.line, deadline_s=30)
+        assert client.info.active_crc == zlib.crc32(blob)
+        assert client.head().layers == 2
+
+
+@needs_compiler
+def test_firmware_without_an_update_mode_says_so(image):
+    with (
+        open_board("host", firmware=str(host_program())) as opened,
+        pytest.raises(ConfigError, match="has no update mode") as refused,
+    ):
+        flasher(opened.line.name, enter="on").flash(image, ignore)
+    assert "SMP=1" in refused.value.fix

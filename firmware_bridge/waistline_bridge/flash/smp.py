@@ -1,8 +1,9 @@
 """Devices that take images over their serial line by SMP (MCUmgr): MCUboot, Zephyr, our own.
 
-Our firmware speaks it after a RESET that asks for it, and takes a head, not itself. Options:
-``baud`` (default 115200), ``slot`` (of the image group; default 0), ``timeout`` (seconds for a
-reply; default 5), ``sha=off`` (for servers with small buffers), ``reset=off`` (stay in SMP).
+Our firmware, built with ``SMP=1``, speaks it when asked to (``enter=on``), and takes a head, not
+itself. Options: ``baud`` (default 115200), ``slot`` (of the image group; default 0), ``timeout``
+(seconds for a reply; default 5), ``sha=off`` (for servers with small buffers), ``reset=off``
+(stay in SMP), ``enter`` (default off).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from smpclient.transport import SMPTransportDisconnected
 from smpclient.transport.serial import SMPSerialTransport
 
 from waistline.errors import ConfigError, LinkClosed, LinkTimeout, VerificationFailed
+from waistline_bridge.boards.serial import SerialLine
+from waistline_bridge.client import Client
 from waistline_bridge.flash import _ports
 from waistline_bridge.flash._image import Image
 from waistline_bridge.flash.base import (
@@ -36,10 +39,11 @@ from waistline_bridge.flash.base import (
     Verdict,
     WrongChip,
 )
+from waistline_bridge.messages import Refusal
 
-TRIED = f"{UNTRIED}; an SMP server on a pseudoterminal"
+TRIED = f"{UNTRIED}; our firmware on host and QEMU; an SMP server on a pseudoterminal"
 _DEFAULTS = {"baud": 115200, "slot": 0, "timeout": 5}
-_SWITCHES = ("sha", "reset")
+_SWITCHES = {"sha": "on", "reset": "on", "enter": "off"}
 _ERASE_S = 40.0
 """The first reply comes after the slot has been erased."""
 
@@ -115,10 +119,11 @@ class _Smp:
     def plan(self, image: Image) -> list[Step]:
         port, data = self._checked(image)
         baud, slot = self._numbers["baud"], self._numbers["slot"]
-        steps = [Step(f"upload {len(data)} bytes to slot {slot} by SMP on {port}, {baud} baud")]
+        steps = [Step(f"let the firmware on {port} enter its update mode")] * self._is("enter")
+        steps += [Step(f"upload {len(data)} bytes to slot {slot} by SMP on {port}, {baud} baud")]
         if self._choice.verify:
             steps.append(Step(f"find hash {image_hash(data).hex()[:16]} among its images"))
-        if self._resets:
+        if self._is("reset"):
             steps.append(Step("reset the device"))
         return steps
 
@@ -131,15 +136,17 @@ class _Smp:
             sends = client.upload(
                 data, slot=self._numbers["slot"], first_timeout_s=_ERASE_S,
                 subsequent_timeout_s=self._timeout_s,
-                use_sha=self._choice.options.get("sha", "on") == "on",
+                use_sha=self._is("sha"),
             )  # fmt: skip
             async for done in sends:
                 if not 0 < done <= len(data):
                     raise SMPUploadError(f"it asks for byte {done} of {len(data)}")
                 progress(done, len(data))
-            if self._resets and not self._choice.verify:
+            if self._is("reset") and not self._choice.verify:
                 await client.request(ResetWrite())
 
+        if self._is("enter"):
+            self._enter(port)
         self._talk(port, upload, f"{image.path.name} was not written")
 
     def verify(self, image: Image) -> Verdict:
@@ -151,7 +158,7 @@ class _Smp:
             if refused(reply):
                 raise SMPUploadError(reply)
             found = [(state.slot, bytes(state.hash or b"")) for state in reply.images]
-            if self._resets and wanted in [digest for _, digest in found]:
+            if self._is("reset") and wanted in [digest for _, digest in found]:
                 await client.request(ResetWrite())
             return found
 
@@ -168,9 +175,23 @@ class _Smp:
             fix="run the same command again",
         )
 
-    @property
-    def _resets(self) -> bool:
-        return self._choice.options.get("reset", "on") == "on"
+    def _is(self, switch: str) -> bool:
+        return self._choice.options.get(switch, _SWITCHES[switch]) == "on"
+
+    def _enter(self, port: str) -> None:
+        """From the bridge into the update mode of our own firmware."""
+        _ports.check_port(port)
+        line = SerialLine(port, self._numbers["baud"])
+        try:
+            Client(line).enter_update()
+        except Refusal as error:
+            raise ConfigError(
+                f"the firmware on {port} has no update mode",
+                cause=str(error),
+                fix="make firmware SMP=1, and flash that once by another method",
+            ) from error
+        finally:
+            line.close()
 
     def _checked(self, image: Image) -> tuple[str, bytes]:
         if image.format != "bin":
