@@ -72,6 +72,18 @@ def test_pyjls_reads_the_same(tmp_path: Path) -> None:
         assert pyjls.jls_to_utc(int(start)) == pytest.approx(UTC_NS * 1e-9, abs=1e-3)
 
 
+def test_pyjls_reads_what_was_sampled_fast(tmp_path: Path) -> None:
+    """Its reader gives up on chunks of over a megabyte, which its writer writes."""
+    values = np.arange(1_500_000, dtype=np.float32)
+    with create(tmp_path / "t.jls", spec_of("power", rate_hz=8e6)) as writer:
+        writer.write(Block(0, power_w=values))
+        writer.user_data(b"{}" + b" " * 999_000)
+        with pytest.raises(ValueError, match="over"):
+            writer.user_data(bytes(1_000_001))
+    with pyjls.Reader(str(tmp_path / "t.jls")) as reader:
+        assert np.array_equal(reader.fsr(1, 0, len(values)), values)
+
+
 def test_the_envelope_loses_no_spike(tmp_path: Path) -> None:
     spec = TraceSpec(1e6, (SIGNALS["power"],), "test", Evidence.SIMULATED)
     values = np.full(3_000_000, 1.0, np.float32)

@@ -36,13 +36,14 @@ from waistline.trace.snapshot import (
 CHUNK_S = 0.25
 RESERVE_BYTES = 160 << 20
 """Kept free, for what pyjls still holds (64 MiB) and for closing the file."""
-_MAX_SAMPLES = 1 << 20
+# pyjls writes payloads of over 1 MiB and then cannot read them (0.17.0, "out of memory").
+_MAX_SAMPLES = 1 << 17
+_MAX_USER_BYTES = 1_000_000
 _START_TIMEOUT_S = 10.0
 _SOURCE_ID = 1
 # A bit signal's constant chunks are not stored; only its first summary says what they were. Its
 # rows are multiples of 256 samples, ten at least: 2,560 samples are the least that are certain.
 _BIT_ROW, _BIT_ROWS = 256, 10
-_MAX_USER_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -264,6 +265,8 @@ class JlsWriter:
         self._open = False
         try:
             self._send()
+            if len(ledger) > _MAX_USER_BYTES:
+                ledger = b'{"ledger":"too long; it is in run.json"}'
             if ledger:
                 with self._translated():
                     self._writer.user_data(USER_LEDGER, ledger)
