@@ -209,14 +209,6 @@ class Client:
         return self.open()
 
     def enter_update(self) -> None:
-        """Leave the bridge for the update mode, an SMP server; `open` comes back from it.
-
-        Raises:
-            Refusal: the firmware was built without one.
-        """
-        self._ask(Command.RESET, bytes((1, 0, 0, 0)))
-
-    def enter_update(self) -> None:
         """Let the device speak SMP from now on, until it is told to reset or is pinged.
 
         Raises:
