@@ -29,7 +29,7 @@ class Console:
 
     def __init__(self, *, json: bool = False, beside: TextIO | None = None) -> None:
         self.json = json
-        self._beside = beside or sys.stderr
+        self.beside = beside or sys.stderr
 
     def say(self, text: str = "") -> None:
         """Part of the result, for people."""
@@ -38,7 +38,7 @@ class Console:
 
     def note(self, text: str) -> None:
         """What is worth knowing but not the result."""
-        print(shown(f"note: {text}"), file=self._beside, flush=True)
+        print(shown(f"note: {text}"), file=self.beside, flush=True)
 
     def emit(self, result: Result) -> None:
         """The result, for programs."""
@@ -53,7 +53,7 @@ class Console:
             sys.stdout.flush()
 
     def progress(self, what: str, total: int | None = None) -> Progress:
-        return Progress(what, total, self._beside)
+        return Progress(what, total, self.beside)
 
 
 class Progress:

@@ -107,7 +107,7 @@ def _captured(ring, pieces, **trace_options):
     script, trace = Script(pieces), ListTrace(**trace_options)
     out, into = os.pipe()
     reasons = []
-    thread = threading.Thread(target=lambda: reasons.append(pump(script, ring, out)))
+    thread = threading.Thread(target=lambda: reasons.append(pump(script, ring, out).reason))
     thread.start()
     while script.pieces and thread.is_alive():
         time.sleep(0.001)

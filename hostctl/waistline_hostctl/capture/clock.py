@@ -66,6 +66,14 @@ class HostClock:
         (s0, t0), (s1, t1) = points[k - 1], points[k]
         return s0 + (host_ns - t0) * (s1 - s0) / (t1 - t0)
 
+    def host_ns_at(self, sample: float) -> int:
+        """Moment of a sample by the last point and the nominal rate; 0 before the first read."""
+        points = self._all()
+        if not points:
+            return 0
+        last, host_ns = points[-1]
+        return host_ns + round((sample - last) / self.rate_hz * _NS)
+
     @property
     def residual_s(self) -> float:
         """Standard deviation of the points from one straight line, seconds; NaN below three."""

@@ -12,6 +12,7 @@ import gc
 import os
 import select
 import time
+from dataclasses import dataclass
 
 from waistline.errors import MeterError
 from waistline_hostctl.capture.ring import Producer, Ring
@@ -22,68 +23,109 @@ CHUNK_BYTES = 1 << 16
 PAUSE_S = 0.005
 """Between reads: few wake-ups, and a tenth of what the smallest line holds at 400 kB/s."""
 NOTICE_S = 0.1
+WRITER_GONE = "the writer process ended"
 _LAST_WORD_S = 10.0
 _PRIORITY = 50
 _LOCK_NOW_AND_LATER = 3  # MCL_CURRENT | MCL_FUTURE
 
 
-def pump(reader: Reader, ring: Ring, control: int) -> str:
-    """Read until told to stop; why it ended, "" for being told to.
+@dataclass(frozen=True, slots=True)
+class End:
+    """Why reading ended.
+
+    Attributes:
+        reason: "" for being told to, or because there is no more.
+        over: the source has no more.
+    """
+
+    reason: str
+    over: bool = False
+
+
+def pump(
+    reader: Reader,
+    ring: Ring,
+    control: int,
+    *,
+    peer: int = -1,
+    chunk_bytes: int = CHUNK_BYTES,
+    patient: bool = False,
+) -> End:
+    """Read until told to stop, the meter is gone, or the writer.
 
     Args:
         reader: started.
         ring: gets the records, at last one of kind END.
         control: a descriptor; a byte in it, or its end, means stop.
+        peer: end for writing of a pipe that the writer reads; -1: there is none.
+        chunk_bytes: to read at once.
+        patient: do not read while there is no room.
     """
     producer = Producer(ring)
-    scratch = memoryview(bytearray(CHUNK_BYTES))
+    scratch = memoryview(bytearray(chunk_bytes))
     waits = select.poll()
     waits.register(control, select.POLLIN)
+    if peer >= 0:
+        waits.register(peer, 0)
     line = reader.fileno()
     if line >= 0:
         waits.register(line, select.POLLIN)
-    total = last_notice = 0
-    reason = ""
-    while not reason:
+    total, last_notice, end = 0, 0, None
+    while end is None:
         ready = waits.poll(PAUSE_S * 1e3 if line < 0 else NOTICE_S * 1e3)
-        if any(descriptor == control for descriptor, _ in ready):
-            break
+        for descriptor, _ in ready:
+            if descriptor == control:
+                end = End("")
+            elif descriptor == peer:
+                end = End(WRITER_GONE)
         try:
-            total += _drain(reader, producer, scratch)
+            # What came before the word to stop is kept, too.
+            count, over = _drain(reader, producer, scratch, patient)
+            total += count
+            end = end or (End("", over=True) if over else None)
         except MeterError as error:
-            reason = "; ".join(error.lines())
+            end = end or End("; ".join(error.lines()))
         now = time.monotonic_ns()
         if now - last_notice > NOTICE_S * 1e9:
             last_notice = now
             waiting = producer.waiting_bytes / ring.capacity
             ring.say("reader", {"bytes": total, "dropped": producer.dropped_bytes, "full": waiting})
-        if line >= 0 and not reason:
+        if line >= 0 and end is None:
             time.sleep(PAUSE_S)
     reader.stop()
-    _last_word(producer, reason)
-    return reason
+    if end.reason != WRITER_GONE:
+        _last_word(producer, end.reason, waits, peer)
+    return end
 
 
-def _drain(reader: Reader, producer: Producer, scratch: memoryview) -> int:
-    """Read until nothing is left; bytes read."""
-    total = 0
+def _drain(
+    reader: Reader, producer: Producer, scratch: memoryview, patient: bool
+) -> tuple[int, bool]:
+    """Read until nothing is left; (bytes read, no more will come)."""
+    total, size = 0, len(scratch)
     while True:
-        view = producer.reserve(CHUNK_BYTES)
+        view = producer.reserve(size)
+        if view is None and patient:
+            return total, False
         count = reader.read_into(scratch if view is None else view)
+        if count < 0:
+            return total, True
         host_ns = time.monotonic_ns()
         if count and view is None:
             producer.drop(count, host_ns)
         elif count:
             producer.commit(count, host_ns)
         total += count
-        if count < CHUNK_BYTES:
-            return total
+        if count < size:
+            return total, False
 
 
-def _last_word(producer: Producer, reason: str) -> None:
+def _last_word(producer: Producer, reason: str, waits: select.poll, peer: int) -> None:
     """END, once the writer has made room; a writer that is gone never will."""
     deadline = time.monotonic() + _LAST_WORD_S
     while not producer.end(reason, time.monotonic_ns()) and time.monotonic() < deadline:
+        if any(descriptor == peer for descriptor, _ in waits.poll(0)):
+            return
         time.sleep(PAUSE_S)
 
 

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from waistline.errors import WaistlineError
-from waistline.trace.base import Annotation, Block, TraceWriter
+from waistline.trace.base import Annotation, Block, Floats, TraceWriter
 from waistline_hostctl.capture.clock import HostClock
 from waistline_hostctl.capture.ring import Consumer, Kind, Ring
 from waistline_hostctl.meters.base import Decoder, MeterInfo, Part
@@ -26,7 +26,7 @@ _READER_GONE_S = 1.0
 """With an empty ring and no reader for so long, no last word is coming."""
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, tag="event"):
     """Something that happened at a moment of this machine's monotonic clock."""
 
     host_ns: int
@@ -73,14 +73,22 @@ class _Sums:
         count = len(block)
         self.samples += count
         self.there += count
-        current, power = block.current_a, block.power_w
+        current, power, voltage = block.current_a, block.power_w, block.voltage_v
         if current is not None:
-            charge = float(np.add.reduce(current, dtype=np.float64))
+            charge = _sum(current)
             self.charge += charge
-            if power is None and supply_v is not None:
+            if power is None and voltage is not None:
+                power = current * voltage
+            elif power is None and supply_v is not None:
                 self.power += charge * supply_v
         if power is not None:
-            self.power += float(np.add.reduce(power, dtype=np.float64))
+            self.power += _sum(power)
+
+
+def _sum(values: Floats) -> float:
+    """Of those that are there; float64."""
+    found = float(np.add.reduce(values, dtype=np.float64))
+    return found if found == found else float(np.nansum(values, dtype=np.float64))
 
 
 class Keeper:
@@ -201,7 +209,7 @@ class Keeper:
             self._ring.say(
                 "writer",
                 {"samples": sums.samples, "missing": sums.missing, "charge": sums.charge,
-                 "power": sums.power, "there": sums.there},
+                 "power": sums.power, "there": sums.there, "began_ns": self._clock.host_ns_at(0)},
             )  # fmt: skip
 
     def _annotate(self, until_ns: int | None) -> None:

@@ -1,0 +1,144 @@
+"""``python -m waistline_hostctl.capture.child``: the reader or the writer of a capture.
+
+`tasks` says what comes and goes. Neither outlives the capture: the reader stops when its control
+pipe ends or the writer is gone, the writer when the reader has said its last word or is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from waistline.errors import WaistlineError
+from waistline.trace.base import TraceSpec
+from waistline.trace.jls_write import JlsWriter
+from waistline.trace.store import create
+from waistline_hostctl.capture.reader import hurry, pump
+from waistline_hostctl.capture.ring import Ring
+from waistline_hostctl.capture.tasks import (
+    Answer,
+    Begun,
+    Done,
+    Ended,
+    Failed,
+    Lines,
+    Note,
+    ReaderTask,
+    Task,
+    WriterTask,
+)
+from waistline_hostctl.capture.writer import Event, Keeper
+from waistline_hostctl.meters.base import MeterInfo, decoder_from, reader_from
+
+_FOREVER_S = 1e6
+
+
+def main() -> int:
+    # An interrupt at the terminal is for the control process, which ends us in order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    lines = Lines(sys.stdin.fileno())
+    waiting: list[bytes] = []
+    while not waiting and not lines.over:
+        waiting += lines.take(_FOREVER_S)
+    if not waiting:
+        return 0
+    task = msgspec.json.decode(waiting.pop(0), type=Task)
+    try:
+        if isinstance(task, ReaderTask):
+            _read(task)
+        else:
+            _write(task, lines, waiting)
+    except WaistlineError as error:
+        _say(Failed.of(error))
+        return 1
+    return 0
+
+
+def _say(answer: Answer) -> None:
+    with suppress(BrokenPipeError):
+        os.write(sys.stdout.fileno(), msgspec.json.encode(answer) + b"\n")
+
+
+def _read(task: ReaderTask) -> None:
+    ring = Ring(task.ring)
+    reader = reader_from(task.meter, task.settings)
+    allowed = hurry()
+    try:
+        reader.start()
+        _say(Begun(allowed))
+        found = pump(
+            reader,
+            ring,
+            sys.stdin.fileno(),
+            peer=task.peer,
+            chunk_bytes=task.chunk_bytes,
+            patient=task.patient,
+        )
+    finally:
+        reader.stop()
+    _say(Ended(found.reason, found.over))
+
+
+def _write(task: WriterTask, lines: Lines, waiting: list[bytes]) -> None:
+    ring = Ring(task.ring)
+    decoder = decoder_from(task.info.name, task.settings)
+    trace = create(Path(task.path), spec_of(task.info))
+    trace.user_data(bytes(task.run))
+    notes = _Notes(trace, lines, waiting)
+    _say(Begun())
+    keeper = Keeper(
+        ring, decoder, trace, task.info, events=notes.events, reader_alive=_Peer(task.peer).lives
+    )
+    _say(Done(keeper.run()))
+
+
+def spec_of(info: MeterInfo) -> TraceSpec:
+    """What is known of a trace before its first sample."""
+    return TraceSpec(
+        rate_hz=info.rate_hz,
+        signals=info.signals,
+        source=info.id,
+        evidence=info.evidence,
+        supply_v=info.supply_v,
+    )
+
+
+class _Notes:
+    """What the control process has to say to the writer."""
+
+    def __init__(self, trace: JlsWriter, lines: Lines, waiting: list[bytes]) -> None:
+        self._trace, self._lines, self._waiting = trace, lines, waiting
+
+    def events(self) -> Iterable[Event]:
+        """Events since last time; run.json goes straight into the trace."""
+        found = []
+        for line in [*self._waiting, *self._lines.take()]:
+            note = msgspec.json.decode(line, type=Note)
+            if isinstance(note, Event):
+                found.append(note)
+            else:
+                self._trace.user_data(bytes(note.run))
+        self._waiting = []
+        return found
+
+
+class _Peer:
+    """Whether the process at the other end of a pipe lives."""
+
+    def __init__(self, peer: int) -> None:
+        self._poll = select.poll()
+        self._poll.register(peer, 0)
+
+    def lives(self) -> bool:
+        return not self._poll.poll(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

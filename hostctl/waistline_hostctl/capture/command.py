@@ -1,0 +1,87 @@
+"""The program that a capture is made around."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+from waistline.errors import ConfigError
+
+_TERM_S = 5.0
+
+
+class Command:
+    """A program and its arguments; it keeps its standard input, and its own process group is ours.
+
+    Args:
+        words: program and arguments.
+        log: gets its standard output; None: it goes where ours goes.
+        beside: its standard output goes to our standard error.
+
+    Raises:
+        ConfigError: there is no such program, or the log cannot be written.
+
+    Attributes:
+        ended_s: when it was seen to have ended; 0 before.
+    """
+
+    def __init__(self, words: Sequence[str], log: Path | None = None, beside: bool = False) -> None:
+        self.words = list(words)
+        self._log, self._beside = log, beside
+        self._process: subprocess.Popen[bytes] | None = None
+        self.ended_s = 0.0
+        if shutil.which(self.words[0]) is None:
+            raise ConfigError(
+                f"there is no program {self.words[0]!r}",
+                cause="it is neither a file that can be run, nor on the PATH",
+                fix="check its name after --",
+            )
+
+    @property
+    def name(self) -> str:
+        """Its program, without the folder."""
+        return Path(self.words[0]).name
+
+    @property
+    def started(self) -> bool:
+        return self._process is not None
+
+    def start(self) -> int:
+        """Run it; monotonic ns just before it ran."""
+        with contextlib.ExitStack() as stack:
+            out: IO[bytes] | int | None = None
+            if self._log is not None:
+                try:
+                    out = stack.enter_context(self._log.open("wb"))
+                except OSError as error:
+                    raise ConfigError(f"{self._log} cannot be written", cause=str(error)) from error
+            elif self._beside:
+                out = 2
+            now = time.monotonic_ns()
+            try:
+                self._process = subprocess.Popen(self.words, stdout=out)
+            except OSError as error:
+                raise ConfigError(f"{self.words[0]} does not run", cause=str(error)) from error
+        return now
+
+    def code(self) -> int | None:
+        """Its exit code; below 0 the signal it ended by; None while it runs."""
+        return None if self._process is None else self._process.poll()
+
+    def end(self) -> None:
+        """Ask it to end, then insist."""
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_TERM_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,297 @@
+"""The control process of a capture: opens the meter, starts reader and writer, ends both in order.
+
+It touches no sample. Whatever happens (interrupt, a pulled plug, a full disk, a killed child), what
+was captured up to there is a trace that opens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from waistline.bench import ResolvedBench
+from waistline.errors import MeterError, RateTooLow, TraceError
+from waistline.evidence import Figure
+from waistline.run import RunFolder, RunRecord, new_run
+from waistline.trace.repair import repair
+from waistline.trace.store import open_trace
+from waistline_hostctl.capture.command import Command
+from waistline_hostctl.capture.record import (
+    FAILURES,
+    Captured,
+    figures_of,
+    problems_of,
+    record_of,
+)
+from waistline_hostctl.capture.session import Outcome, Session
+from waistline_hostctl.capture.writer import Kept
+from waistline_hostctl.console import Console
+from waistline_hostctl.meters.base import Meter, MeterChoice, MeterInfo, open_meter
+
+TRACE = "trace.jls"
+LEAST_HZ = 100_000.0
+BUFFER_S = 5.0
+_ENDED = {
+    "meter": "the meter is gone",
+    "silent": "the meter says nothing more",
+    "reader": "the reader process died",
+    "writer": "the writer process died",
+    "trace": "the trace could not be written",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to capture, and where to.
+
+    Attributes:
+        choice: of the meter.
+        duration_s: of the trace; None: until interrupted, or the command ends.
+        output: of the trace alone; None: a run folder.
+        runs, name: of that folder; "" is the meter's name.
+        command: program to capture around.
+        log: gets its standard output.
+        beside: its standard output goes to our standard error.
+        allow_slow: a meter below 100 kHz will do.
+        buffer_s: that the ring holds.
+    """
+
+    choice: MeterChoice
+    duration_s: float | None = None
+    output: Path | None = None
+    runs: Path = Path("runs")
+    name: str = ""
+    command: tuple[str, ...] = ()
+    log: Path | None = None
+    beside: bool = False
+    allow_slow: bool = False
+    buffer_s: float = BUFFER_S
+
+
+@dataclass
+class Signals:
+    """Interrupts and requests to end since the capture began."""
+
+    received: list[int] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[None]:
+        """Collect SIGINT and SIGTERM; in a thread that is not the main one there are none."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self._take) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _take(self, number: int, frame: object) -> None:
+        self.received.append(number)
+
+
+def run(wanted: Wanted, bench: ResolvedBench, console: Console) -> Captured:
+    """Capture; returns once the trace is closed.
+
+    Raises:
+        ConfigError, MissingExtra, MeterError, TraceError: no sample came; nothing is left.
+        RateTooLow: the meter is slower than 100 kHz.
+    """
+    command = None
+    if wanted.command:
+        command = Command(wanted.command, wanted.log, wanted.beside)
+    signals = Signals()
+    with signals.taken():
+        meter = open_meter(wanted.choice)
+        try:
+            check_rate(meter.info, allow_slow=wanted.allow_slow)
+            return _Run(wanted, bench, meter.info, command).capture(meter, signals, console)
+        finally:
+            meter.close()
+
+
+def check_rate(info: MeterInfo, *, allow_slow: bool) -> None:
+    """Refuse a meter that is too slow for layers.
+
+    Raises:
+        RateTooLow: below 100 kHz, and not allowed.
+    """
+    if info.rate_hz < LEAST_HZ and not allow_slow:
+        raise RateTooLow(
+            f"{info.name} samples at {info.rate_hz:g} Hz",
+            cause=f"layers last from 20 us on; {LEAST_HZ:g} Hz are needed to tell them apart",
+            fix="choose a faster rate or meter, or say --allow-slow for whole inferences",
+        )
+
+
+class _Run:
+    """Where a capture goes, and what is written beside it."""
+
+    def __init__(
+        self, wanted: Wanted, bench: ResolvedBench, info: MeterInfo, command: Command | None
+    ) -> None:
+        self._wanted, self._bench, self._info, self._command = wanted, bench, info, command
+        self._started = datetime.now(UTC)
+        self._name = wanted.name or info.name
+        self._folder: RunFolder | None = None
+        self._details: dict[str, Any] = {}
+
+    def capture(self, meter: Meter, signals: Signals, console: Console) -> Captured:
+        if self._wanted.output is None:
+            self._folder = new_run(self._wanted.runs, self._name, now=self._started)
+            path = self._folder.path / TRACE
+        else:
+            path = self._wanted.output
+        there = path.exists()
+        try:
+            with Session(
+                self._info,
+                meter.settings(),
+                path,
+                duration_s=self._wanted.duration_s,
+                buffer_s=self._wanted.buffer_s,
+                command=self._command,
+                signals=signals.received,
+                stream=console.beside,
+            ) as session:
+                self._details = {"reader": session.begin(msgspec.json.encode(self._record()))}
+                there = True
+                session.watch()
+                self._details |= {"ended": session.ended} | self._of_command()
+                outcome = session.finish(msgspec.json.encode(self._record()))
+        except BaseException:
+            if not there:
+                self._discard(path)
+            raise
+        return self._captured(path, outcome)
+
+    def _captured(self, path: Path, outcome: Outcome) -> Captured:
+        """What is on the disk now; mends it where the writer did not close it."""
+        kept, remarks = outcome.kept, []
+        if kept is None or kept.error:
+            mended = self._mend(path, outcome)
+            remarks.append(f"the trace was mended, and holds {mended:,} samples")
+        if kept is None:
+            kept = _counted(path)
+        if not kept.samples:
+            self._discard(path)
+            raise MeterError(
+                f"{self._info.name} gave no sample", cause=outcome.why or f"it {outcome.ended}",
+                fix="check that the instrument measures: waistline devices",
+            )  # fmt: skip
+        problems = problems_of(kept.ledger) if kept.ledger else ["the account of samples is lost"]
+        if outcome.ended in FAILURES:
+            problems.insert(0, f"{_ENDED[outcome.ended]}: {outcome.why}")
+        remarks += self._remarks(kept)
+        figures = figures_of(kept, self._info)
+        self._details |= {
+            "ended": outcome.ended,
+            "problems": problems,
+            "samples": kept.samples,
+            "missing": kept.missing,
+            "ledger": kept.ledger,
+            "clock_residual_s": kept.clock_residual_s,
+        } | self._of_command()
+        if self._folder is not None:
+            self._folder.finish(self._record(figures, remarks))
+        return Captured(
+            trace=path,
+            folder=self._folder.path if self._folder else None,
+            info=self._info,
+            ended=outcome.ended,
+            figures=figures,
+            ledger=kept.ledger,
+            problems=tuple(problems),
+            remarks=tuple(remarks),
+            samples=kept.samples,
+            missing=kept.missing,
+            command_code=self._command.code() if self._command else None,
+        )
+
+    def _mend(self, path: Path, outcome: Outcome) -> int:
+        _hidden(path).unlink(missing_ok=True)
+        if not path.exists():
+            raise outcome.failure or MeterError("the capture did not begin", cause=outcome.why)
+        try:
+            return repair(path).length
+        except TraceError as error:
+            raise outcome.failure or error from error
+
+    def _remarks(self, kept: Kept) -> list[str]:
+        found = []
+        if self._command is not None and self._command.code() is not None:
+            code = self._command.code()
+            found.append(f"{self._command.name} ended with exit code {code}")
+        if kept.missing:
+            kinds = kept.ledger.get("lost")
+            by = (
+                ", ".join(f"{n} by {kind}" for kind, n in kinds.items())
+                if isinstance(kinds, dict)
+                else ""
+            )
+            found.append(f"{kept.missing} samples were lost and counted ({by}): gaps in the trace")
+        if not self._details.get("reader", {}).get("real_time", True):
+            found.append(
+                "the reader had no real-time priority (ulimit -r, or CAP_SYS_NICE, would give it)"
+            )
+        if self._info.untried:
+            found.append(f"the driver of {self._info.name} is untried on hardware")
+        return found
+
+    def _of_command(self) -> dict[str, Any]:
+        if self._command is None:
+            return {}
+        return {"command": {"words": self._command.words, "exit_code": self._command.code()}}
+
+    def _record(
+        self, figures: Mapping[str, Figure] | None = None, remarks: Sequence[str] = ()
+    ) -> RunRecord:
+        return record_of(
+            self._name, self._started, self._bench, self._info, self._details, figures, remarks
+        )
+
+    def _discard(self, path: Path) -> None:
+        """Nothing was captured: leave nothing."""
+        for file in (path, _hidden(path)):
+            file.unlink(missing_ok=True)
+        if self._folder is not None:
+            with contextlib.suppress(OSError):
+                self._folder.path.rmdir()
+
+
+def _hidden(path: Path) -> Path:
+    """What a trace is called before it says what it is."""
+    return path.with_name(f".{path.name}.new")
+
+
+def _counted(path: Path) -> Kept:
+    """What the trace itself says, where its writer cannot any more."""
+    with open_trace(path) as trace:
+        energy = trace.energy() if trace.length else None
+        current, there = 0.0, 0
+        if "current" in trace.spec.floats:
+            for _, values in trace.pieces("current", 0, trace.length):
+                current += float(np.nansum(values, dtype=np.float64))
+                there += int(np.count_nonzero(~np.isnan(values)))
+        return Kept(
+            samples=trace.length,
+            missing=round(energy.missing) if energy else 0,
+            ledger={},
+            reason="",
+            error="",
+            energy_j=energy.energy_j if energy else 0.0,
+            mean_a=current / max(there, 1),
+            clock_residual_s=None,
+            annotations=len(trace.annotations),
+        )
