@@ -121,6 +121,11 @@ CASES = (
         (*others("onnx", "click"), "prometheus_client"),
     ),
     Case("edge", ("waistline_edge.metrics", "prometheus_client"), others()),
+    Case("capture", ("waistline.trace.jls_write", "waistline.trace.plot"), others()),
+    Case("parquet", ("waistline.trace.importers.parquet",), others()),
+    Case("smp", ("waistline_bridge.flash.smp",), others()),
+    Case("pyocd", ("waistline_bridge.flash.pyocd",), others()),
+    Case("esptool", ("waistline_bridge.flash.esptool",), others("click")),
 )
 
 PROBE = """
