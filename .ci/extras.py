@@ -97,12 +97,8 @@ CASES = (
     ),
     Case(
         "mcu",
-        (
-            "waistline_bridge.client",
-            "waistline_bridge.boards.serial",
-            "waistline_hostctl.commands.mcu",
-        ),
-        others("click"),
+        ("waistline_bridge.client", "waistline_bridge.boards.serial", "waistline_node.heads.mcu"),
+        others(),
     ),
     # One package for both: installed once.
     Case(
