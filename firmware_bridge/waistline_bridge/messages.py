@@ -54,6 +54,7 @@ class Feature(IntFlag):
     KEEPS = 16
     MARKER = 32
     EMULATED = 64
+    SMP = 128
 
 
 class Status(IntEnum):

@@ -61,13 +61,20 @@ def _make(*arguments):
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def host_program():
+def host_program(*, smp=False):
     """The host board under sanitizers."""
-    return built("waistline-host", lambda folder: _make("host", f"OUT={folder}", "SANITIZE=1"))
+    return _firmware("waistline-host", "host", smp, "SANITIZE=1")
 
 
-def board_elf(board):
-    return built(f"{board}.elf", lambda folder: _make(board, f"OUT={folder}"))
+def board_elf(board, *, smp=False):
+    return _firmware(f"{board}.elf", board, smp)
+
+
+def _firmware(name, target, smp, *options):
+    folder, chosen = ("smp/", ["SMP=1"]) if smp else ("", [])
+    return built(
+        folder + name, lambda cached: _make(target, f"OUT={cached}/{folder}", *chosen, *options)
+    )
 
 
 def check_program(name):

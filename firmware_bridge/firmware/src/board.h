@@ -16,6 +16,8 @@
 #define WL_FEATURE_KEEPS 16u
 #define WL_FEATURE_MARKER 32u
 #define WL_FEATURE_EMULATED 64u
+/* The build decides this one. */
+#define WL_FEATURE_SMP 128u
 
 typedef struct {
     const char *name; /* at most 23 characters */

@@ -2,6 +2,7 @@
 #include "wl_cmd.h"
 
 #include "wl_nn.h"
+#include "wl_smp.h"
 #include "wl_status.h"
 
 #ifndef WL_BUILD
@@ -85,7 +86,7 @@ static void info_device(const wl_device *d, exchange *x)
     page.blob_version = WL_BLOB_VERSION;
     page.max_payload = b->max_payload;
     page.cpuid = b->cpuid;
-    page.features = b->features;
+    page.features = b->features | (WL_SMP ? WL_FEATURE_SMP : 0u);
     page.tick_hz = b->tick_hz;
     page.arena_bytes = b->arena_bytes;
     page.slot_bytes = wl_slots_capacity(&d->slots);
@@ -277,9 +278,9 @@ static int reset(wl_device *d, exchange *x)
 {
     if (x->size != 4)
         return wrong_length(x);
-    if (x->in[0] != 0 || !zeros_follow(x->in))
+    if (x->in[0] > WL_SMP || !zeros_follow(x->in))
         return WL_ARGUMENT;
-    d->restart = 1;
+    d->after = x->in[0] == 0 ? WL_RESTART : WL_UPDATE;
     return WL_OK;
 }
 
@@ -361,6 +362,9 @@ static void answer(wl_device *d, size_t size, uint32_t crc)
     d->request_crc = crc;
 }
 
+/* One device has one line. Only in firmware that is built with it. */
+static wl_smp smp;
+
 static void take_frame(wl_device *d, size_t size)
 {
     const uint8_t *request = d->parser.data;
@@ -375,10 +379,30 @@ static void take_frame(wl_device *d, size_t size)
     out.size = 0;
     wl_frame_emit(d->reply, d->reply_bytes, emit, &out);
     flush(&out);
-    if (d->restart) {
-        d->restart = 0;
+    if (WL_SMP && d->after == WL_UPDATE) {
+        d->updating = 1;
+        wl_smp_begin(&smp, d->board, &d->slots);
+    } else if (d->after == WL_RESTART) {
+        d->after = WL_GO_ON;
         board_reset();
     }
+    d->after = WL_GO_ON;
+}
+
+/* A host that speaks the bridge again, or whose RESET was answered but not heard, is heard. */
+static void update(wl_device *d, const uint8_t *data, size_t size)
+{
+    size_t frame = 0;
+
+    for (size_t i = 0; i < size && frame == 0; i++)
+        frame = wl_smp_take(&smp, data[i]);
+    if (frame == 0)
+        return;
+    d->updating = 0;
+    d->reply_bytes = 0; /* it was overwritten */
+    take_active(d);
+    wl_copy(d->parser.data, smp.bridge, frame + WL_CRC_BYTES);
+    take_frame(d, frame);
 }
 
 void wl_device_init(wl_device *device, const wl_board *board)
@@ -386,7 +410,8 @@ void wl_device_init(wl_device *device, const wl_board *board)
     device->board = board;
     device->reply = board->frames + board->max_payload + WL_FRAME_OVERHEAD;
     device->reply_bytes = device->request_crc = 0;
-    device->restart = 0;
+    device->after = WL_GO_ON;
+    device->updating = 0;
     wl_parser_init(&device->parser, board->frames, board->max_payload + WL_FRAME_OVERHEAD);
     wl_slots_open(&device->slots, board->flash, board->arena_bytes);
     device->head.arena = board->arena;
@@ -399,6 +424,10 @@ void wl_device_init(wl_device *device, const wl_board *board)
 
 void wl_device_take(wl_device *device, const uint8_t *data, size_t size)
 {
+    if (WL_SMP && device->updating) {
+        update(device, data, size);
+        return;
+    }
     for (size_t i = 0; i < size; i++) {
         size_t frame = wl_parser_push(&device->parser, data[i]);
         if (frame > 0) {

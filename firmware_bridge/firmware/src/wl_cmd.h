@@ -23,6 +23,9 @@ enum wl_command {
 
 enum wl_area { WL_AREA_BLOB = 0, WL_AREA_INPUT = 1, WL_AREA_OUTPUT = 2, WL_AREA_TICKS = 3, WL_AREA_ARENA = 4 };
 
+/* Kinds of RESET. */
+enum wl_after { WL_GO_ON, WL_RESTART, WL_UPDATE };
+
 typedef struct {
     const wl_board *board;
     wl_parser parser;
@@ -31,7 +34,8 @@ typedef struct {
     uint8_t *reply;       /* header, payload, CRC: kept until the next request */
     uint32_t reply_bytes; /* 0: none yet */
     uint32_t request_crc; /* of the request it answers */
-    int restart; /* RESET was asked for */
+    enum wl_after after;  /* what is done once the reply has left */
+    int updating;         /* the line is the update mode's */
 } wl_device;
 
 void wl_device_init(wl_device *device, const wl_board *board);
