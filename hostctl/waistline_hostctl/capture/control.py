@@ -234,13 +234,13 @@ class _Run:
             code = self._command.code()
             found.append(f"{self._command.name} ended with exit code {code}")
         if kept.missing:
-            kinds = kept.ledger.get("lost")
-            by = (
-                ", ".join(f"{n} by {kind}" for kind, n in kinds.items())
-                if isinstance(kinds, dict)
-                else ""
+            lost, invalid = kept.ledger.get("lost"), kept.ledger.get("invalid")
+            by = ", ".join(f"{n} by {kind}" for kind, n in lost.items() if n) if lost else ""
+            found.append(
+                f"{kept.missing:,} samples are gaps in the trace"
+                + (f": lost {by}" if by else "")
+                + (f", {invalid} of uncertain place" if invalid else "")
             )
-            found.append(f"{kept.missing} samples were lost and counted ({by}): gaps in the trace")
         if not self._details.get("reader", {}).get("real_time", True):
             found.append(
                 "the reader had no real-time priority (ulimit -r, or CAP_SYS_NICE, would give it)"

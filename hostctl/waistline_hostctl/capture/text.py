@@ -18,8 +18,8 @@ _ENDED = {
 def captured(found: Captured) -> str:
     """What was captured, and whether it can be trusted."""
     info = found.info
-    lines = [indented(f"{info.id} at {info.rate_hz:g} Hz, {info.evidence}", "meter")]
-    how = f"{found.samples:,} samples, {found.missing:,} lost"
+    lines = [indented(f"{info.id} at {si(info.rate_hz, 'Hz')}, {info.evidence}", "meter")]
+    how = f"{found.samples:,} in {si(found.samples / info.rate_hz, 's')}, {found.missing:,} lost"
     if found.ended in _ENDED:
         how += f"; ended {_ENDED[found.ended]}"
     lines.append(indented(how, "samples"))

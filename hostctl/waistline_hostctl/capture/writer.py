@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -50,7 +51,7 @@ class Kept(msgspec.Struct, frozen=True):
 
     samples: int
     missing: int
-    ledger: dict[str, object]
+    ledger: dict[str, Any]
     reason: str
     error: str
     energy_j: float
