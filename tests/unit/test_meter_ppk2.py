@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from meter_help import Fault, faulty_ids, ramp_words
+from meter_help import Fault, faulty_ids, ramp_words, reads
 
 from waistline.errors import ConfigError, MeterError
 from waistline.evidence import Evidence
@@ -242,3 +242,19 @@ def test_a_decoder_can_be_handed_to_another_process():
     parts += decoder.feed(raw[50_001:], 10**9) + decoder.finish(10**9)
     whole = _decode([raw])[0]
     np.testing.assert_array_equal(_joined(parts)[0], _joined(whole)[0])
+
+
+def test_a_whole_turn_lost_right_before_copies_is_not_taken_for_fewer_copies():
+    ids = faulty_ids(200_000, [Fault(80_000, 64), Fault(80_098, -174)])
+    raw, before = ramp_words(ids), 0
+    decoder, parts = ppk2.Ppk2Decoder(parse(METADATA), SUPPLY_V), []
+    for received, host_ns in reads(ids, np.random.default_rng(1)):
+        parts += decoder.feed(raw[4 * before : 4 * received], host_ns)
+        before = received
+    parts += decoder.finish(host_ns)
+    current, _ = _joined(parts)
+    expected, _ = _joined(_decode([ramp_words(np.arange(len(current)))])[0])
+    there = np.isfinite(current)
+    np.testing.assert_array_equal(current[there], expected[there])
+    assert there.sum() > 190_000
+    assert decoder.ledger()["closes"]

@@ -36,7 +36,7 @@ class Jump:
         missing: how many, modulo 64; exactly as many if ``exact``.
         kind: what showed it.
         repeats: numbers of following samples that equal as many before, which then are copies.
-        copied: such a repetition is no coincidence: its samples differ from each other.
+        copied: that the first of them do is no coincidence: they differ from each other.
         spoiled: samples just before that may be damaged; they are not among the words.
     """
 
@@ -109,14 +109,19 @@ class Words:
                 self._buffer = self._buffer[_WORD * (jump - 1) :]
                 return False
             if _steady(words[jump : jump + _LOOK]):
+                missing = (_counter(words[jump]) - _counter(words[jump - 1]) - 1) % MODULO
+                before = np.concatenate([*self._recent, words[start:jump]])
+                alike = _alike(before, words[jump:], missing, _LOOK)
+                if not final and len(words) <= jump + max(alike, default=0):
+                    self._emit(words[start : jump - 1])
+                    self._buffer = self._buffer[_WORD * (jump - 1) :]
+                    return False
                 self._emit(words[start:jump])
                 start = jump
-                missing = (_counter(words[jump]) - _counter(words[jump - 1]) - 1) % MODULO
-                repeats = self._repeats(words, jump, missing)
                 varied = len(np.unique(words[jump : jump + _LOOK] & _CODE)) > 2
-                self._out.append(
-                    Jump(missing, "counter", repeats=repeats, copied=bool(repeats) and varied)
-                )
+                repeats = _alike(before, words[jump:], missing, _HISTORY)
+                copied = bool(alike) and varied
+                self._out.append(Jump(missing, "counter", repeats=repeats, copied=copied))
             else:
                 # A byte lost from the end of a word leaves its counter whole, so it looked good.
                 self._emit(words[start : jump - 1])
@@ -185,17 +190,20 @@ class Words:
             self._out.append(Jump(more, "counter"))
         return True
 
-    def _repeats(self, words: Uints, at: int, missing: int) -> frozenset[int]:
-        """Numbers of samples, fitting the counter, that may have come twice."""
-        before = np.concatenate(list(self._recent))
-        found = set()
-        for count in range(-missing % MODULO, _HISTORY, MODULO):
-            look = min(count, _LOOK)
-            if 0 < count <= len(before) and np.array_equal(
-                words[at : at + look], before[len(before) - count :][:look]
-            ):
-                found.add(count)
-        return frozenset(found)
+
+def _alike(before: Uints, after: Uints, missing: int, look: int) -> frozenset[int]:
+    """Numbers of samples ``after``, fitting the counter, that equal as many ``before``.
+
+    At most ``look`` of them are compared.
+    """
+    found = set()
+    for count in range(-missing % MODULO, _HISTORY, MODULO):
+        some = min(count, look)
+        if 0 < count <= len(before) and np.array_equal(
+            after[:some], before[len(before) - count :][:some]
+        ):
+            found.add(count)
+    return frozenset(found)
 
 
 def _counter(word: np.uint32 | int) -> int:

@@ -22,9 +22,11 @@ from types import ModuleType
 from typing import Literal, Protocol
 
 from waistline import plugins
+from waistline.bench import Bench
 from waistline.errors import ConfigError, MeterError
 from waistline.evidence import Evidence
 from waistline.trace.base import Block, Gap, Signal
+from waistline_hostctl.meters._calibrated import CalibratedMeter, calibrated, choice_of
 
 PACKAGE = "waistline_hostctl.meters"
 Part = Block | Gap
@@ -173,6 +175,23 @@ def open_meter(choice: MeterChoice) -> Meter:
     return opener(choice)
 
 
+def open_on_bench(choice: MeterChoice, bench: Bench) -> Meter:
+    """Open the meter that was chosen as its section ``[meter.NAME]`` describes it, if it has one.
+
+    Raises:
+        ConfigError, MissingExtra, MeterError: as `open_meter`; or the section does not fit it.
+    """
+    entry = bench.meter.get(choice.name)
+    if entry is None:
+        return open_meter(choice)
+    meter = open_meter(choice_of(entry, choice))
+    try:
+        return CalibratedMeter(meter, choice.name, entry)
+    except ConfigError:
+        meter.close()
+        raise
+
+
 def find(name: str) -> list[Found]:
     """Instruments of this kind that are plugged in, sorted by path.
 
@@ -192,7 +211,7 @@ def reader_from(name: str, settings: Mapping[str, object]) -> Reader:
 def decoder_from(name: str, settings: Mapping[str, object]) -> Decoder:
     """The decoder of meter ``name``, as `reader_from`."""
     maker: Callable[[Mapping[str, object]], Decoder] = _module(name).decoder_from
-    return maker(settings)
+    return calibrated(maker(settings), settings)
 
 
 def _module(name: str) -> ModuleType:
