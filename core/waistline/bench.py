@@ -17,11 +17,13 @@ import msgspec
 
 from waistline.errors import ConfigError
 from waistline.files import read_limited
+from waistline.instrument import MeterBench
 
 FILE_NAME = "bench.toml"
 ENVIRONMENT_PREFIX = "WAISTLINE_"
 FLAG, ENVIRONMENT, FILE, DEFAULT = "flag", "environment", "bench file", "default"
 _MAX_BENCH_BYTES = 1 << 20
+_METER = "meter"
 
 
 class NodeBench(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,12 +81,13 @@ class FlashBench(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Bench(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything on the desk. Meters and boards join with the work that uses them."""
+    """Everything on the desk; ``meter`` holds instruments by name, as ``[meter.NAME]``."""
 
     node: NodeBench = NodeBench()
     edge: EdgeBench = EdgeBench()
     link: LinkBench = LinkBench()
     flash: FlashBench = FlashBench()
+    meter: dict[str, MeterBench] = {}
 
 
 class ResolvedBench(msgspec.Struct, frozen=True):
@@ -102,10 +105,11 @@ class ResolvedBench(msgspec.Struct, frozen=True):
 
 
 def keys() -> Iterator[tuple[str, str, type]]:
-    """(section, key, type) of every setting."""
+    """(section, key, type) of every setting but those of meters, which the file alone names."""
     for section in msgspec.structs.fields(Bench):
-        for field in msgspec.structs.fields(section.type):
-            yield section.name, field.name, field.type
+        if section.name != _METER:
+            for field in msgspec.structs.fields(section.type):
+                yield section.name, field.name, field.type
 
 
 def resolve(
@@ -141,6 +145,9 @@ def resolve(
             values[key], origins[name] = table[section][key], FILE
         else:
             origins[name] = DEFAULT
+    meters: dict[str, dict[str, Any]] = table.get(_METER, {})
+    sections[_METER] = meters
+    origins |= {f"{_METER}.{name}.{key}": FILE for name in meters for key in meters[name]}
     if given:
         raise KeyError(f"not a setting of a bench: {sorted(given)}")
     return ResolvedBench(_checked(sections, None, origins), origins, str(path or ""))
@@ -203,9 +210,18 @@ def _check_names(path: Path, table: dict[str, Any]) -> None:
     known: dict[str, list[str]] = {}
     for section, key, _ in keys():
         known.setdefault(section, []).append(key)
-    for section, content in table.items():
+    meters = table.get(_METER, {})
+    if not isinstance(meters, dict) or not all(isinstance(one, dict) for one in meters.values()):
+        raise _bad(path, f"each instrument is a section of its own: write [{_METER}.NAME]")
+    fields = list(MeterBench.__struct_fields__)
+    sections = {f"{_METER}.{name}": content for name, content in meters.items()}
+    known |= dict.fromkeys(sections, fields)
+    for section, content in (table | sections).items():
+        if section == _METER:
+            continue
         if section not in known:
-            raise _unknown(path, section, list(known), f"sections: {', '.join(known)}")
+            names = [*known, *({_METER} - {section.partition(".")[0]})]
+            raise _unknown(path, section, names, f"sections: {', '.join(names)}")
         if not isinstance(content, dict):
             raise _bad(path, f"{section!r} is a section: write [{section}] and its keys below")
         for key in content:

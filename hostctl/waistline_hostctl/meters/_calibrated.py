@@ -63,7 +63,8 @@ class CalibratedMeter:
                     cause="what a burden takes follows from the voltage before it",
                     fix=f"write supply_v = 3.3 in [meter.{name}]",
                 )
-            signals = (SIGNALS["current"], SIGNALS["power"], *signals[1:])
+            rest = (one for one in signals if one.name != "current")
+            signals = (SIGNALS["current"], SIGNALS["power"], *rest)
         self.info = replace(
             info,
             signals=signals,
