@@ -196,7 +196,7 @@ def test_events_are_placed_by_the_clock_of_the_reads(ring):
     trace = ListTrace()
     events = [Event(start_ns + 1_234_500_000, "begin"), Event(1, "before the trace")]
     told = iter([events])
-    kept = Keeper(ring, ByteDecoder(), trace, INFO, events=lambda: next(told, [])).run()
+    kept = Keeper(ring, ByteDecoder(), trace, INFO, events=lambda last: next(told, [])).run()
     assert [(note.text, note.kind) for note in trace.notes] == [("begin", "marker")]
     assert trace.notes[0].sample == pytest.approx(1234.5, abs=1e-6)
     assert kept.annotations == 1

@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import sys
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -38,6 +39,7 @@ from waistline_hostctl.capture.writer import Event, Keeper
 from waistline_hostctl.meters.base import MeterInfo, decoder_from, reader_from
 
 _FOREVER_S = 1e6
+_LAST_NOTES_S = 10.0
 
 
 def main() -> int:
@@ -116,10 +118,18 @@ class _Notes:
     def __init__(self, trace: JlsWriter, lines: Lines, waiting: list[bytes]) -> None:
         self._trace, self._lines, self._waiting = trace, lines, waiting
 
-    def events(self) -> Iterable[Event]:
-        """Events since last time; run.json goes straight into the trace."""
+    def events(self, last: bool) -> Iterable[Event]:
+        """Events since last time; run.json goes straight into the trace.
+
+        Args:
+            last: wait until there can be no more: the control process has said all, or is gone.
+        """
         found = []
-        for line in [*self._waiting, *self._lines.take()]:
+        lines = [*self._waiting, *self._lines.take()]
+        limit = time.monotonic() + _LAST_NOTES_S
+        while last and not self._lines.over and time.monotonic() < limit:
+            lines += self._lines.take(_LAST_NOTES_S)
+        for line in lines:
             note = msgspec.json.decode(line, type=Note)
             if isinstance(note, Event):
                 found.append(note)

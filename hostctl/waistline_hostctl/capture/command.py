@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,16 +27,13 @@ class Command:
 
     Raises:
         ConfigError: there is no such program, or the log cannot be written.
-
-    Attributes:
-        ended_s: when it was seen to have ended; 0 before.
     """
 
     def __init__(self, words: Sequence[str], log: Path | None = None, beside: bool = False) -> None:
         self.words = list(words)
         self._log, self._beside = log, beside
         self._process: subprocess.Popen[bytes] | None = None
-        self.ended_s = 0.0
+        self._ended_ns = 0
         if shutil.which(self.words[0]) is None:
             raise ConfigError(
                 f"there is no program {self.words[0]!r}",
@@ -65,10 +63,22 @@ class Command:
                 out = 2
             now = time.monotonic_ns()
             try:
-                self._process = subprocess.Popen(self.words, stdout=out)
+                process = subprocess.Popen(self.words, stdout=out)
             except OSError as error:
                 raise ConfigError(f"{self.words[0]} does not run", cause=str(error)) from error
+        self._process = process
+        self._waits = threading.Thread(target=self._wait, args=(process,), daemon=True)
+        self._waits.start()
         return now
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> None:
+        process.wait()
+        self._ended_ns = time.monotonic_ns()
+
+    @property
+    def ended_ns(self) -> int:
+        """Monotonic ns right after it ended, 0 before."""
+        return self._ended_ns
 
     def code(self) -> int | None:
         """Its exit code; below 0 the signal it ended by; None while it runs."""

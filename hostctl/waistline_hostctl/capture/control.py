@@ -165,11 +165,11 @@ class _Run:
                 signals=signals.received,
                 stream=console.beside,
             ) as session:
-                self._details = {"reader": session.begin(msgspec.json.encode(self._record()))}
+                self._details = {"reader": session.begin(self._encoded())}
                 there = True
                 session.watch()
-                self._details |= {"ended": session.ended} | self._of_command()
-                outcome = session.finish(msgspec.json.encode(self._record()))
+                self._details |= {"ended": session.ended}
+                outcome = session.finish(self._encoded)
         except BaseException:
             if not there:
                 self._discard(path)
@@ -260,6 +260,10 @@ class _Run:
         return record_of(
             self._name, self._started, self._bench, self._info, self._details, figures, remarks
         )
+
+    def _encoded(self) -> bytes:
+        self._details |= self._of_command()
+        return msgspec.json.encode(self._record())
 
     def _discard(self, path: Path) -> None:
         """Nothing was captured: leave nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -130,11 +131,11 @@ def record_of(
         ended_utc=datetime.now(UTC).isoformat(timespec="seconds"),
         command=("waistline", *sys.argv[1:]),
         version=__version__,
-        commit=provenance.commit(),
+        commit=_commit(),
         seeds={},
         inputs={},
-        libraries=provenance.libraries(LIBRARIES),
-        machine=provenance.machine(),
+        libraries=_libraries(),
+        machine=_machine(),
         threads={},
         bench=bench,
         codec="none",
@@ -148,3 +149,13 @@ def record_of(
         figures=found,
         tables=(),
     )
+
+
+# They do not change while a capture lasts, and git takes a moment.
+_commit = functools.cache(provenance.commit)
+_machine = functools.cache(provenance.machine)
+
+
+@functools.cache
+def _libraries() -> tuple[provenance.Library, ...]:
+    return provenance.libraries(LIBRARIES)

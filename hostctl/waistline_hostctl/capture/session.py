@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -99,6 +100,7 @@ class Session:
         self._duration_s, self._command, self._signals = duration_s, command, signals
         self._ended: Ending | None = None
         self._why = ""
+        self._tail_s = 0.0
         self._kept: Kept | None = None
         self._failure: WaistlineError | None = None
         self._stack = contextlib.ExitStack()
@@ -164,16 +166,18 @@ class Session:
             if self._ended is None:
                 time.sleep(self._pause_s())
 
-    def finish(self, run: bytes) -> Outcome:
+    def finish(self, run: Callable[[], bytes]) -> Outcome:
         """End command, reader and writer, in this order.
 
         Args:
             run: run.json as it has become.
         """
         assert self._ended is not None
+        self._reader.stop()
         if self._command is not None:
             self._command.end()
-        self._writer.note(RunNow(msgspec.Raw(run)))
+        self._writer.note(RunNow(msgspec.Raw(run())))
+        self._writer.stop()
         if not self._reader.end(_READER_S) and self._ended not in FAILURES:
             self._ended, self._why = "reader", "it did not stop, and was killed"
         self._wait_for_writer(len(self._signals))
@@ -243,13 +247,12 @@ class Session:
         command = self._command
         if command is None:
             return None
-        if command.ended_s:
-            return "command" if now_s > command.ended_s + _TAIL_S else None
-        if command.started:
-            if command.code() is not None:
-                self._mark(END, time.monotonic_ns())
-                command.ended_s = now_s
-        elif self._passed_s() > _LEAD_S:
+        if command.ended_ns:
+            if not self._tail_s:
+                self._mark(END, command.ended_ns)
+                self._tail_s = now_s + _TAIL_S
+            return "command" if now_s > self._tail_s else None
+        if not command.started and self._passed_s() > _LEAD_S:
             self._mark(BEGIN, command.start())
         return None
 
@@ -258,7 +261,6 @@ class Session:
 
     def _wait_for_writer(self, signals: int) -> None:
         """Its last word, while it makes progress; one more interrupt kills it."""
-        self._writer.stop()
         seen, limit_s = -1, time.monotonic() + _WRITER_S
         while self._kept is None and self._failure is None and self._writer.lives():
             said, now_s = self._writer.answer(_LOOK_S), time.monotonic()

@@ -100,7 +100,8 @@ class Keeper:
         decoder: of the meter.
         trace: just begun.
         info: of the meter.
-        events: asked often; what happened since it was asked last.
+        events: asked often; what happened since it was asked last. At the end it is asked with
+            True, and may wait for what is on its way.
         reader_alive: asked while the ring is empty.
     """
 
@@ -111,7 +112,7 @@ class Keeper:
         trace: TraceWriter,
         info: MeterInfo,
         *,
-        events: Callable[[], Iterable[Event]] = lambda: (),
+        events: Callable[[bool], Iterable[Event]] = lambda last: (),
         reader_alive: Callable[[], bool] = lambda: True,
     ) -> None:
         self._ring, self._consumer = ring, Consumer(ring)
@@ -131,7 +132,7 @@ class Keeper:
         try:
             reason = self._take_all()
             self._write(self._decoder.finish(self._host_ns))
-            self._waiting += self._events()
+            self._waiting += self._events(True)
             self._annotate(None)
         except WaistlineError as failure:
             error = "; ".join(failure.lines())
@@ -204,7 +205,7 @@ class Keeper:
             self._trace.flush()
         if now - self._noticed > NOTICE_S:
             self._noticed = now
-            self._waiting += self._events()
+            self._waiting += self._events(False)
             self._annotate(self._clock.known_until_ns)
             sums = self._sums
             self._ring.say(
