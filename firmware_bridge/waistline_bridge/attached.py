@@ -313,7 +313,7 @@ def check_device(info: DeviceInfo, blob: Blob) -> None:
         raise ModelError(
             f"the head does not fit {info.board}",
             cause="; ".join(missing),
-            fix="choose an earlier or narrower cut (waistline split MODEL --list)",
+            fix="choose an earlier or narrower cut (waistline split MODEL --backend mcu --list)",
         )
 
 

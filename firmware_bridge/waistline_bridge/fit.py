@@ -8,7 +8,7 @@ both slots with their whole size.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -147,36 +147,6 @@ def require_fit(blob: Blob, limits: BoardLimits) -> Fit:
         raise ModelError(
             f"the head does not fit {limits.board}",
             cause=found.problem,
-            fix="choose an earlier or narrower cut (waistline split MODEL --list)",
+            fix="choose an earlier or narrower cut (waistline split MODEL --backend mcu --list)",
         )
     return found
-
-
-def table(rows: Sequence[Fit]) -> str:
-    """For people: a line a board; flash and RAM as used of what there is."""
-    lines = [
-        ("board", "blob", "slot left", "arena", "arena left", "flash", "RAM", "stack", "verdict")
-    ]
-    lines += [
-        (
-            row.limits.board,
-            str(row.blob_bytes),
-            str(row.blob_left_bytes),
-            str(row.arena_bytes),
-            str(row.arena_left_bytes),
-            f"{row.limits.flash_used_bytes}/{row.limits.flash_bytes}",
-            f"{row.limits.ram_used_bytes}/{row.limits.ram_bytes}",
-            str(row.limits.stack_bytes),
-            f"does not fit: {row.problem}" if row.problem else "fits",
-        )
-        for row in rows
-    ]
-    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]) - 1)]
-    return "\n".join(
-        "  ".join(
-            [line[0].ljust(widths[0])]
-            + [cell.rjust(width) for cell, width in zip(line[1:-1], widths[1:], strict=True)]
-            + [line[-1]]
-        )
-        for line in lines
-    )

@@ -45,7 +45,7 @@ from waistline.task.data.base import DataSet, spread
 from waistline.task.load import Task, load_task
 from waistline.task.preprocess import check_frame
 from waistline.tensors import TensorSpec, WaistTensor, quantize
-from waistline_bridge.fit import BoardLimits, Fit, fit, limits_of, require_fit, table
+from waistline_bridge.fit import BoardLimits, Fit, fit, limits_of, require_fit
 from waistline_bridge.lower.assemble import LoweredHead, assemble
 from waistline_bridge.lower.codecs import mcu_codecs
 from waistline_bridge.lower.cut import LoweredCut, check_head, is_quantized, lower_cut
@@ -61,6 +61,8 @@ HEAD_LAYERS = "head_layers"
 """Key of a bundle's evidence: names of the head's layers, in the blob's order."""
 _IMAGE_RANK = 4
 _TO_NHWC = (0, 2, 3, 1)
+
+Show = Callable[[Sequence[Fit]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def split_mcu(
     board: str | None = None,
     force: bool = False,
     say: Say = lambda text: None,
-    show: Callable[[str], None] = lambda text: None,
+    show: Show = lambda fits: None,
 ) -> McuSplit:
     """Cut ``model`` for a microcontroller and write the bundle ``out``.
 
@@ -105,7 +107,7 @@ def split_mcu(
         board: refuse a head that does not fit it; None: any.
         force: replace a bundle that is already there.
         say: told, in one line each, what was chosen without being asked for.
-        show: given the table of boards before the bundle is there.
+        show: given the row of each known board before the bundle is there.
 
     Raises:
         ModelError: the model cannot be read or not cut there, the firmware cannot run the head
@@ -228,7 +230,7 @@ def _as_int8(frame: SensorFrame, inputs: Sequence[TensorSpec]) -> SensorFrame:
 
 
 def _build(
-    folder: Path, plan: _Plan, limits: BoardLimits | None, show: Callable[[str], None]
+    folder: Path, plan: _Plan, limits: BoardLimits | None, show: Show
 ) -> tuple[tuple[LoweredHead, list[Fit]], Manifest]:
     """Write slices and golden files into ``folder``."""
     head, draft = plan.cut.head, plan.draft
@@ -239,7 +241,7 @@ def _build(
     lowered = assemble(head, waist or plan.sent, [_golden_input(draft)], identity=identity)
     blob = read_blob(lowered.data)
     fits = fit(blob)
-    show(table(fits))
+    show(fits)
     if limits is not None:
         require_fit(blob, limits)
     stages = _stages(folder, plan, lowered)

@@ -17,6 +17,8 @@ from waistline.task.load import Task
 from waistline_bridge.cuts import McuCut
 from waistline_hostctl import models
 from waistline_hostctl.console import grid, indented, size
+from waistline_hostctl.fit_text import fit_text
+from waistline_hostctl.mcu_survey import emulated_boards
 from waistline_hostctl.options import App
 from waistline_hostctl.results import BoardFit, CutsResult, HeadSizes, SplitResult
 
@@ -58,7 +60,7 @@ def split_for_board(app: App, asked: Asked) -> SplitResult:
         board=asked.board,
         force=asked.force,
         say=app.console.note,
-        show=app.console.say,
+        show=lambda fits: app.console.say(fit_text(fits)),
     )
     return replace(result_of(done.bundle), head=_sizes(done))
 
@@ -108,8 +110,16 @@ def head_line(head: HeadSizes) -> str:
     """The row of a blob in what is said of a bundle."""
     return (
         f"  head   {head.layers} layers, blob {size(head.blob_bytes)}, "
-        f"arena {size(head.arena_bytes)} (no plan below {size(head.live_bytes)})"
+        f"arena {size(head.arena_bytes)} (buffers that live at once: {size(head.live_bytes)})"
     )
+
+
+def next_flags(board: str | None) -> tuple[str, str]:
+    """What ``verify`` and ``run`` take to use the board that a bundle was split for."""
+    if board is None:
+        return " --backend mcu", ""
+    own = f" --board {board}" if board in emulated_boards() else " --port DEVICE"
+    return own, own
 
 
 def cuts_on_board(app: App, model: CutModel, board: str | None) -> tuple[McuCut, ...]:

@@ -18,6 +18,7 @@ import numpy as np
 from mcu_help import EXAMPLES, FASHION, TASK
 from small_models import write_classifier, write_task
 
+from waistline import plugins
 from waistline.blob.records import read_blob
 from waistline.model.load import load_model
 from waistline.model.onnx_graph import from_proto
@@ -136,17 +137,38 @@ def test_the_command_splits_and_says_what_the_head_takes(call, small, tmp_path):
     done = call(*arguments, "--board", "nucleo-f446re")
     assert done.exit_code == 0, done.output
     assert "default for a microcontroller" in done.stderr
-    assert done.stdout.index("verdict") < done.stdout.index("m.bundle  id")
-    assert "waistline run m.bundle --backend mcu" in done.stdout
+    assert done.stdout.index("arena left") < done.stdout.index("m.bundle  id")
+    assert _next(done) == [
+        ["verify", "m.bundle", "--port", "DEVICE"],
+        ["run", "m.bundle", "--port", "DEVICE"],
+    ]
     assert verify(tmp_path / "m.bundle").ok
     done = call(*arguments, "--json", "--force")
     result = decode(done.stdout, SplitResult)
     assert json.loads(done.stdout)["head"]["blob_bytes"] == result.head.blob_bytes
     assert result.head.live_bytes <= result.head.arena_bytes
     assert {row.board for row in result.head.boards} >= {item.board for item in all_limits()}
+    hints = [
+        hint
+        for board in ((), ("--board", "qemu-netduinoplus2"))
+        for hint in _next(call(*arguments, *board, "--force"))
+    ]
+    assert [hint[2:] for hint in hints] == [
+        ["--backend", "mcu"], [], *[["--board", "qemu-netduinoplus2"]] * 2
+    ]  # fmt: skip
     done = call(*arguments, "--force", "--cut", "28", "--board", small)
     assert done.exit_code == 2
     assert "does not fit" in done.stderr
+
+
+def _next(done):
+    """Commands that are proposed, each of which its own parser takes."""
+    lines = done.stdout[done.stdout.index("next: ") :].splitlines()
+    found = [line.split("waistline ")[1].split() for line in lines]
+    for verb, *arguments in found:
+        command = plugins.load("waistline_hostctl.commands", verb).command
+        command.make_context(verb, list(arguments))
+    return found
 
 
 def test_a_board_needs_a_microcontroller_s_head(call):

@@ -20,8 +20,9 @@ from waistline_bridge.fit import (
     fit,
     limits_of,
     require_fit,
-    table,
 )
+from waistline_hostctl.console import WIDTH
+from waistline_hostctl.fit_text import fit_text
 
 BOARDS = [limits.board for limits in all_limits()]
 ARM = [limits for limits in all_limits() if limits.board != "host"]
@@ -66,12 +67,17 @@ def test_both_slots_count_where_they_lie():
     assert volatile.ram_used_bytes == 400 + 50 + 20 + 7 + 232 + 132
 
 
-def test_the_table_says_every_board_and_its_verdict():
-    text = table(fit(_blob(30_000, 29_700)))
-    lines = {line.split()[0]: line for line in text.splitlines()[1:]}
-    assert list(lines) == BOARDS
-    assert lines["qemu-mps2-an386"].endswith("fits")
-    assert "does not fit: its tensors take 29700 bytes" in lines["qemu-netduinoplus2"]
+def test_the_table_says_every_board_and_below_it_the_reasons():
+    text = fit_text(fit(_blob(30_000, 29_700)))
+    title, _, *lines = text.splitlines()
+    assert "30 kB" in title
+    assert "29.7 kB" in title
+    assert all(len(line) <= WIDTH for line in text.splitlines())
+    rows, reasons = lines[: len(BOARDS)], " ".join(" ".join(lines[len(BOARDS) :]).split())
+    assert [row.split()[0] for row in rows] == BOARDS
+    fits = {row.split()[0]: not row.endswith("does not fit") for row in rows}
+    assert [board for board in BOARDS if not fits[board]] == ["qemu-netduinoplus2"]
+    assert reasons.startswith("qemu-netduinoplus2: its tensors take 29700 bytes, the arena has")
 
 
 def test_an_unknown_board_is_named_with_those_that_are_known():

@@ -18,6 +18,7 @@ from waistline_hostctl.splitting import (
     cuts_on_board,
     head_line,
     names_of,
+    next_flags,
     result_of,
     runnable,
     split_for_board,
@@ -81,7 +82,7 @@ def command(
         return
     asked = Asked(model, str(cut), str(output), found, shapes, codecs, force, board)
     done = split_for_board(app, asked) if backend == "mcu" else _split(app, asked)
-    app.console.say(_split_text(done, backend))
+    app.console.say(_split_text(done, board))
     app.console.emit(done)
 
 
@@ -176,18 +177,18 @@ def _split(app: App, asked: Asked) -> SplitResult:
     return result_of(bundle)
 
 
-def _split_text(result: SplitResult, backend: str) -> str:
+def _split_text(result: SplitResult, board: str | None) -> str:
     waist = ", ".join(f"{name} as {codec}" for name, codec in result.codecs.items())
     sizes = f"{size(result.float_bytes)} -> {size(result.packed_bytes)} before entropy coding"
     where = f"x = {result.partition_point} of 0..{result.last_x}"
-    mcu = f" --backend {backend}" if backend != "auto" else ""
+    verify, run = next_flags(board) if result.head else ("", "")
     rows = [
         f"{result.bundle}  id {result.bundle_id[:12]}",
         f"  cut    {where}{f', after {result.after}' if result.after else ''}",
         f"  waist  {waist or 'none: the wire carries the answer'}",
         f"  bytes  {sizes if waist else f'at most {result.packed_bytes} B'}",
         *([head_line(result.head)] if result.head else []),
-        f"next: waistline verify {result.bundle}{mcu}",
-        f"      waistline run {result.bundle}{mcu}",
+        f"next: waistline verify {result.bundle}{verify}",
+        f"      waistline run {result.bundle}{run}",
     ]
     return "\n".join(rows)
