@@ -124,8 +124,9 @@ def test_every_byte_is_kept(ring):
     kept, trace = _captured(ring, pieces)
     assert trace.samples == list(b"".join(pieces))
     assert (kept.samples, kept.missing, kept.reason, kept.error) == (len(trace.samples), 0, "", "")
-    assert kept.mean_a == pytest.approx(np.mean(trace.samples) / 1000)
-    assert kept.energy_j == pytest.approx(2.0 * sum(trace.samples) / 1000 / RATE_HZ)
+    total = kept.parts.total
+    assert total.current / total.count == pytest.approx(np.mean(trace.samples) / 1000)
+    assert total.power == pytest.approx(2.0 * sum(trace.samples) / 1000)
     assert trace.closed == b'{"lost":0,"closes":true}'
 
 

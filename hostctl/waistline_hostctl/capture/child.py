@@ -18,7 +18,6 @@ from pathlib import Path
 import msgspec
 
 from waistline.errors import WaistlineError
-from waistline.trace.base import TraceSpec
 from waistline.trace.jls_write import JlsWriter
 from waistline.trace.store import create
 from waistline_hostctl.capture.reader import hurry, pump
@@ -35,8 +34,8 @@ from waistline_hostctl.capture.tasks import (
     Task,
     WriterTask,
 )
-from waistline_hostctl.capture.writer import Event, Keeper
-from waistline_hostctl.meters.base import MeterInfo, decoder_from, reader_from
+from waistline_hostctl.capture.writer import Event, Keeper, spec_of
+from waistline_hostctl.meters.base import decoder_from, reader_from
 
 _FOREVER_S = 1e6
 _LAST_NOTES_S = 10.0
@@ -99,17 +98,6 @@ def _write(task: WriterTask, lines: Lines, waiting: list[bytes]) -> None:
         ring, decoder, trace, task.info, events=notes.events, reader_alive=_Peer(task.peer).lives
     )
     _say(Done(keeper.run()))
-
-
-def spec_of(info: MeterInfo) -> TraceSpec:
-    """What is known of a trace before its first sample."""
-    return TraceSpec(
-        rate_hz=info.rate_hz,
-        signals=info.signals,
-        source=info.id,
-        evidence=info.evidence,
-        supply_v=info.supply_v,
-    )
 
 
 class _Notes:

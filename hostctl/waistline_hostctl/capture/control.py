@@ -16,26 +16,26 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from waistline.bench import ResolvedBench
 from waistline.errors import MeterError, RateTooLow, TraceError
 from waistline.evidence import Figure
 from waistline.run import RunFolder, RunRecord, new_run
+from waistline.trace.accuracy import figures_of, trace_figures
 from waistline.trace.repair import repair
 from waistline.trace.store import open_trace
 from waistline_hostctl.capture.command import Command
 from waistline_hostctl.capture.record import (
     FAILURES,
     Captured,
-    figures_of,
+    calibration_of,
     problems_of,
     record_of,
 )
 from waistline_hostctl.capture.session import Outcome, Session
-from waistline_hostctl.capture.writer import Kept
+from waistline_hostctl.capture.writer import Kept, spec_of
 from waistline_hostctl.console import Console
-from waistline_hostctl.meters.base import Meter, MeterChoice, MeterInfo, open_meter
+from waistline_hostctl.meters.base import Meter, MeterChoice, MeterInfo, open_on_bench
 
 TRACE = "trace.jls"
 LEAST_HZ = 100_000.0
@@ -106,6 +106,7 @@ def run(wanted: Wanted, bench: ResolvedBench, console: Console) -> Captured:
 
     Raises:
         ConfigError, MissingExtra, MeterError, TraceError: no sample came; nothing is left.
+        KeyboardInterrupt: interrupted before the first sample; nothing is left.
         RateTooLow: the meter is slower than 100 kHz.
     """
     command = None
@@ -113,7 +114,7 @@ def run(wanted: Wanted, bench: ResolvedBench, console: Console) -> Captured:
         command = Command(wanted.command, wanted.log, wanted.beside)
     signals = Signals()
     with signals.taken():
-        meter = open_meter(wanted.choice)
+        meter = open_on_bench(wanted.choice, bench.bench)
         try:
             check_rate(meter.info, allow_slow=wanted.allow_slow)
             return _Run(wanted, bench, meter.info, command).capture(meter, signals, console)
@@ -182,26 +183,29 @@ class _Run:
         if kept is None or kept.error:
             mended = self._mend(path, outcome)
             remarks.append(f"the trace was mended, and holds {mended:,} samples")
-        if kept is None:
-            kept = _counted(path)
-        if not kept.samples:
+        samples, missing, figures = self._found(path, kept)
+        if not samples:
             self._discard(path)
+            if outcome.ended == "interrupted":
+                raise KeyboardInterrupt
+            told = [_ENDED.get(outcome.ended, ""), outcome.why]
             raise MeterError(
-                f"{self._info.name} gave no sample", cause=outcome.why or f"it {outcome.ended}",
+                f"{self._info.name} gave no sample that can be placed",
+                cause=": ".join(part for part in told if part),
                 fix="check that the instrument measures: waistline devices",
-            )  # fmt: skip
-        problems = problems_of(kept.ledger) if kept.ledger else ["the account of samples is lost"]
+            )
+        ledger = kept.ledger if kept else {}
+        problems = problems_of(ledger) if kept else ["the account of samples is lost"]
         if outcome.ended in FAILURES:
             problems.insert(0, f"{_ENDED[outcome.ended]}: {outcome.why}")
-        remarks += self._remarks(kept)
-        figures = figures_of(kept, self._info)
+        remarks += self._remarks(missing, ledger)
         self._details |= {
             "ended": outcome.ended,
             "problems": problems,
-            "samples": kept.samples,
-            "missing": kept.missing,
-            "ledger": kept.ledger,
-            "clock_residual_s": kept.clock_residual_s,
+            "samples": samples,
+            "missing": missing,
+            "ledger": ledger,
+            "clock_residual_s": kept.clock_residual_s if kept else None,
         } | self._of_command()
         if self._folder is not None:
             self._folder.finish(self._record(figures, remarks))
@@ -211,13 +215,26 @@ class _Run:
             info=self._info,
             ended=outcome.ended,
             figures=figures,
-            ledger=kept.ledger,
+            ledger=ledger,
             problems=tuple(problems),
             remarks=tuple(remarks),
-            samples=kept.samples,
-            missing=kept.missing,
+            samples=samples,
+            missing=missing,
             command_code=self._command.code() if self._command else None,
         )
+
+    def _found(self, path: Path, kept: Kept | None) -> tuple[int, int, dict[str, Figure]]:
+        """(samples, missing, figures); of the trace itself where its writer cannot say."""
+        calibration = calibration_of(self._info)
+        if kept is not None:
+            spec = spec_of(self._info)
+            found = figures_of(kept.parts, spec, kept.samples, calibration)
+            return kept.samples, kept.missing, found
+        with open_trace(path) as trace:
+            if not trace.length:
+                return 0, 0, {}
+            missing = round(trace.energy().missing)
+            return trace.length, missing, trace_figures(trace, calibration=calibration)
 
     def _mend(self, path: Path, outcome: Outcome) -> int:
         _hidden(path).unlink(missing_ok=True)
@@ -228,16 +245,16 @@ class _Run:
         except TraceError as error:
             raise outcome.failure or error from error
 
-    def _remarks(self, kept: Kept) -> list[str]:
+    def _remarks(self, missing: int, ledger: Mapping[str, Any]) -> list[str]:
         found = []
         if self._command is not None and self._command.code() is not None:
             code = self._command.code()
             found.append(f"{self._command.name} ended with exit code {code}")
-        if kept.missing:
-            lost, invalid = kept.ledger.get("lost"), kept.ledger.get("invalid")
+        if missing:
+            lost, invalid = ledger.get("lost"), ledger.get("invalid")
             by = ", ".join(f"{n} by {kind}" for kind, n in lost.items() if n) if lost else ""
             found.append(
-                f"{kept.missing:,} samples are gaps in the trace"
+                f"{missing:,} samples are gaps in the trace"
                 + (f": lost {by}" if by else "")
                 + (f", {invalid} of uncertain place" if invalid else "")
             )
@@ -277,25 +294,3 @@ class _Run:
 def _hidden(path: Path) -> Path:
     """What a trace is called before it says what it is."""
     return path.with_name(f".{path.name}.new")
-
-
-def _counted(path: Path) -> Kept:
-    """What the trace itself says, where its writer cannot any more."""
-    with open_trace(path) as trace:
-        energy = trace.energy() if trace.length else None
-        current, there = 0.0, 0
-        if "current" in trace.spec.floats:
-            for _, values in trace.pieces("current", 0, trace.length):
-                current += float(np.nansum(values, dtype=np.float64))
-                there += int(np.count_nonzero(~np.isnan(values)))
-        return Kept(
-            samples=trace.length,
-            missing=round(energy.missing) if energy else 0,
-            ledger={},
-            reason="",
-            error="",
-            energy_j=energy.energy_j if energy else 0.0,
-            mean_a=current / max(there, 1),
-            clock_residual_s=None,
-            annotations=len(trace.annotations),
-        )

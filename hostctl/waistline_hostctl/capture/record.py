@@ -16,8 +16,9 @@ from waistline import __version__, provenance
 from waistline.bench import ResolvedBench
 from waistline.errors import SamplesLost
 from waistline.evidence import Figure
+from waistline.instrument import Calibration, calibration_from
 from waistline.run import RunRecord
-from waistline_hostctl.capture.writer import Kept
+from waistline.trace.accuracy import SETTING
 from waistline_hostctl.meters.base import MeterInfo
 
 LIBRARIES = ("waistline", "numpy", "msgspec", "pyjls", "pyserial")
@@ -74,21 +75,10 @@ class Captured:
             )
 
 
-def figures_of(kept: Kept, info: MeterInfo) -> dict[str, Figure]:
-    """What the samples that are there add up to."""
-    there = kept.samples - kept.missing
-    names = {signal.name for signal in info.signals}
-    rows: dict[str, tuple[float, str]] = {"duration_s": (kept.samples / info.rate_hz, "s")}
-    if there and "current" in names:
-        rows["mean_current_a"] = (kept.mean_a, "A")
-    if there and ("power" in names or "voltage" in names or info.supply_v is not None):
-        rows["energy_j"] = (kept.energy_j, "J")
-        rows["mean_power_w"] = (kept.energy_j * info.rate_hz / there, "W")
-    source = f"{info.id}, {there} samples" + (f", {kept.missing} lost" if kept.missing else "")
-    return {
-        name: Figure(value=value, unit=unit, evidence=info.evidence, source=source)
-        for name, (value, unit) in rows.items()
-    }
+def calibration_of(info: MeterInfo) -> Calibration | None:
+    """What the bench file says of this instrument."""
+    stored = info.details.get(SETTING)
+    return None if stored is None else calibration_from(stored)
 
 
 def problems_of(ledger: Mapping[str, Any]) -> list[str]:

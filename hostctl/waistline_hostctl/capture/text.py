@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from waistline.evidence import Figure
 from waistline_hostctl.capture.record import Captured
 from waistline_hostctl.capture.results import CaptureResult
-from waistline_hostctl.console import indented, plus_minus, si
+from waistline_hostctl.console import indented, si
+from waistline_hostctl.trace_text import figures
 
 _ENDED = {
     "duration": "after the time that was asked for",
@@ -23,25 +23,13 @@ def captured(found: Captured) -> str:
     if found.ended in _ENDED:
         how += f"; ended {_ENDED[found.ended]}"
     lines.append(indented(how, "samples"))
-    labels = {"mean_current_a": "current", "mean_power_w": "power", "energy_j": "energy"}
-    for name, label in labels.items():
-        if name in found.figures:
-            lines.append(indented(quantity(found.figures[name]), label))
+    lines += figures(found.figures)
     lines += [indented(remark, "note") for remark in found.remarks]
     lines += [indented(problem, "PROBLEM") for problem in found.problems]
     lines.append(indented(str(found.trace), "trace"))
     if found.folder is not None:
         lines.append(indented(str(found.folder), "run"))
     return "\n".join(lines)
-
-
-def quantity(figure: Figure) -> str:
-    """A figure with prefix, uncertainty and grade."""
-    spread = figure.standard_uncertainty
-    if spread is None or not figure.value:
-        return f"{si(figure.value, figure.unit)} ({figure.evidence})"
-    relative = plus_minus(100.0, 100 * spread / abs(figure.value), 2).partition("±")[2].strip()
-    return f"{si(figure.value, figure.unit)} ± {relative} % ({figure.evidence})"
 
 
 def result(found: Captured) -> CaptureResult:

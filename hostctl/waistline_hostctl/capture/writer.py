@@ -15,14 +15,17 @@ import msgspec
 import numpy as np
 
 from waistline.errors import WaistlineError
-from waistline.trace.base import Annotation, Block, Floats, TraceWriter
+from waistline.trace.accuracy import Part, Parts
+from waistline.trace.base import Annotation, Block, Floats, TraceSpec, TraceWriter
 from waistline_hostctl.capture.clock import HostClock
 from waistline_hostctl.capture.ring import Consumer, Kind, Ring
-from waistline_hostctl.meters.base import Decoder, MeterInfo, Part
+from waistline_hostctl.meters.base import Decoder, MeterInfo
+from waistline_hostctl.meters.base import Part as Piece
 
 FLUSH_S = 0.25
 IDLE_S = 0.02
 NOTICE_S = 0.2
+_SPAN_S = 0.1
 _READER_GONE_S = 1.0
 """With an empty ring and no reader for so long, no last word is coming."""
 
@@ -43,8 +46,7 @@ class Kept(msgspec.Struct, frozen=True):
         ledger: the decoder's account.
         reason: why the reader ended, "" for being told to.
         error: why the writer did, three lines at most; "" where it wrote everything.
-        energy_j: over what is there.
-        mean_a: of the current.
+        parts: sums over what is there.
         clock_residual_s: of the map from the host's clock to the trace; NaN is None.
         annotations: written.
     """
@@ -54,42 +56,52 @@ class Kept(msgspec.Struct, frozen=True):
     ledger: dict[str, Any]
     reason: str
     error: str
-    energy_j: float
-    mean_a: float
+    parts: Parts
     clock_residual_s: float | None
     annotations: int
 
 
 @dataclass
 class _Sums:
-    """Running sums for the statistics line; float64."""
+    """Running sums; float64."""
 
+    parts: Parts
     samples: int = 0
     missing: int = 0
-    there: int = 0
-    charge: float = 0.0
-    power: float = 0.0
 
     def block(self, block: Block, supply_v: float | None) -> None:
         count = len(block)
         self.samples += count
-        self.there += count
         current, power, voltage = block.current_a, block.power_w, block.voltage_v
-        if current is not None:
-            charge = _sum(current)
-            self.charge += charge
-            if power is None and voltage is not None:
-                power = current * voltage
-            elif power is None and supply_v is not None:
-                self.power += charge * supply_v
-        if power is not None:
-            self.power += _sum(power)
+        charge = 0.0 if current is None else _sum(current)
+        if power is None and current is not None and voltage is not None:
+            power = current * voltage
+        constant_w = charge * supply_v if power is None and supply_v is not None else 0.0
+        self.parts.add(
+            Part(
+                count,
+                charge,
+                0.0 if voltage is None else _sum(voltage),
+                constant_w if power is None else _sum(power),
+            )
+        )
 
 
 def _sum(values: Floats) -> float:
     """Of those that are there; float64."""
     found = float(np.add.reduce(values, dtype=np.float64))
     return found if found == found else float(np.nansum(values, dtype=np.float64))
+
+
+def spec_of(info: MeterInfo) -> TraceSpec:
+    """What is known of a trace before its first sample."""
+    return TraceSpec(
+        rate_hz=info.rate_hz,
+        signals=info.signals,
+        source=info.id,
+        evidence=info.evidence,
+        supply_v=info.supply_v,
+    )
 
 
 class Keeper:
@@ -120,7 +132,7 @@ class Keeper:
         self._events, self._reader_alive = events, reader_alive
         self._clock = HostClock(info.rate_hz)
         self._utc_offset_ns = time.time_ns() - time.monotonic_ns()
-        self._sums = _Sums()
+        self._sums = _Sums(Parts(span=max(1, int(info.rate_hz * _SPAN_S))))
         self._waiting: list[Event] = []
         self._annotations = 0
         self._flushed = self._noticed = time.monotonic()
@@ -149,8 +161,7 @@ class Keeper:
             ledger=ledger,
             reason=reason,
             error=error,
-            energy_j=sums.power / self._info.rate_hz,
-            mean_a=sums.charge / max(sums.there, 1),
+            parts=sums.parts,
             clock_residual_s=None if np.isnan(residual) else residual,
             annotations=self._annotations,
         )
@@ -184,11 +195,11 @@ class Keeper:
                 return reason
             self._write(parts)
             point = self._clock.add(self._sums.samples, record.host_ns) if parts else None
-            if point is not None:
+            if point is not None and not self._info.patient:
                 self._trace.utc(point[0], point[1] + self._utc_offset_ns)
             self._now_and_then()
 
-    def _write(self, parts: Iterable[Part]) -> None:
+    def _write(self, parts: Iterable[Piece]) -> None:
         for part in parts:
             if isinstance(part, Block):
                 self._trace.write(part)
@@ -208,11 +219,18 @@ class Keeper:
             self._waiting += self._events(False)
             self._annotate(self._clock.known_until_ns)
             sums = self._sums
+            total = sums.parts.total
             self._ring.say(
                 "writer",
-                {"samples": sums.samples, "missing": sums.missing, "charge": sums.charge,
-                 "power": sums.power, "there": sums.there, "began_ns": self._clock.host_ns_at(0)},
-            )  # fmt: skip
+                {
+                    "samples": sums.samples,
+                    "missing": sums.missing,
+                    "there": total.count,
+                    "charge": total.current,
+                    "power": total.power,
+                    "began_ns": self._clock.host_ns_at(0),
+                },
+            )
 
     def _annotate(self, until_ns: int | None) -> None:
         """Events whose place is known by now; None: all."""

@@ -1,0 +1,142 @@
+"""``waistline trace`` for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from waistline.evidence import Figure
+from waistline.trace.base import Annotation, Gap
+from waistline.trace.repair import RepairReport
+from waistline_hostctl.console import grid, indented, si
+from waistline_hostctl.trace_work import TraceEnergyResult, TraceInfoResult
+
+_LABELS = {"mean_current_a": "current", "mean_power_w": "power", "energy_j": "energy"}
+_ROWS = 12
+
+
+def quantity(figure: Figure) -> str:
+    """A figure with prefix, standard uncertainty in per cent, and grade."""
+    spread = figure.standard_uncertainty
+    if spread is None or not figure.value:
+        return f"{si(figure.value, figure.unit)} ({figure.evidence})"
+    share = f"{100 * spread / abs(figure.value):.2g}"
+    return f"{si(figure.value, figure.unit)} ± {share} % ({figure.evidence})"
+
+
+def figures(found: Mapping[str, Figure]) -> list[str]:
+    """One line each."""
+    rows = [
+        indented(quantity(found[name]), label) for name, label in _LABELS.items() if name in found
+    ]
+    if found and all(figure.standard_uncertainty is None for figure in found.values()):
+        rows.append(
+            indented("no uncertainty: the bench file says nothing of this instrument", "note")
+        )
+    return rows
+
+
+def info(found: TraceInfoResult) -> str:
+    """What a trace is."""
+    lines = [
+        indented(f"{found.source}, {found.evidence}", "source"),
+        indented(
+            f"{found.samples:,} at {si(found.rate_hz, 'Hz')}, {si(found.duration_s, 's')}: "
+            + ", ".join(found.signals),
+            "samples",
+        ),
+    ]
+    if found.start_utc_ns:
+        began = datetime.fromtimestamp(found.start_utc_ns * 1e-9, UTC)
+        lines.append(indented(began.isoformat(timespec="milliseconds"), "began"))
+    if found.supply_v is not None:
+        lines.append(indented(f"{found.supply_v:g} V, constant", "supply"))
+    lines += figures(found.figures)
+    lost = sum(gap.count for gap in found.gaps)
+    lines.append(indented(f"{len(found.gaps)}, {lost:,} samples" if lost else "none", "gaps"))
+    if found.gaps:
+        lines.append(_gaps(found.gaps, found.rate_hz))
+    if found.annotations:
+        lines.append(indented(f"{len(found.annotations)}", "notes"))
+        lines.append(_notes(found.annotations, found.rate_hz))
+    lines.append(indented(_ledger(found), "ledger"))
+    return "\n".join(lines)
+
+
+def _gaps(gaps: tuple[Gap, ...], rate_hz: float) -> str:
+    rows = [
+        (
+            f"{gap.first / rate_hz:.6f}",
+            f"{gap.count}" if gap.resolved else f"{gap.low}..{gap.high}",
+            gap.kind,
+        )
+        for gap in gaps[:_ROWS]
+    ]
+    more = len(gaps) - _ROWS
+    return grid(("at_s", "lost", "shown by"), rows) + (f"\n  and {more} more" if more > 0 else "")
+
+
+def _notes(notes: tuple[Annotation, ...], rate_hz: float) -> str:
+    rows = [
+        (
+            f"{note.sample / rate_hz:.6f}",
+            "" if note.end_sample is None else f"{note.end_sample / rate_hz:.6f}",
+            note.kind,
+            note.text,
+        )
+        for note in notes[:_ROWS]
+    ]
+    more = len(notes) - _ROWS
+    text = grid(("at_s", "to_s", "kind", "text"), rows)
+    return text + (f"\n  and {more} more" if more > 0 else "")
+
+
+def _ledger(found: TraceInfoResult) -> str:
+    if not found.ledger:
+        return "none: the trace was imported, or its writer did not close it"
+    lost = found.ledger.get("lost")
+    by = ", ".join(f"{n} by {kind}" for kind, n in lost.items()) if isinstance(lost, dict) else ""
+    state = "closes" if found.ledger.get("closes") else "DOES NOT CLOSE"
+    return f"{state}; by {found.ledger.get('grade', '?')}; lost {by or 'nothing'}" + (
+        f"; {found.ledger['unknown']} holes of unknown size" if found.ledger.get("unknown") else ""
+    )
+
+
+def energy(found: TraceEnergyResult) -> str:
+    """Energy of a stretch."""
+    span = found.stop_s - found.start_s
+    lines = [indented(f"{found.start_s:.6f} s to {found.stop_s:.6f} s, {si(span, 's')}", "stretch")]
+    lines += figures(found.figures)
+    if found.missing:
+        share = found.missing / (found.stop - found.start)
+        lines.append(
+            indented(
+                f"{found.missing:,.6g} samples ({share:.2%}) were lost; the energy is that of the "
+                "others",
+                "gaps",
+            )
+        )
+    if found.uncertain:
+        lines.append(indented("a gap of unknown size lies in it: not valid", "PROBLEM"))
+    return "\n".join(lines)
+
+
+def repaired(report: RepairReport) -> str:
+    """What a repair did."""
+    if not report.repaired:
+        return indented(f"{report.path} is whole; nothing was done", "trace")
+    lines = [
+        indented(report.path, "trace"),
+        indented(f"{report.length:,} in {si(report.duration_s, 's')}", "samples"),
+    ]
+    for count, text in (
+        (report.dropped, "samples that not all signals had"),
+        (report.torn_bytes, "bytes at the end that make no whole chunk"),
+        (report.damaged_bytes, "bytes with wrong checksums"),
+        (report.damaged_samples, "samples lost to that, now a gap"),
+    ):
+        if count:
+            lines.append(indented(f"{count:,} {text}", "dropped"))
+    if report.left_out:
+        lines.append(indented(", ".join(report.left_out), "left out"))
+    return "\n".join(lines)
