@@ -94,7 +94,7 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/run.py
 
 # FUZZ_FRAMES (1,000,000), FUZZ_SECONDS of each guided target (60) and of each of the firmware's
-# two (300), and FUZZ_SEED may be set.
+# three (240), and FUZZ_SEED may be set.
 fuzz: $(VENV)/.fuzz
 	FUZZ_SECONDS= $(BIN)/python fuzz/run.py
 	$(BIN)/python fuzz/guided.py

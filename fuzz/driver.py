@@ -18,8 +18,13 @@ FIRMWARE = ROOT / "firmware_bridge" / "firmware" / "src"
 CODEC = ROOT / "core" / "c"
 DEVICE = ROOT / "tests" / "firmware" / "device.c"
 COMPILER = shutil.which(os.environ.get("CC", "cc"))
-PATHS = {"portable": "-DWL_NN_PORTABLE", "dsp": "-DWL_NN_EMULATE"}
-"""Kernels: in plain C, and for the DSP extension, whose instructions are then C."""
+KINDS = {
+    "portable": ("-DWL_NN_PORTABLE",),
+    "dsp": ("-DWL_NN_EMULATE",),
+    "update": ("-DWL_NN_PORTABLE", "-DWL_SMP=1"),
+}
+"""Kernels in plain C; for the DSP extension, its instructions in C; with the update mode."""
+PATHS = ("portable", "dsp")
 INPUT_S = 60.0
 """An input that takes longer is a finding, also on a busy machine."""
 _FLAGS = ("-std=gnu11", "-O1", "-g", "-ffp-contract=off", "-DWAIST_SMALL",
@@ -37,16 +42,16 @@ class Died(RuntimeError):
     """The program ended, or an input took too long; a sanitizer's report, if there is one."""
 
 
-def build(path: str, folder: Path, *more: str, name: str = "") -> Path:
-    """The program for one of `PATHS`; ``more``: C files and options for the linker.
+def build(kind: str, folder: Path, *more: str, name: str = "") -> Path:
+    """The program for one of `KINDS`; ``more``: C files and options for the linker.
 
     Raises:
         BuildFailed: among others without sanitizer libraries.
     """
-    program = folder / f"device-{name or path}"
+    program = folder / f"device-{name or kind}"
     sources = [file for file in sorted(FIRMWARE.glob("*.c")) if file.name != "main.c"]
     sources += [CODEC / "waist_pack.c", CODEC / "waist_ctx.c"]
-    flags = [*_FLAGS, PATHS[path], f"-I{FIRMWARE}", f"-I{CODEC}"]
+    flags = [*_FLAGS, *KINDS[kind], f"-I{FIRMWARE}", f"-I{CODEC}"]
     with tempfile.TemporaryDirectory(dir=folder) as objects:
         _compile([*flags, _COVERED, "-c", *map(str, sources)], objects)
         _compile([*flags, "-c", str(DEVICE)], objects)

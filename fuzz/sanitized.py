@@ -1,6 +1,6 @@
 """The microcontroller's firmware under address and undefined behaviour sanitizers.
 
-    python fuzz/sanitized.py [blobs] [talks] [--seconds 300] [--seed N] [--jobs N] [--json FILE]
+    python fuzz/sanitized.py [blobs] [talks] [updates] [--seconds 240] [--seed N] [--json FILE]
     python fuzz/sanitized.py --input FILE     what was found, again
 
 *blobs*: head blobs changed field by field and sealed anew. Firmware and Python reader must give the
@@ -8,6 +8,7 @@ same verdict with the same reason and record; what they take is run, twice as co
 and the DSP kernels) on a random input, while all memory that a layer does not own is poisoned; the
 tensors must be those of the NumPy interpreter. What is refused must not run.
 *talks*: conversations over a bad line; every reply must be what PROTOCOL.md says (see talks.py).
+*updates*: uploads by SMP; the head in force afterwards must be a sound one (see updates.py).
 
 Inputs that reach new code are changed further. Each target takes ``--seconds`` (FUZZ_SECONDS) on
 every core. An input that breaks something is kept in runs/fuzz/. Exit status 5 when something
@@ -36,12 +37,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import blobs
 import talks
+import updates
 from driver import PATHS, BuildFailed, Died, Driver, build
 from heads import random_blob
 
 from waistline.blob.records import Reason
 
-SECONDS = 300.0
+SECONDS = 240.0
 SEEDS = 200
 MAX_CORPUS = 4000
 MAX_ARENA_BYTES = 40_000
@@ -163,7 +165,48 @@ def fuzz_talks(drivers: Sequence[Driver], seed: int, more: Callable[[], bool]) -
     return found
 
 
-TARGETS = {"blobs": fuzz_blobs, "talks": fuzz_talks}
+def try_update(driver: Driver, arena_bytes: int, slot_bytes: int, said: Sequence[bytes]) -> str:
+    """How it ended.
+
+    Raises:
+        Wrong, Died: it is a finding.
+    """
+    driver.begin(arena_bytes, slot_bytes)
+
+    def take(arrival: bytes) -> tuple[int, bytes]:
+        layers, _, sent = driver.take(arrival)
+        return layers, sent
+
+    return updates.check(take, list(said), arena_bytes)
+
+
+def fuzz_updates(drivers: Sequence[Driver], seed: int, more: Callable[[], bool]) -> Found:
+    rng, found = random.Random(seed), Found("updates")
+    sound = [random_blob(seed * SEEDS + k).data for k in range(SEEDS)]
+    for driver in itertools.cycle(drivers):
+        if not more() or len(found.problems) >= MAX_PROBLEMS:
+            return found
+        sizes = rng.choice(_DEVICES)
+        pool = [
+            data if rng.random() < 0.7 else blobs.changed(rng, data, sizes[0])
+            for data in rng.sample(sound, 2)
+        ]
+        said = list(updates.arrivals(rng, pool))
+        found.inputs += len(said)
+        try:
+            found.ends[try_update(driver, *sizes, said)] += 1
+        except Exception as error:
+            kept = b"".join(struct.pack("<I", len(one)) + one for one in said)
+            found.problem(f"{type(error).__name__}: {error}", _CASE.pack(*sizes) + kept)
+    return found
+
+
+TARGETS: dict[str, tuple[Callable[..., Found], tuple[str, ...]]] = {
+    "blobs": (fuzz_blobs, PATHS),
+    "talks": (fuzz_talks, PATHS),
+    "updates": (fuzz_updates, ("update",)),
+}
+"""What is fuzzed, and by which programs."""
 
 
 def again(drivers: Sequence[Driver], path: Path) -> None:
@@ -180,13 +223,16 @@ def again(drivers: Sequence[Driver], path: Path) -> None:
         said.append(rest[4 : 4 + size])
         rest = rest[4 + size :]
     for driver in drivers:
-        print(*sorted(try_talk(driver, first, second, said)), sep="\n")
+        if path.name.startswith("updates"):
+            print(try_update(driver, first, second, said))
+        else:
+            print(*sorted(try_talk(driver, first, second, said)), sep="\n")
 
 
 def work(target: str, programs: Sequence[str], seed: int, seconds: float) -> None:
     """One process; says what it found as a line of JSON."""
     drivers = [Driver(Path(program)) for program in programs]
-    found = TARGETS[target](drivers, seed, _for(seconds))
+    found = TARGETS[target][0](drivers, seed, _for(seconds))
     for driver in drivers:
         try:
             driver.close()
@@ -247,18 +293,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     with tempfile.TemporaryDirectory(prefix="waistline-fuzz-") as folder:
         try:
-            programs = [str(build(path, Path(folder))) for path in PATHS]
+            names = [chosen.input.name.partition("-")[0]] if chosen.input else chosen.targets
+            names = names or list(TARGETS)
+            kinds = dict.fromkeys(kind for name in names for kind in TARGETS[name][1])
+            programs = {kind: build(kind, Path(folder)) for kind in kinds}
         except BuildFailed as error:
             print("error: fuzzing the firmware needs a C compiler with sanitizers", file=sys.stderr)
             print(f"cause: {' '.join(str(error).split())[-200:]}", file=sys.stderr)
             print("fix:   sudo apt install gcc", file=sys.stderr)
             return 3
         if chosen.input:
-            again([Driver(Path(program)) for program in programs], chosen.input)
+            again([Driver(program) for program in programs.values()], chosen.input)
             return 0
         results = {}
-        for name in chosen.targets or TARGETS:
-            results[name] = run(name, programs, chosen.seed, chosen.seconds, chosen.jobs)
+        for name in names:
+            built = [str(programs[kind]) for kind in TARGETS[name][1]]
+            results[name] = run(name, built, chosen.seed, chosen.seconds, chosen.jobs)
             print(shown(name, results[name]), flush=True)
     failed = [
         name for name, result in results.items() if result["problems"] or not result["inputs"]

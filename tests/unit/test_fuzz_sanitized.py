@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "fuzz"))
 import blobs
 import sanitized
 import talks
+import updates
 from bridge_help import FIRMWARE, ROOT, needs_compiler
 from device_help import device_program
 from driver import Died, Driver
@@ -51,6 +52,33 @@ def test_hundreds_of_talks_do_no_harm(drivers):
     found = sanitized.fuzz_talks(drivers, 11, _counted(150))
     assert found.problems == []
     assert found.ends.keys() >= {"COMMIT: ok", "COMMIT: refused", "COMMIT: crc", "INFER: ok"}
+
+
+def test_hundreds_of_updates_do_no_harm():
+    driver = Driver(device_program("update"))
+    found = sanitized.fuzz_updates([driver], 11, _counted(200))
+    driver.close()
+    assert found.problems == []
+    assert found.ends.keys() >= {"no head", "a head, commit 1", "a head, commit 2"}
+
+
+def test_an_update_that_leaves_a_refused_head_in_force_is_found(monkeypatch):
+    driver = Driver(device_program("update"))
+    said = [
+        encode_frame(Frame(Command.RESET, 1, 0, b"\1\0\0\0")),
+        *(updates.lines(one) for one in _upload(random_blob(2).data)),
+    ]
+    assert sanitized.try_update(driver, 40_000, 16_384, said) == "a head, commit 1"
+    monkeypatch.setattr(blobs, "verdict", lambda data, arena_bytes: (Reason.GOLDEN, 3, None))
+    with pytest.raises(talks.Wrong, match="refused for reason 18 of 3"):
+        sanitized.try_update(driver, 40_000, 16_384, said)
+    driver.close()
+
+
+def _upload(blob):
+    for at in range(0, len(blob), 256):
+        body = {"off": at, "data": blob[at : at + 256]} | ({"len": len(blob)} if at == 0 else {})
+        yield updates.message(True, 1, 1, updates.cbor(body), at)
 
 
 def test_changed_blobs_reach_every_rule():
@@ -149,7 +177,7 @@ def test_sound_blobs_are_the_same_for_a_seed_and_use_every_operator():
 
 @pytest.mark.parametrize("target", sanitized.TARGETS)
 def test_workers_put_together_what_they_found(target):
-    programs = [str(device_program(path)) for path in ("portable", "dsp")]
+    programs = [str(device_program(kind)) for kind in sanitized.TARGETS[target][1]]
     found = sanitized.run(target, programs, seed=3, seconds=0.5, jobs=2)
     assert found["inputs"] > 0
     assert sum(found["ends"].values()) > 0
