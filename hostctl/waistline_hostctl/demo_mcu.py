@@ -12,7 +12,6 @@ from pathlib import Path
 
 from waistline.bench import ResolvedBench
 from waistline.bundle.cuts import CutRow, list_cuts, pick_default_cut
-from waistline.errors import WaistlineError
 from waistline.model.load import load_model
 from waistline.run import new_run
 from waistline_bridge.boards import open_board
@@ -44,14 +43,14 @@ class McuDemo:
     cut: CutRow
 
 
-def obstacle() -> list[str]:
-    """Why the board cannot be started here, in lines; empty where it can."""
-    try:
-        with open_board(BOARD) as board:
-            Client(board.line).close()
-    except WaistlineError as error:
-        return error.lines()
-    return []
+def check_board() -> None:
+    """Start the board and greet it, before anything else is done.
+
+    Raises:
+        WaistlineError: what is missing here.
+    """
+    with open_board(BOARD) as board:
+        Client(board.line).close()
 
 
 def run_act(

@@ -18,7 +18,7 @@ from node_rig import WAIT_S, NodeProcess
 from waistline.bundle.store import load_bundle
 from waistline.stages import open_ends
 from waistline_bridge.split import split_mcu
-from waistline_hostctl.results import RunResult, VerifyResult
+from waistline_hostctl.results import DemoResult, RunResult, VerifyResult
 from waistline_node.records import read_records
 from waistline_node.service import source_options
 from waistline_node.sources.base import open_source
@@ -230,3 +230,22 @@ def test_reference_frames_are_all_different(fashion):
     """Else equal answers would say nothing."""
     answers = [*islice(reference_answers(fashion, FASHION / "report.npz", COUNT), COUNT)]
     assert len(set(answers)) > COUNT // 2
+
+
+@needs_qemu
+def test_the_demo_has_an_act_on_a_microcontroller(tmp_path):
+    elf = board_elf("qemu-mps2-an386")
+    there = {"WAISTLINE_FIRMWARE": str(elf.parent)}
+    done = cli("demo", "--act", "mcu", "--frames", "8", "--json", cwd=tmp_path, env=there)
+    assert done.returncode == 0, done.stderr
+    (found,) = result(done, DemoResult).acts
+    assert (found.example, found.outcomes) == ("mcu", {"remote": 8})
+    assert found.figures["agreement"].value > 0.8
+    assert found.figures["head_board_p50_s"].evidence == "emulated"
+
+
+def test_the_demo_says_what_its_last_act_lacks(tmp_path):
+    lacking = {"WAISTLINE_FIRMWARE": str(tmp_path)}
+    done = cli("demo", "--act", "mcu", cwd=tmp_path, env=lacking)
+    assert done.returncode in {2, 3}
+    assert "fix" in done.stderr

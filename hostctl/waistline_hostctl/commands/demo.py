@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from waistline.errors import WaistlineError
 from waistline_hostctl.console import indented
 from waistline_hostctl.options import App, common
 from waistline_hostctl.results import DemoAct, DemoResult, DoctorResult
@@ -61,9 +62,12 @@ def _on_board(
     """The act on the emulated board; without its tools an error where it was asked for."""
     from waistline_hostctl import demo_mcu
 
-    lines = [] if chosen else demo_mcu.obstacle()
-    if lines:
-        app.console.say("left out\n" + "\n".join(f"         {line}" for line in lines) + "\n")
+    try:
+        demo_mcu.check_board()
+    except WaistlineError as error:
+        if chosen:
+            raise
+        app.console.say("\n".join(["left out", *error.lines(), ""]))
         return []
     made = demo_mcu.run_act(bench, app.console, frames=frames, runs=runs)
     _say_run(app, made.run)
