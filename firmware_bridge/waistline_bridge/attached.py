@@ -33,6 +33,7 @@ from waistline.errors import (
 from waistline_bridge.boards.base import Board
 from waistline_bridge.client import DEADLINE_S, Client, Progress
 from waistline_bridge.messages import DeviceInfo, Feature, Refusal, Status
+from waistline_bridge.places import release_fix
 
 BUDGET_S = 5.0
 GREET_S = 5.0
@@ -42,7 +43,7 @@ QUIET_S = 1.0
 POLL_S = 0.2
 RESTARTS = 1
 LOADS = 3
-_SILENT_FIX = "check power, cable and --baud, and that its firmware is Waistline's (make firmware)"
+_SILENT_FIX = "check power, cable and --baud, and that its firmware is ours (waistline mcu build)"
 _SLOWEST = 4.0
 """An INFER may take so many times as long as the first one did."""
 
@@ -265,7 +266,7 @@ class Attached:
                 raise VerificationFailed(
                     f"{self._info.board} does not reproduce the head's golden output",
                     cause=f"its CRC is {made:08x}, {self._blob.goldens[0].crc:08x} was expected",
-                    fix="load the firmware of this release (make firmware), or split again",
+                    fix=release_fix("; or split again"),
                 )
         self._proved = (self._info.board, self._info.build)
 
@@ -302,7 +303,7 @@ def check_device(info: DeviceInfo, blob: Blob) -> None:
             f"the firmware of {info.board} reads other heads",
             cause=f"blobs of version {info.blob_version}.{info.kernels}, this is "
             f"{VERSION}.{KERNELS}",
-            fix="load the firmware of this release (make firmware)",
+            fix=release_fix(),
         )
     missing = []
     if len(blob.data) > info.slot_bytes:

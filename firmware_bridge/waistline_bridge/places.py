@@ -45,6 +45,11 @@ def build_folder() -> Path:
     return Path(cache) / "waistline" / "firmware" / __version__
 
 
+def release_fix(more: str = "") -> str:
+    """What helps where a device runs other firmware than this release's."""
+    return f"flash the firmware of this release: waistline mcu build, waistline flash{more}"
+
+
 def built_name(board: str) -> str:
     """The file that a board's firmware is run from: an ELF, or a program of this machine."""
     return "waistline-host" if board == "host" else f"{board}.elf"

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 from msgspec.structs import replace
 
-from waistline.backends.base import AUTO
 from waistline.bench import FLAG, ResolvedBench, resolve, with_board, with_link
 from waistline.bundle.golden import read_frame
 from waistline.bundle.schema import MANIFEST
@@ -43,7 +42,7 @@ from waistline_hostctl.devices import devices
 from waistline_hostctl.doctor import examine
 from waistline_hostctl.recording import About, Rendered, report_again
 from waistline_hostctl.streaming import Stream, Streamed, check_answered, run_streams
-from waistline_node.heads.base import MCU
+from waistline_hostctl.uncut import reference_of
 from waistline_node.sources.base import path_of
 
 __all__ = [
@@ -163,7 +162,9 @@ def run_pair(
     tables = [
         raw.frames_table([raw.Sent(MAIN, streamed[0].records)], emulated=bool(link),
                          board_emulated=streamed[0].board_emulated),
-        *describe_stream(streamed[0], reference_backend(bench), console, model=model),
+        *describe_stream(
+            streamed[0], reference_of(bench.bench.node.backend), console, model=model
+        ),
     ]  # fmt: skip
     settings = replace(
         settings_of(opened, tables[1].column("label"), link, radios),
@@ -214,12 +215,6 @@ def settings_of(
         codec=", ".join(dict.fromkeys(item.codec for item in bundle.cut.tensors)),
     )
     return replace(plain, metric=pick_metric(labels, plain))
-
-
-def reference_backend(bench: ResolvedBench) -> str:
-    """What computes the uncut answers here: the node's engine, but for a board its interpreter."""
-    name = bench.bench.node.backend
-    return AUTO if name == MCU else name
 
 
 def describe_link(profile_id: str) -> str:

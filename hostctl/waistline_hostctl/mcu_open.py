@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
+from waistline.bench import FLAG, with_board
 from waistline.errors import ConfigError, LinkTimeout
 from waistline.evidence import Evidence
 from waistline_bridge.boards import DEFAULT
-from waistline_bridge.boards._lines import SOCKET
-from waistline_bridge.boards.base import Board, Line
+from waistline_bridge.boards.base import SOCKET, Board, Line
 from waistline_bridge.client import DEADLINE_S, Client
 from waistline_bridge.messages import Feature
 from waistline_hostctl.options import App
@@ -24,7 +24,7 @@ GREET_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class BoardChoice:
     """What the options say.
 
     Attributes:
@@ -123,7 +123,7 @@ def board_options(function: Callable[..., Any]) -> Callable[..., Any]:
         pairs: tuple[str, ...],
         **rest: Any,
     ) -> Any:
-        wanted = Wanted(board or "", port or "", baud, parse_options(pairs))
+        wanted = BoardChoice(board or "", port or "", baud, parse_options(pairs))
         return function(*args, wanted=wanted, **rest)
 
     return with_wanted
@@ -148,41 +148,32 @@ def parse_options(pairs: tuple[str, ...], flag: str = "--board-option") -> dict[
     return found
 
 
-def merged(app: App, wanted: Wanted) -> Wanted:
+def merged(app: App, wanted: BoardChoice) -> BoardChoice:
     """Flags, else the environment and the bench file; may name neither board nor port.
 
     Raises:
         ConfigError: a board and a port, or a rate without a port.
     """
-    if wanted.board and wanted.port:
-        raise ConfigError(
-            "--board and --port exclude each other",
-            cause="--board starts an emulated board, --port attaches to one that is there",
-            fix=f"leave out --board {wanted.board} or --port {wanted.port}",
-        )
-    node = app.bench(
-        node_board=wanted.board or None, node_port=wanted.port or None, node_baud=wanted.baud
+    node = with_board(
+        app.bench(), FLAG, board=wanted.board or None, port=wanted.port or None, baud=wanted.baud
     ).bench.node
-    # A flag also puts aside the other kind of what the bench file says.
-    board = "" if wanted.port else node.board
-    port = "" if wanted.board else node.port
-    if board and port:
+    if node.board and node.port:
         raise ConfigError(
             "two boards are chosen",
-            cause=f"the bench file or the environment says board {board} and port {port}",
+            cause=f"the bench file or the environment says board {node.board} and port {node.port}",
             fix="give --board or --port",
         )
-    if wanted.baud is not None and not port:
+    if wanted.baud is not None and not node.port:
         raise ConfigError(
             "--baud goes with --port",
             cause="an emulated board has no rate",
             fix="leave it out, or add --port",
         )
-    return Wanted(board, port, node.baud, wanted.options)
+    return BoardChoice(node.board, node.port, node.baud, wanted.options)
 
 
 @contextmanager
-def opened(app: App, wanted: Wanted) -> Iterator[Device]:
+def opened(app: App, wanted: BoardChoice) -> Iterator[Device]:
     """Start or attach to the board that was chosen, and greet it.
 
     Raises:
@@ -202,7 +193,7 @@ def opened(app: App, wanted: Wanted) -> Iterator[Device]:
         yield Device(board, client, line, started=not choice.port)
 
 
-def _greeted(line: CountedLine, choice: Wanted) -> Client:
+def _greeted(line: CountedLine, choice: BoardChoice) -> Client:
     try:
         client = Client(line, deadline_s=GREET_S if choice.port else DEADLINE_S)
     except LinkTimeout as error:

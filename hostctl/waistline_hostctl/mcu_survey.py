@@ -13,13 +13,13 @@ from waistline import plugins
 from waistline.errors import WaistlineError
 from waistline.plugins import pip_install
 from waistline_bridge import boards, places
+from waistline_bridge.boards.base import permission_fix
 from waistline_hostctl import mcu_build
 from waistline_hostctl.results import Device, Finding
 
 BOARDS = "boards"
 QEMU = "qemu-system-arm"
 APT_QEMU = "sudo apt install qemu-system-arm"
-FIX_PORT = "sudo usermod -aG {group} $USER, then log in again"
 UNTRIED = "untried on hardware"
 DEV = Path("/dev")
 
@@ -131,11 +131,7 @@ def no_permission(path: Path) -> str:
     """What lets this user open a port; "" where it may already."""
     if os.access(path, os.R_OK | os.W_OK) or not path.exists():
         return ""
-    try:
-        group = path.group()
-    except (KeyError, OSError):
-        group = "dialout"
-    return FIX_PORT.format(group=group)
+    return permission_fix(path)
 
 
 def findings() -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from waistline_hostctl.console import Console
 from waistline_hostctl.passing import paced
 from waistline_hostctl.raw import records_of
 from waistline_hostctl.services import EDGE, NODE, Service, ending_on_sigterm
+from waistline_node.heads.base import board_by_default
 from waistline_node.records import FrameRecord
 
 LISTEN = "tcp://127.0.0.1:0"
@@ -135,9 +136,7 @@ def _run_node(
 def _remark(head: Mapping[str, str], console: Console) -> None:
     """Which board ran the head, where a node chose one by itself."""
     if head.get("chosen") == "default":
-        console.note(
-            f"no board was chosen: {head['board']} is emulated (--board NAME, or --port DEVICE)"
-        )
+        console.note(board_by_default(head["board"]))
 
 
 def _node_arguments(stream: Stream, endpoint: str, bench: Bench) -> Iterable[str]:

@@ -18,7 +18,7 @@ from waistline.verification.ends import EndChoice, Ends, Place
 from waistline.verify import VerifyReport, verify_ends
 from waistline_hostctl.console import Console, Progress, grid, indented
 from waistline_hostctl.far import FarEnds
-from waistline_hostctl.mcu_open import Wanted as Device
+from waistline_hostctl.mcu_open import BoardChoice
 from waistline_hostctl.options import App
 from waistline_node.ends import open_ends
 from waistline_node.heads.base import MCU, board_options
@@ -57,7 +57,7 @@ class Wanted:
     on_board: bool = False
 
     @classmethod
-    def from_flags(cls, app: App, device: Device, **flags: Any) -> Wanted:
+    def from_flags(cls, app: App, board: BoardChoice, **flags: Any) -> Wanted:
         """The settings in force.
 
         Raises:
@@ -80,9 +80,9 @@ class Wanted:
         node = with_board(
             app.bench(),
             FLAG,
-            board=device.board or None,
-            port=device.port or None,
-            baud=device.baud,
+            board=board.board or None,
+            port=board.port or None,
+            baud=board.baud,
         ).bench.node
         return cls(
             head=head,
@@ -93,7 +93,7 @@ class Wanted:
             timeout_s=flags["timeout_s"],
             source=flags["source"] or "",
             frames=flags["frames"] or DEFAULT_FRAMES,
-            board=board_options(node.board, node.port, node.baud, device.options.items()),
+            board=board_options(node.board, node.port, node.baud, board.options.items()),
             on_board=bool(node.board or node.port),
         )
 

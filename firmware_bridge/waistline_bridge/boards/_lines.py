@@ -11,11 +11,11 @@ import time
 import tty
 
 from waistline.errors import ConfigError, LinkClosed
+from waistline_bridge.boards.base import SOCKET
 
-SOCKET = "socket://"
-"""Begins the address of a board behind TCP: ``socket://HOST:PORT``."""
 _CHUNK_BYTES = 65536
 _CONNECT_S = 5.0
+_LAST_PORT = 65535
 _STUCK_S = 10.0
 """A device that takes nothing for so long is gone."""
 
@@ -93,9 +93,11 @@ def connected(address: str) -> TcpLine:
         LinkClosed: nobody accepts there.
     """
     host, _, port = address.removeprefix(SOCKET).rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
+    if not host or not port.isdigit() or not 0 < int(port) <= _LAST_PORT:
         raise ConfigError(
-            f"{address} is no address", cause="a board behind TCP is socket://HOST:PORT"
+            f"{address} is no address",
+            cause=f"it does not end with :PORT, a number up to {_LAST_PORT}",
+            fix=f"give it as in --port {SOCKET}127.0.0.1:4000",
         )
     try:
         connection = socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S)
@@ -114,7 +116,9 @@ class TerminalLine(_DescriptorLine):
             self._owned = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
             tty.setraw(self._owned, termios.TCSANOW)
         except (OSError, termios.error) as error:
-            raise LinkClosed(f"cannot open {path}", cause=str(error)) from error
+            raise LinkClosed(
+                f"cannot open {path}", cause=str(error), fix="start what serves it again"
+            ) from error
         super().__init__(path, self._owned)
 
     def close(self) -> None:

@@ -51,7 +51,11 @@ def launch(command: Sequence[str], keep: Sequence[int] = ()) -> subprocess.Popen
             pass_fds=keep,
         )  # fmt: skip
     except OSError as error:
-        raise BridgeError(f"cannot start {command[0]}", cause=str(error)) from error
+        raise BridgeError(
+            f"cannot start {command[0]}",
+            cause=str(error),
+            fix="see what is missing: waistline doctor",
+        ) from error
 
 
 def start(command: Sequence[str], ready: str) -> tuple[subprocess.Popen[bytes], str]:
@@ -83,6 +87,7 @@ def failed(process: subprocess.Popen[bytes], otherwise: str) -> BridgeError:
     return BridgeError(
         f"{_name(process)} did not start",
         cause=said.splitlines()[-1] if said else otherwise,
+        fix="build its firmware anew (waistline mcu build); waistline doctor says what is missing",
     )
 
 

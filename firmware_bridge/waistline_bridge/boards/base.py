@@ -7,15 +7,21 @@ client above it copes.
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from waistline.errors import ConfigError
 
 BAUD = 921_600
 """Of a serial port where nobody says another: what the firmware is built for."""
+
+
+SOCKET = "socket://"
+"""Begins the address of a board behind TCP: ``socket://HOST:PORT``."""
 
 
 class Line(Protocol):
@@ -43,6 +49,14 @@ class Line(Protocol):
     def close(self) -> None:
         """Safe to call twice."""
         ...
+
+
+def permission_fix(path: Path) -> str:
+    """What lets this user open a device file: its group, by its name."""
+    group = "dialout"
+    with contextlib.suppress(KeyError, OSError):
+        group = path.group()
+    return f"sudo usermod -aG {group} $USER, then log in again"
 
 
 def no_option(board: str, option: str, known: Iterable[str]) -> ConfigError:

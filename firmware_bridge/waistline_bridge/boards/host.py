@@ -44,11 +44,16 @@ def open_board(name: str, options: Mapping[str, str]) -> Board:
             command += [key, options[key]]
     try:
         process, path = start(command, "ready ")
+        try:
+            line = TerminalLine(path)
+        except BaseException:
+            stop(process)
+            raise
     except BaseException:
         if folder is not None:
             folder.cleanup()
         raise
-    board = Board(name, TerminalLine(path), emulated=True, process=process)
+    board = Board(name, line, emulated=True, process=process)
     if folder is not None:
         board.on_close(folder.cleanup)
     board.on_close(lambda: stop(process))

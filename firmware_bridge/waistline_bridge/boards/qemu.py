@@ -15,8 +15,8 @@ from collections.abc import Mapping
 
 from waistline.errors import ConfigError, MissingExtra
 from waistline_bridge.boards import _programs
-from waistline_bridge.boards._lines import SOCKET, TcpLine, TerminalLine, connected
-from waistline_bridge.boards.base import Board, Line
+from waistline_bridge.boards._lines import TcpLine, TerminalLine, connected
+from waistline_bridge.boards.base import SOCKET, Board, Line, no_option
 
 PROGRAM = "qemu-system-arm"
 NS_PER_INSTRUCTION = 32
@@ -27,7 +27,8 @@ _MACHINES = {
     "qemu-mps2-an547": "mps3-an547",
     "qemu-netduinoplus2": "netduinoplus2",
 }
-_LINES = ("tcp", "pty", "listen")
+_OPTIONS = ("firmware", "icount", "line", "qemu")
+_VALUES = {"line": ("tcp", "pty", "listen"), "icount": ("off", "on")}
 _CONNECT_S = 20.0
 
 
@@ -57,13 +58,15 @@ def command(name: str, options: Mapping[str, str]) -> list[str]:
     Raises:
         ConfigError, MissingExtra: as `open_board`.
     """
-    unknown = set(options) - {"firmware", "line", "icount", "qemu"}
-    if unknown or options.get("line", "tcp") not in _LINES:
-        wrong = min(unknown) if unknown else f"line={options['line']}"
-        raise ConfigError(
-            f"board {name} has no option {wrong!r}",
-            cause=f"known: firmware, icount=on, qemu, line={'|'.join(_LINES)}",
-        )
+    if unknown := set(options) - set(_OPTIONS):
+        raise no_option(name, min(unknown), _OPTIONS)
+    for key, known in _VALUES.items():
+        if options.get(key, known[0]) not in known:
+            raise ConfigError(
+                f"board {name} has no {key}={options[key]}",
+                cause=f"known: {', '.join(known)}",
+                fix="use one of these, or leave it out",
+            )
     program = shutil.which(options.get("qemu", PROGRAM))
     if program is None:
         raise MissingExtra(
@@ -83,7 +86,12 @@ def command(name: str, options: Mapping[str, str]) -> list[str]:
 def _on_terminal(name: str, command: list[str]) -> Board:
     command += ["-chardev", "pty,id=line", "-serial", "chardev:line"]
     process, said = _programs.start(command, "char device redirected to ")
-    board = Board(name, TerminalLine(said.split()[0]), emulated=True, process=process)
+    try:
+        line = TerminalLine(said.split(" ")[0])
+    except BaseException:
+        _programs.stop(process)
+        raise
+    board = Board(name, line, emulated=True, process=process)
     board.on_close(lambda: _programs.stop(process))
     return board
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import serial
 from serial.tools import list_ports
 
 from waistline.errors import ConfigError, LinkClosed
-from waistline_bridge.boards._lines import SOCKET, connected
-from waistline_bridge.boards.base import BAUD, Board, no_option
+from waistline_bridge.boards._lines import connected
+from waistline_bridge.boards.base import BAUD, SOCKET, Board, no_option, permission_fix
 
 _RECEIVE_BYTES = 4096
 _SEND_S = 10.0
@@ -93,7 +94,9 @@ def open_board(name: str, options: Mapping[str, str]) -> Board:
         baud = int(options.get("baud", BAUD))
     except ValueError as error:
         raise ConfigError(
-            f"baud={options['baud']} is not a number", fix=f"give it as in --baud {BAUD}"
+            f"baud={options['baud']} is not a number",
+            cause="it is the line's rate in bit/s",
+            fix=f"give it as in --baud {BAUD}",
         ) from error
     address = options.get("port", "")
     if address.startswith(SOCKET):
@@ -132,7 +135,7 @@ class SerialLine:
             raise LinkClosed(
                 f"cannot open {path}",
                 cause=os.strerror(number) if number else str(error),
-                fix="sudo usermod -aG dialout $USER, then log in again"
+                fix=permission_fix(Path(path))
                 if "Permission" in str(error)
                 else "close the program that has it open, or plug the board in",
             ) from error

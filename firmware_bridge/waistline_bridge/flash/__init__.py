@@ -9,6 +9,7 @@ from pathlib import Path
 
 from waistline import plugins
 from waistline.errors import ConfigError
+from waistline_bridge import places
 from waistline_bridge.boards import _programs
 from waistline_bridge.flash._chips import board_names
 from waistline_bridge.flash._image import Image, read_image
@@ -56,13 +57,13 @@ def open_flasher(choice: Choice) -> Flasher:
 
 
 def firmware_of(board: str) -> Path:
-    """The firmware of a board, as ``make firmware`` left it.
+    """The firmware of a board, as it was built.
 
     Raises:
         ConfigError: no such board, or it was not built.
     """
     check_board(board)
-    return _programs.firmware(board, None, f"{board}.elf")
+    return _programs.firmware(board, None, places.built_name(board))
 
 
 def check_board(board: str) -> None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import grp
 import os
 from pathlib import Path
 
 from waistline import plugins
 from waistline.errors import ConfigError, LinkError
+from waistline_bridge import boards
+from waistline_bridge.boards.base import permission_fix
 from waistline_bridge.flash.base import Found
-
-_BOARDS = "waistline_bridge.boards"
 
 
 def find_ports() -> list[Found]:
@@ -22,7 +21,7 @@ def find_ports() -> list[Found]:
     Raises:
         MissingExtra: pyserial is not installed.
     """
-    serial = plugins.load(_BOARDS, "serial")
+    serial = plugins.load(boards.__name__, boards.SERIAL)
     return [Found(f"--port {port.id}", f"{port.path} {port.text}") for port in serial.ports()]
 
 
@@ -35,7 +34,7 @@ def the_port(wanted: str) -> str:
     """
     if "://" in wanted or wanted.startswith("/"):
         return wanted
-    serial = plugins.load(_BOARDS, "serial")
+    serial = plugins.load(boards.__name__, boards.SERIAL)
     path: str = serial.choose(wanted or None, serial.ports())
     return path
 
@@ -77,11 +76,10 @@ def busy_or_gone(path: str, cause: str) -> LinkError:
 
 def _unopened(path: str, error: OSError) -> ConfigError | LinkError:
     if error.errno in {errno.EACCES, errno.EPERM}:
-        group = _group(path)
         return LinkError(
             f"{path} may not be opened by you",
-            cause=f"it belongs to group {group}, and you are not in it",
-            fix=f"sudo usermod -aG {group} $USER, then log in again",
+            cause="it belongs to a group that you are not in",
+            fix=permission_fix(Path(path)),
         )
     if error.errno == errno.EBUSY:
         return _busy(path)
@@ -90,12 +88,6 @@ def _unopened(path: str, error: OSError) -> ConfigError | LinkError:
         cause=error.strerror or str(error),
         fix="waistline flash --list shows those that are there",
     )
-
-
-def _group(path: str) -> str:
-    with contextlib.suppress(OSError, KeyError):
-        return grp.getgrgid(Path(path).stat().st_gid).gr_name
-    return "dialout"
 
 
 def _busy(path: str) -> LinkError:

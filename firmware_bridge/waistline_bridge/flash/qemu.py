@@ -67,7 +67,7 @@ class _Qemu:
             raise VerificationFailed(
                 f"{self._info.board} runs another build than {image.path.name}",
                 cause=f"it says {said:08x}, the image {image.build:08x}",
-                fix="make firmware",
+                fix=f"waistline mcu build --board {self._info.board}",
             )
         return Verdict("device's hash", f"build {said:08x} answers")
 

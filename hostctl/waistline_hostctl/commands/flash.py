@@ -50,7 +50,7 @@ def command(
     \b
     waistline flash --list                                  ways, and the devices they find
     waistline flash --board qemu-mps2-an386                 emulated: started and greeted
-    waistline flash --board nucleo-f446re --via pyocd       the firmware that make firmware built
+    waistline flash --board nucleo-f446re --via pyocd       as waistline mcu build left it
     waistline flash app.elf --drive /media/me/RPI-RP2       a board that is a USB drive
     """  # noqa: D301
     from waistline_bridge.flash import Choice

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from waistline_bridge.boards import DEFAULT
-from waistline_hostctl.mcu_open import Wanted, board_options, merged, opened, parse_options
+from waistline_hostctl.mcu_open import BoardChoice, board_options, merged, opened, parse_options
 from waistline_hostctl.options import App, common
 
 INTERRUPTED = 130
@@ -80,7 +80,7 @@ def emulate(
 @command.command()
 @board_options
 @common
-def info(app: App, wanted: Wanted) -> None:
+def info(app: App, wanted: BoardChoice) -> None:
     """Say what a device is and holds, or list devices."""
     from waistline_hostctl import mcu_info, mcu_survey
     from waistline_hostctl.mcu_results import McuInfoResult
@@ -101,7 +101,7 @@ def info(app: App, wanted: Wanted) -> None:
 @click.option("--force", is_flag=True, help="Send it even if it is there.")
 @board_options
 @common
-def load(app: App, head: Path, force: bool, wanted: Wanted) -> None:
+def load(app: App, head: Path, force: bool, wanted: BoardChoice) -> None:
     """Put a head on a device, and check it there."""
     from waistline_hostctl import mcu_load
 
@@ -132,7 +132,9 @@ def load(app: App, head: Path, force: bool, wanted: Wanted) -> None:
               metavar="N", help="Frames with upload, for times on the line.")  # fmt: skip
 @board_options
 @common
-def bench(app: App, head: Path, icount: bool, repeat: int, frames: int, wanted: Wanted) -> None:
+def bench(
+    app: App, head: Path, icount: bool, repeat: int, frames: int, wanted: BoardChoice
+) -> None:
     """Measure the layers of a head, and a frame."""
     from waistline_hostctl import mcu_bench, mcu_bench_text, mcu_load
 

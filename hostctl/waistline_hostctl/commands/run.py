@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from waistline_hostctl.console import indented
-from waistline_hostctl.mcu_open import Wanted, board_options
+from waistline_hostctl.mcu_open import BoardChoice, board_options
 from waistline_hostctl.options import App, common
 from waistline_hostctl.results import RunResult
 
@@ -41,7 +41,7 @@ def command(
     radios: tuple[str, ...],
     runs: str,
     name: str,
-    wanted: Wanted,
+    wanted: BoardChoice,
 ) -> None:
     """Run both ends of a bundle as two processes and say what it cost."""
     from waistline_hostctl import api, raw, summary

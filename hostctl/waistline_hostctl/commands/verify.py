@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from waistline_hostctl.mcu_open import Wanted as Device
-from waistline_hostctl.mcu_open import board_options
+from waistline_hostctl.mcu_open import BoardChoice, board_options
 from waistline_hostctl.options import App, common
 from waistline_hostctl.results import VerifyResult
 from waistline_hostctl.services import ending_on_sigterm
@@ -41,7 +40,7 @@ Exit code 5 when the device does not reproduce the bundle."""
 @click.option("--frames", type=click.IntRange(1), metavar="N", help="Of --source (default 100).")
 @board_options
 @common
-def command(app: App, bundle: Path, wanted: Device, **chosen: object) -> None:
+def command(app: App, bundle: Path, wanted: BoardChoice, **chosen: object) -> None:
     """Check that a device reproduces a bundle's golden codes and answer."""
     asked = Wanted.from_flags(app, wanted, **chosen)
     with ending_on_sigterm(), ExitStack() as stack:

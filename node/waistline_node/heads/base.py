@@ -127,6 +127,11 @@ def board_options(
     return {**{key: value for key, value in named.items() if value}, **dict(more)}
 
 
+def board_by_default(name: str) -> str:
+    """What is said where nobody chose the board that is used."""
+    return f"no board was chosen: {name} is emulated (--board NAME, or --port for a real one)"
+
+
 @runtime_checkable
 class Interruptible(Protocol):
     """A head that may wait for a device."""

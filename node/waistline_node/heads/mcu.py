@@ -34,6 +34,7 @@ from waistline_node.heads.base import (
     Say,
     StageTimes,
     Waist,
+    board_by_default,
     quiet,
 )
 
@@ -285,7 +286,7 @@ def board_opener(options: Mapping[str, str], say: Say = quiet) -> Callable[[], B
         return lambda: boards.open_board(boards.SERIAL, **own, **more)
     if not name:
         name = boards.DEFAULT
-        say(f"no board was chosen: {name} is emulated (--board NAME, or --port for a real one)")
+        say(board_by_default(name))
     return lambda: boards.open_board(name, **own)
 
 
