@@ -7,6 +7,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from waistline.blob import FORMAT
 from waistline.blob.check import check_blob
 from waistline.blob.records import Blob, read_blob
 from waistline.bundle.store import Bundle, load_bundle
@@ -15,6 +16,7 @@ from waistline.evidence import Figure
 from waistline.files import read_limited
 from waistline_bridge.attached import check_device
 from waistline_bridge.client import Progress
+from waistline_bridge.places import release_fix
 from waistline_hostctl.console import si
 from waistline_hostctl.mcu_open import Device, place
 from waistline_hostctl.mcu_results import McuLoadResult
@@ -53,7 +55,7 @@ def read_head(path: Path) -> HeadFile:
     if path.is_dir():
         bundle = load_bundle(path)
         stage = bundle.head
-        if stage is None or stage.format != "blob":
+        if stage is None or stage.format != FORMAT:
             has = f"its head is {stage.format}" if stage else "it has no head: all runs on the edge"
             raise BundleError(
                 f"{path} has no head for a microcontroller",
@@ -130,7 +132,7 @@ def check_goldens(device: Device, head: HeadFile) -> int:
                 f"{device.name} does not reproduce the head's golden output",
                 cause=f"golden input {number}: the CRC of {len(found.output)} bytes is "
                 f"{zlib.crc32(found.output):08x} instead of {golden.crc:08x}",
-                fix="build and flash the firmware of this release: waistline mcu build",
+                fix=release_fix(),
             )
     return len(head.blob.goldens)
 

@@ -191,7 +191,7 @@ def test_bench_counts_the_same_instructions_each_time(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        (("info", "--board", "host", "--port", "/dev/ttyACM0"), "exclude each other"),
+        (("info", "--board", "host", "--port", "/dev/ttyACM0"), "two devices"),
         (("info", "--board", "host", "--baud", "9600"), "--baud goes with --port"),
         (("info", "--board", "nothing"), "there is no board 'nothing'"),
         (("info", "--board", "host", "--board-option", "icount"), "cannot be used"),
