@@ -32,6 +32,7 @@ from waistline_bridge.messages import (
     output_info,
     refusal,
 )
+from waistline_bridge.places import release_fix
 
 # A page takes seconds to erase on some parts, and the first layers of a large head do, too.
 DEADLINE_S = 20.0
@@ -100,7 +101,7 @@ class Client:
             raise VersionMismatch(
                 f"{info.board} speaks version {info.protocol} of the bridge",
                 cause=f"this is version {PROTOCOL}",
-                fix="load the firmware of this release (make firmware)",
+                fix=release_fix(),
             )
         self._payload_bytes = min(max(MIN_PAYLOAD, info.max_payload), _MAX_PAYLOAD)
         return info
@@ -130,7 +131,8 @@ class Client:
         """Send a head into the inactive slot and make it the active one; its sequence number.
 
         Raises:
-            Refusal: too large, refused by the checks, or the flash failed; the old head stays.
+            Refusal: too large, refused by the checks, or the flash failed, and the old head stays;
+            or it was lost at once.
         """
         if len(blob) > self.info.slot_bytes:
             raise Refusal(
@@ -142,7 +144,14 @@ class Client:
         self._load(Area.BLOB, blob, self.info.program_bytes, progress)
         reply = self._ask(Command.COMMIT, struct.pack("<II", len(blob), zlib.crc32(blob)))
         (sequence, _) = _unpack("<II", reply, "COMMIT")
-        self.refresh()
+        if self.refresh().active_crc != zlib.crc32(blob):
+            raise Refusal(
+                f"{self.info.board} does not hold the head that it took",
+                cause=f"the CRC of its head is {self.info.active_crc:08x}, "
+                f"{zlib.crc32(blob):08x} was sent",
+                fix="it may have been reset meanwhile; run the same command again",
+                status=Status.NOT_NOW,
+            )
         return int(sequence)
 
     def load_input(self, data: bytes) -> None:
@@ -170,12 +179,17 @@ class Client:
             raise BadFrame(
                 "the device announces more than its head can give",
                 cause=f"{front.output_bytes} bytes, at most {limit_bytes} are possible",
+                fix=release_fix(),
             )
         output = front.inline
         if len(output) < front.output_bytes:
             output += self.read(Area.OUTPUT, len(output), front.output_bytes - len(output))
         if zlib.crc32(output) != front.crc:
-            raise BadFrame("the output is not what the head gave", cause="its CRC differs")
+            raise BadFrame(
+                "the output is not what the head gave",
+                cause="its CRC differs",
+                fix="run the same command again; reset the board if it stays so",
+            )
         return Inference(output, front.raw_len, front.ticks)
 
     def ticks(self) -> list[int]:

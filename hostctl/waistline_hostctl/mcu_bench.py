@@ -123,7 +123,7 @@ def measure(
         progress(number)
         if golden is None:
             device.client.load_input(data)
-        device.client.infer(golden=golden)
+        device.client.infer(golden=golden, limit_bytes=head.blob.output[1])
         runs.append(_ticks(device, head.blob))
     if icount and any(run != runs[0] for run in runs):
         raise MeterError(
@@ -134,7 +134,7 @@ def measure(
     seen = []
     for number in range(frames):
         progress(repeat + number)
-        seen.append(_frame(device, data))
+        seen.append(_frame(device, data, head.blob.output[1]))
     info = device.client.info
     return McuBenchResult(
         board=info.board,
@@ -172,12 +172,12 @@ def input_of(blob: Blob) -> bytes:
     return bytes(blob.input_bytes)
 
 
-def _frame(device: Device, data: bytes) -> _Frame:
+def _frame(device: Device, data: bytes, limit_bytes: int) -> _Frame:
     up, down = device.line.sent_bytes, device.line.received_bytes
     began = time.perf_counter()
     device.client.load_input(data)
     loaded = time.perf_counter()
-    output = device.client.infer().output
+    output = device.client.infer(limit_bytes=limit_bytes).output
     done = time.perf_counter()
     return _Frame(
         loaded - began,

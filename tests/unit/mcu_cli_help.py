@@ -105,3 +105,30 @@ def other_version(frame):
 def short_info(frame):
     """A board whose INFO is cut off."""
     return reply(frame, frame.payload if frame.command == Command.PING else b"\1\0")
+
+
+class TakesAll:
+    """A board that takes every head; what it says of its output and its head may be a lie."""
+
+    def __init__(self, output_bytes=0, active_crc=None):
+        self._output_bytes, self._active_crc = output_bytes, active_crc
+        self._blob = b""
+        self.reads = 0
+
+    def __call__(self, frame):
+        if frame.command == Command.INFO:
+            crc = zlib.crc32(self._blob) if self._active_crc is None else self._active_crc
+            words = (512, 0, 0, 1, 1 << 22, 1 << 20, 4, 1, 1, crc, len(self._blob), 1, 5)
+            return reply(frame, struct.pack("<HH13I24s", 1, 1, *words, b"liar"))
+        if frame.command == Command.LOAD:
+            (at,), data = struct.unpack_from("<I", frame.payload, 4), frame.payload[8:]
+            self._blob = self._blob[:at] + data
+            return reply(frame, struct.pack("<II", zlib.crc32(data), at + len(data)))
+        if frame.command == Command.COMMIT:
+            return reply(frame, struct.pack("<II", 1, 0))
+        if frame.command == Command.INFER:
+            return reply(frame, struct.pack("<6I", self._output_bytes, 0, 0, 0, 0, 0))
+        if frame.command == Command.READ:
+            self.reads += 1
+            return reply(frame, bytes(struct.unpack_from("<I", frame.payload, 8)[0]))
+        return reply(frame, frame.payload)

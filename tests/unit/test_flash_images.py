@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 from flash_help import (
     FLASH,
@@ -124,6 +126,28 @@ def test_damaged_files_are_refused_with_the_fact(tmp_path, name, data, seen):
         image_of(tmp_path, name, data)
     assert seen in refused.value.cause
     assert refused.value.fix
+
+
+def test_segments_that_share_bytes_of_the_file_are_refused_before_they_are_copied():
+    """Headers are cheap: 256 of them could make 16 GB of a file of 64 MB."""
+    whole = bytearray(elf([(FLASH + (k << 20), b"x") for k in range(8)]) + bytes(4000))
+    for k in range(8):
+        struct.pack_into("<I", whole, 52 + 32 * k + 16, 3000)
+        struct.pack_into("<I", whole, 52 + 32 * k + 20, 3000)
+    with pytest.raises(Bad, match="together are longer than the file"):
+        _elf.read(bytes(whole))
+
+
+def test_a_second_symbol_table_is_not_read():
+    """Sections are cheap, too: each could be the symbols of the whole file."""
+    whole = elf(PARTS, symbols=[("wl_build_id", 5)])
+    at = struct.unpack_from("<I", whole, 32)[0]
+    first, table, names = (whole[at + 40 * k : at + 40 * (k + 1)] for k in range(3))
+    decoy = table[:20] + struct.pack("<I", 0) + table[24:]
+    many = bytearray(whole[:at] + first + decoy + names + table * 5)
+    struct.pack_into("<H", many, 48, 8)
+    assert _elf.read(whole).symbol("wl_build_id") == 5
+    assert _elf.read(bytes(many)).symbol("wl_build_id") is None
 
 
 @given(st.data())

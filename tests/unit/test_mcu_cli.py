@@ -239,3 +239,23 @@ def test_what_is_no_board_of_ours_is_found_out_soon(monkeypatch, device, what):
     assert done.exit_code == 4
     assert what in done.stderr
     assert json.loads(done.stdout)["exit_code"] == 4
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        ({"output_bytes": 65}, "announces more than its head can give"),
+        ({"active_crc": 5}, "does not hold the head that it took"),
+    ],
+)
+def test_a_board_that_lies_about_its_head_is_found_out_at_once(tmp_path, more, what):
+    pytest.importorskip("serial", reason="pyserial is not installed (extra mcu)")
+    blob = head_file(tmp_path / "head.blob")
+    for verb in ("load", "bench"):
+        device = help_.TakesAll(**more)
+        with FakeDevice(device) as there:
+            done = call(verb, blob, "--port", there.path, "--json")
+        assert done.exit_code == 4
+        assert what in done.stderr
+        assert json.loads(done.stdout)["exit_code"] == 4
+        assert device.reads == 0

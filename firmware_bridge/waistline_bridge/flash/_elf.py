@@ -19,6 +19,8 @@ _SYMBOL = struct.Struct("<IIIBBH")
 _MACHINES = {40: "arm", 94: "xtensa", 243: "riscv"}
 _EXECUTABLE, _LOAD, _SYMTAB, _ABSOLUTE = 2, 1, 2, 0xFFF1
 _MAX_PROGRAMS = 256
+_MAX_SYMBOLS = 1 << 18
+"""A linked program of ours has a few hundred; a file may count as many as it has bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +42,19 @@ class Elf:
 
     def _symbols(self) -> Iterator[tuple[int, int, int]]:
         """Value, section and place of the name of each symbol."""
-        for _, kind, _, _, offset, size, link, _, _, _ in self._sections:
-            if kind != _SYMTAB or link >= len(self._sections) or offset + size > len(self._data):
-                continue
-            strings, strings_bytes = self._sections[link][4:6]
-            whole = size - size % _SYMBOL.size
-            for name, value, _, _, _, section in _SYMBOL.iter_unpack(
-                self._data[offset : offset + whole]
-            ):
-                if name < strings_bytes:
-                    yield value, section, strings + name
+        # The gABI has one symbol table in a file: many could be made of the same bytes.
+        table = next((row for row in self._sections if row[1] == _SYMTAB), None)
+        if table is None:
+            return
+        offset, size, link = table[4:7]
+        if link >= len(self._sections) or offset + size > len(self._data):
+            return
+        strings, strings_bytes = self._sections[link][4:6]
+        count = min(size // _SYMBOL.size, _MAX_SYMBOLS)
+        found = _SYMBOL.iter_unpack(self._data[offset : offset + count * _SYMBOL.size])
+        for name, value, _, _, _, section in found:
+            if name < strings_bytes:
+                yield value, section, strings + name
 
 
 def read(data: bytes) -> Elf:
@@ -71,7 +76,8 @@ def read(data: bytes) -> Elf:
         raise Bad(f"{program_count} program headers of {program_bytes} bytes")
     if programs + program_count * program_bytes > len(data):
         raise Bad("the program headers are cut off")
-    parts = []
+    parts: list[Segment] = []
+    left = len(data)
     for index in range(program_count):
         fields = _PROGRAM.unpack_from(data, programs + index * program_bytes)
         load, offset, _, address, size, memory, _, _ = fields
@@ -79,6 +85,9 @@ def read(data: bytes) -> Elf:
             continue
         if size > memory or offset + size > len(data):
             raise Bad(f"segment {index} goes past the end of the file")
+        left -= size
+        if left < 0:
+            raise Bad("its segments together are longer than the file")
         parts.append(Segment(address, data[offset : offset + size]))
     rows: list[tuple[int, ...]] = []
     table_end = sections + section_count * _SECTION.size
