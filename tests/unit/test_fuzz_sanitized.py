@@ -35,28 +35,33 @@ def drivers():
         driver.close()
 
 
+@pytest.fixture(autouse=True)
+def _fewer_seeds(monkeypatch):
+    monkeypatch.setattr(sanitized, "SEEDS", 50)
+
+
 def _counted(count):
     left = iter(range(count))
     return lambda: next(left, None) is not None
 
 
 def test_thousands_of_changed_blobs_do_no_harm(drivers):
-    found = sanitized.fuzz_blobs(drivers, 11, _counted(4000))
+    found = sanitized.fuzz_blobs(drivers, 11, _counted(2000))
     assert found.problems == []
     refused = {end.removeprefix("refused: ") for end in found.ends if end.startswith("refused")}
     assert refused >= {reason.name.lower() for reason in Reason} - {"twice", "waist_scratch"}
-    assert found.ends["ran; tensors equal"] > 400
+    assert found.ends["ran; tensors equal"] > 200
 
 
 def test_hundreds_of_talks_do_no_harm(drivers):
-    found = sanitized.fuzz_talks(drivers, 11, _counted(150))
+    found = sanitized.fuzz_talks(drivers, 11, _counted(60))
     assert found.problems == []
     assert found.ends.keys() >= {"COMMIT: ok", "COMMIT: refused", "COMMIT: crc", "INFER: ok"}
 
 
 def test_hundreds_of_updates_do_no_harm():
     driver = Driver(device_program("update"))
-    found = sanitized.fuzz_updates([driver], 11, _counted(200))
+    found = sanitized.fuzz_updates([driver], 11, _counted(80))
     driver.close()
     assert found.problems == []
     assert found.ends.keys() >= {"no head", "a head, commit 1", "a head, commit 2"}
@@ -84,7 +89,7 @@ def _upload(blob):
 def test_changed_blobs_reach_every_rule():
     rng, seen = random.Random(1), set()
     sound = [random_blob(k) for k in range(60)]
-    for _ in range(12_000):
+    for _ in range(7_000):
         one = rng.choice(sound)
         data = blobs.changed(rng, one.data, one.plan.size_bytes)
         seen.add(blobs.verdict(data, one.plan.size_bytes)[0])
@@ -166,7 +171,7 @@ def test_the_model_of_the_device_notices_what_must_not_be():
 
 def test_sound_blobs_are_the_same_for_a_seed_and_use_every_operator():
     seen = set()
-    for seed in range(120):
+    for seed in range(50):
         one = random_blob(seed)
         assert one.data == random_blob(seed).data
         assert blobs.verdict(one.data, one.plan.size_bytes)[0] == 0
@@ -178,7 +183,7 @@ def test_sound_blobs_are_the_same_for_a_seed_and_use_every_operator():
 @pytest.mark.parametrize("target", sanitized.TARGETS)
 def test_workers_put_together_what_they_found(target):
     programs = [str(device_program(kind)) for kind in sanitized.TARGETS[target][1]]
-    found = sanitized.run(target, programs, seed=3, seconds=0.5, jobs=2)
+    found = sanitized.run(target, programs, seed=3, seconds=0.3, jobs=1)
     assert found["inputs"] > 0
     assert sum(found["ends"].values()) > 0
     assert found["problems"] == []
