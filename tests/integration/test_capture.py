@@ -1,0 +1,200 @@
+"""Captures as a user runs them, around an emulated PPK2 and the simulated device.
+
+The machine may stall: what is asserted is that the account is true, not that nothing was lost.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from capture_rig import PPK2, capturing, emulator, grown, read
+from cli_rig import cli
+
+pytest.importorskip("pyjls")
+
+from waistline_hostctl.meters.sim import Device, layers
+
+AMPERE = 0.01
+SIM = ("--meter", "sim", "--meter-option", "rate=200000")
+
+
+def _account_is_true(result, instrument):
+    """What the instrument dropped while the trace lasted is in the account, or that is open."""
+    ledger = result["ledger"]
+    assert ledger["kept"] + result["missing"] == result["samples"]
+    if not ledger["closes"]:
+        assert ledger["unknown"] or ledger["contradictions"]
+        return
+    true = sum(row["count"] for row in instrument.truth("lost"))
+    counted = sum(ledger["lost"].values())
+    # Some may have been lost before the trace began, or after it ended.
+    assert counted <= true
+    if not ledger["start_dropped"]:
+        assert true - counted <= sum(row["count"] for row in instrument.truth("lost")[-1:])
+
+
+def test_a_capture_for_a_time(tmp_path):
+    with emulator(tmp_path, "--waveform", f"constant:{AMPERE}") as instrument:
+        with capturing(
+            tmp_path, *PPK2, "--port", instrument.port, "--duration", "2s", "-o", "run.jls"
+        ) as capture:
+            code, result = capture.result()
+        _account_is_true(result, instrument)
+    assert (code == 0) == result["trusted"] == (not result["problems"])
+    assert (result["ended"], result["evidence"]) == ("duration", "emulated")
+    with read(tmp_path / "run.jls") as trace:
+        assert trace.length == result["samples"] >= 200_000
+        assert json.loads(trace.ledger) == result["ledger"]
+        current = trace.read("current")
+        there = ~np.isnan(current)
+        assert there.sum() == result["samples"] - result["missing"]
+        assert current[there].mean() == pytest.approx(AMPERE, rel=0.01)
+        energy = trace.energy()
+        assert energy.energy_j == pytest.approx(result["figures"]["energy_j"]["value"], rel=1e-9)
+        assert energy.energy_j == pytest.approx(3.3 * AMPERE * there.sum() / 1e5, rel=0.01)
+
+
+def test_faults_of_the_instrument_are_in_the_account(tmp_path):
+    faults = ("drop@250000:455", "byte@310000", "dup@330000:7", "stall@350000:0.02")
+    flags = [word for fault in faults for word in ("--fault", fault)]
+    with emulator(tmp_path, *flags) as instrument:
+        with capturing(
+            tmp_path, *PPK2, "--port", instrument.port, "--duration", "4s", "-o", "run.jls"
+        ) as capture:
+            code, result = capture.result()
+        ledger = result["ledger"]
+        assert (code == 0) == ledger["closes"]
+        if instrument.truth("stop")[-1]["samples"] > 360_000 and ledger["closes"]:
+            lost = [row for row in instrument.truth("lost") if row["cause"] == "fifo"]
+            wanted = 455 + 1 + sum(row["count"] for row in lost)
+            if not ledger["start_dropped"]:
+                assert sum(ledger["lost"].values()) == wanted
+                assert ledger["repeated"] == 7
+    with read(tmp_path / "run.jls") as trace:
+        holes = sum(gap.count for gap in trace.gaps)
+        assert holes == result["missing"] == int(trace.bits("gap").sum())
+        assert np.isnan(trace.read("current")).sum() == holes
+
+
+def test_unplugging_ends_it_and_keeps_the_trace(tmp_path):
+    with (
+        emulator(tmp_path, "--fault", "unplug@200000") as instrument,
+        capturing(
+            tmp_path, *PPK2, "--port", instrument.port, "--duration", "1h", "-o", "run.jls"
+        ) as capture,
+    ):
+        code, result = capture.result()
+    assert (code, result["ended"], result["trusted"]) == (5, "meter", False)
+    assert "gone" in result["problems"][0]
+    with read(tmp_path / "run.jls") as trace:
+        assert 0 < trace.length == result["samples"] <= 200_000
+
+
+def test_an_interrupt_is_how_a_capture_without_an_end_ends(tmp_path):
+    with emulator(tmp_path) as instrument:
+        for arguments, wanted in (((), 0), (("--duration", "1h"), 130)):
+            path = tmp_path / f"run{wanted}.jls"
+            with capturing(
+                tmp_path, *PPK2, "--port", instrument.port, *arguments, "-o", path.name
+            ) as capture:
+                grown(path, 150_000)
+                capture.interrupt()
+                code, result = capture.result()
+            assert result["ended"] == "interrupted"
+            assert code == (wanted if result["trusted"] else 5)
+            with read(path) as trace:
+                assert trace.length == result["samples"] > 0
+
+
+def test_a_run_folder_tells_everything_about_it(tmp_path):
+    done = cli("capture", *SIM, "--duration", "500ms", "--name", "first", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.endswith("-first")
+    assert sorted(file.name for file in folder.iterdir()) == ["run.json", "trace.jls"]
+    record = json.loads((folder / "run.json").read_text())
+    capture = record["settings"]["capture"]
+    assert capture["ledger"] == result["ledger"]
+    assert capture["meter"]["id"] == "sim:layers"
+    assert (capture["ended"], record["evidence"]["trace"]) == ("duration", "simulated")
+    assert record["machine"]["kernel"]
+    assert record["bench"]["bench"]["node"]
+    with read(folder / "trace.jls") as trace:
+        assert json.loads(trace.run)["settings"]["capture"]["ended"] == "duration"
+        true = Device(layers(), 200_000.0)
+        energy = trace.energy()
+        wanted = true.input_energy_j(np.array([energy.duration_s]))[0]
+        assert energy.energy_j == pytest.approx(wanted, rel=1e-6)
+
+
+def test_a_command_lies_between_its_markers(tmp_path):
+    done = cli(
+        "capture", *SIM, "-o", "run.jls", "--json", "--",
+        "sh", "-c", "echo from the command; sleep 0.3; exit 7", cwd=tmp_path,
+    )  # fmt: skip
+    result = json.loads(done.stdout)
+    assert (done.returncode, result["ended"], result["command_code"]) == (0, "command", 7)
+    assert "from the command" in done.stderr
+    assert any("exit code 7" in remark for remark in result["remarks"])
+    with read(tmp_path / "run.jls") as trace:
+        marks = {note.text: note.sample for note in trace.annotations}
+        passed_s = (marks["command-end"] - marks["command-begin"]) / trace.spec.rate_hz
+        assert 0.29 < passed_s < 30
+    found = cli(
+        "trace", "energy", "run.jls", "--from", "command-begin", "--to", "command-end", "--json",
+        cwd=tmp_path,
+    )  # fmt: skip
+    energy = json.loads(found.stdout)
+    assert energy["stop_s"] - energy["start_s"] == pytest.approx(passed_s)
+    assert energy["figures"]["energy_j"]["evidence"] == "simulated"
+
+
+def test_the_commands_output_can_go_to_a_log(tmp_path):
+    done = cli(
+        "capture", *SIM, "-o", "run.jls", "--log", "out.txt", "--", "echo", "hello", cwd=tmp_path
+    )
+    assert done.returncode == 0
+    assert (tmp_path / "out.txt").read_text() == "hello\n"
+    assert "hello" not in done.stdout
+
+
+def test_a_replay_gives_the_same_samples_and_no_better_evidence(tmp_path):
+    assert cli("capture", *SIM, "--duration", "1s", "-o", "a.jls", cwd=tmp_path).returncode == 0
+    done = cli(
+        "capture", "--meter", "replay", "--port", "a.jls", "--meter-option", "pace=fast",
+        "-o", "b.jls", "--json", cwd=tmp_path,
+    )  # fmt: skip
+    result = json.loads(done.stdout)
+    assert (done.returncode, result["ended"], result["evidence"]) == (0, "source", "simulated")
+    with read(tmp_path / "a.jls") as first, read(tmp_path / "b.jls") as second:
+        assert first.length == second.length
+        for name in ("current", "voltage", "power"):
+            assert np.array_equal(first.read(name), second.read(name))
+        assert np.array_equal(first.bits("d0"), second.bits("d0"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (("--meter", "sim", "--meter-option", "rate=1000"), 5, "--allow-slow"),
+        (("--meter", "sim", "--meter-option", "pace=1"), 2, "no option"),
+        (("--meter", "nothing"), 2, "known:"),
+        (("--meter", "ppk2", "--port", "/dev/null", "--meter-option", "voltage=3.3"), 5, "error:"),
+        ((*SIM, "--", "no-such-program-here"), 2, "no program"),
+        ((*SIM, "-o", "there.jls"), 5, "exists"),
+        ((*SIM, "-o", "missing/run.jls"), 5, "missing"),
+        ((*SIM, "--duration", "soon"), 2, "no duration"),
+    ],
+)
+def test_what_cannot_begin_leaves_nothing(tmp_path, arguments, code, word):
+    (tmp_path / "there.jls").write_bytes(b"a measurement")
+    done = cli("capture", "--duration", "1s", *arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert word in done.stderr
+    runs = tmp_path / "runs"
+    assert not runs.exists() or not any(runs.iterdir())
+    assert (tmp_path / "there.jls").read_bytes() == b"a measurement"
+    assert [file.name for file in tmp_path.glob("*.jls")] == ["there.jls"]
