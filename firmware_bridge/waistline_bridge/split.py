@@ -59,6 +59,8 @@ MAX_FRAMES = 256
 HEAD_FILE = "head.blob"
 HEAD_LAYERS = "head_layers"
 """Key of a bundle's evidence: names of the head's layers, in the blob's order."""
+_RENAMED = "_QuantizeLinear_Input"
+"""What ONNX Runtime's quantizer puts behind the name of a graph's output."""
 _IMAGE_RANK = 4
 _TO_NHWC = (0, 2, 3, 1)
 
@@ -131,7 +133,8 @@ def split_mcu(
         bundle = write_bundle(out, build, force=force)
     lowered, fits = done[-1]
     # A blob has no names, and `waistline mcu bench` shows what each layer costs.
-    bundle.write_evidence({HEAD_LAYERS: [layer.name for layer in lowered.head.layers]})
+    names = [layer.name.removesuffix(_RENAMED) for layer in lowered.head.layers]
+    bundle.write_evidence({HEAD_LAYERS: names})
     return McuSplit(bundle, tuple(fits), lowered)
 
 

@@ -14,10 +14,12 @@ from waistline_bridge import flash
 from waistline_bridge.boards import qemu as qemu_boards
 from waistline_bridge.flash import Choice, Image
 from waistline_bridge.flash.base import Flasher, Step
-from waistline_hostctl.console import grid, indented, size
+from waistline_hostctl.console import indented, size
 from waistline_hostctl.results import Result
 
-COMMAND = "command"
+COMMAND, READY = "command", "ready"
+_ABOUT = 10
+"""Columns in front of what is said of a method."""
 
 
 class FlashStep(msgspec.Struct, frozen=True):
@@ -174,24 +176,28 @@ def _listed(name: str, choice: Choice) -> FlashMethod:
             )
         found = flash.open_flasher(replace(choice, method=name, options={})).find()
     except MissingExtra as error:
-        return FlashMethod(name, "missing", tried, fix=error.fix)
+        return FlashMethod(name, "missing extra", tried, fix=error.fix)
     except WaistlineError as error:
         return FlashMethod(name, str(error), tried, fix=error.fix)
     devices = tuple(FlashDevice(one.flags, one.text) for one in found)
-    return FlashMethod(name, "ready", tried, devices)
+    return FlashMethod(name, READY, tried, devices)
 
 
 def list_text(result: FlashListResult) -> str:
-    """A line a method, below it what it finds, to be pasted."""
-    rows = [(row.name, row.state, row.tried) for row in result.methods]
-    lines = grid(("method", "state", "tried on"), rows, indent=0).splitlines()
-    text = [lines[0]]
-    for line, row in zip(lines[1:], result.methods, strict=True):
-        text.append(line)
-        text += [f"  --via {row.name} {one.flags}  {one.text}".rstrip() for one in row.devices]
-        if row.fix:
-            text.append(f"  fix: {row.fix}")
-    return "\n".join(text)
+    """Each method with what it was tried on, and what it finds, to be pasted."""
+    name = max(len(row.name) for row in result.methods)
+    lines = []
+    for row in result.methods:
+        nothing = "" if row.devices or row.state != READY else ", no device found"
+        lines.append(f"{row.name.ljust(name)}  {row.state}{nothing}")
+        lines.append(indented(row.tried, indent=_ABOUT))
+        lines += [f"  fix     {row.fix}"] if row.fix else []
+        flags = max((len(one.flags) for one in row.devices), default=0)
+        lines += [
+            f"  choose  --via {row.name} {one.flags.ljust(flags)}  {one.text}".rstrip()
+            for one in row.devices
+        ]
+    return "\n".join(lines)
 
 
 def text(result: FlashResult) -> str:

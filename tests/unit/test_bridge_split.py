@@ -22,7 +22,7 @@ from waistline.model.load import load_model
 from waistline.split import split
 from waistline.stages import open_ends
 from waistline.verify import verify
-from waistline_bridge.split import split_mcu
+from waistline_bridge.split import HEAD_LAYERS, split_mcu
 
 FLOAT, INT8 = FASHION / "model.onnx", FASHION / "model.int8.tflite"
 FRAMES = 500
@@ -106,6 +106,10 @@ def test_the_blob_holds_the_golden_frame_and_what_it_must_give(tmp_path):
     held = np.frombuffer(blob.data, np.int8, blob.input_bytes, golden.input)
     np.testing.assert_array_equal(held, given.reshape(-1))
     assert golden.crc == zlib.crc32(sent.payload)
+    names = bundle.read_evidence()[HEAD_LAYERS]
+    assert names[0] == "stem_relu"
+    assert len(names) == len(blob.layers)
+    assert not [name for name in names if "QuantizeLinear" in name], "as the model has them"
 
 
 def test_equal_splits_give_equal_bundles_and_others_other_heads(tmp_path):

@@ -249,7 +249,7 @@ def test_devices_say_what_to_paste_and_what_nobody_tried(tmp_path, monkeypatch):
     assert "\n      --source camera:/dev/v4l/by-id/usb-Cam\n" in shown
     assert "no serial" not in shown
     assert f"\n      --port {port}\n" in f"{shown}\n"
-    assert "no serial: no USB adapter" in devices_text(DevicesResult(devices=()))
+    assert "no serial port: no USB adapter" in devices_text(DevicesResult(devices=()))
 
 
 def test_wheels_are_a_listing_of_names():

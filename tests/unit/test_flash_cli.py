@@ -49,9 +49,10 @@ def test_the_list_says_of_each_method_what_it_was_tried_on(call):
     done = call("--list")
     assert done.exit_code == 0
     for name in names():
-        assert f"\n{name} " in done.output
+        assert f"\n{name} " in f"\n{done.output}"
     assert done.output.count(UNTRIED) == len(names()) - 1, "all but qemu"
     assert f"--via qemu --board {BOARD}" in done.output
+    assert ".." not in done.output, "what it was tried on is not cut short"
 
 
 def test_the_list_goes_on_where_a_package_is_missing(call, monkeypatch):
@@ -59,7 +60,7 @@ def test_the_list_goes_on_where_a_package_is_missing(call, monkeypatch):
     monkeypatch.setitem(sys.modules, "smpclient", None)
     listed = decode(call("--list", "--json").stdout, FlashListResult)
     found = {row.name: row for row in listed.methods}
-    assert found["smp"].state == "missing"
+    assert found["smp"].state == "missing extra"
     assert "pip install" in found["smp"].fix
     assert found["smp"].tried == UNTRIED
     assert found["qemu"].state == "ready"

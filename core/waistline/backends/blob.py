@@ -1,4 +1,4 @@
-"""A head blob in the NumPy interpreter: the integers that a board computes, without the board.
+"""NumPy interpreter of head blobs: the integers that a board computes, without the board.
 
 What makes a bundle's golden codes and judges a board by them; far slower than an engine. A blob
 holds neither names nor ranks: its tensors are int8 (1, H, W, C), called as the caller calls them.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from waistline_hostctl.console import WIDTH
+from waistline_hostctl.console import indented
 from waistline_hostctl.devices import UNTRIED, USABLE, devices
 from waistline_hostctl.options import App, common
 from waistline_hostctl.results import DevicesResult
@@ -16,10 +16,10 @@ _HEADINGS = {
     "serial": "serial ports",
 }
 _NOWHERE = {
-    "engine": "pip install 'waistline[onnxruntime]'",
-    "camera": "nothing that captures under /dev/video*",
-    "board": "no firmware was built (waistline mcu build)",
-    "serial": "no USB adapter or board is plugged in",
+    "engine": "no engine: pip install 'waistline[onnxruntime]'",
+    "board": "no emulated board",
+    "camera": "no camera: nothing that captures under /dev/video*",
+    "serial": "no serial port: no USB adapter or board is plugged in",
 }
 
 
@@ -37,14 +37,13 @@ def text(result: DevicesResult) -> str:
     lines = []
     for kind in _HEADINGS:
         found = [row for row in result.devices if row.kind == kind]
-        lines.append(_HEADINGS[kind] if found else f"no {kind}: {_NOWHERE[kind]}")
+        lines.append(_HEADINGS[kind] if found else _NOWHERE[kind])
         name = max((len(row.name) for row in found), default=0)
         state = max((len(row.state) for row in found), default=0)
         for row in found:
             line = f"  {row.name.ljust(name)}  {row.state.ljust(state)}  "
             about = f"{UNTRIED}; {row.detail}" if row.tried == UNTRIED else row.detail
-            room = max(WIDTH - len(line), 20)
-            lines.append(line + (about if len(about) <= room else about[: room - 2] + ".."))
+            lines.append(indented(about, line, len(line)) if about else line.rstrip())
             # A board's name is what --board takes.
             flags = row.id.startswith("--") and row.kind != "board"
             if flags and row.state in {USABLE, "present"}:

@@ -16,7 +16,7 @@ _ADDRESS_END = 1 << 32
 @click.argument("image", required=False, type=click.Path(path_type=Path))
 @click.option("--board", metavar="NAME", default="", help="Firmware of this board, as built.")
 @click.option("--via", "method", metavar="METHOD", default="",
-              help="command, esptool, pyocd, qemu, smp or uf2.")  # fmt: skip
+              help="How: a method that --list shows.")  # fmt: skip
 @click.option(
     "--list", "only_list", is_flag=True, help="Methods, what they were tried on, devices."
 )
