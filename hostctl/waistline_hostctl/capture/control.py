@@ -226,7 +226,7 @@ class _Run:
     def _found(self, path: Path, kept: Kept | None) -> tuple[int, int, dict[str, Figure]]:
         """(samples, missing, figures); of the trace itself where its writer cannot say."""
         calibration = calibration_of(self._info)
-        if kept is not None:
+        if kept is not None and not kept.error:
             spec = spec_of(self._info)
             found = figures_of(kept.parts, spec, kept.samples, calibration)
             return kept.samples, kept.missing, found
