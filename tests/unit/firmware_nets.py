@@ -54,6 +54,8 @@ class Net:
     shape: tuple[int, int, int]
     layers: list[Layer] = field(default_factory=list)
     seed: int = 7
+    clamp: tuple[int, int] = (-128, 127)
+    """Of the layers with weights that follow; a narrower one takes the long way of rounding."""
 
     def __post_init__(self) -> None:
         self.random = np.random.default_rng(self.seed)
@@ -79,7 +81,7 @@ class Net:
         (out, pads), c = self._same(kernel, stride), self.shape[2]
         weights = self.random.integers(-127, 128, (channels, *kernel, c))
         p = Conv(*self.shape, *out, channels, *kernel, stride, stride, *pads)
-        p.in_zero, p.out_zero, p.act_min, p.act_max = IN_ZERO, IN_ZERO, -128, 127
+        p.in_zero, p.out_zero, p.act_min, p.act_max = IN_ZERO, IN_ZERO, *self.clamp
         size, macs = out[0] * out[1] * channels, out[0] * out[1] * weights.size
         packed, records = pack.pack_conv(weights), self._records(weights, even=True)
         word = "pw" if kernel == (1, 1) else f"conv {kernel[0]}x{kernel[1]} s{stride}"
@@ -92,7 +94,7 @@ class Net:
         (out, pads), c = self._same((3, 3), stride), self.shape[2]
         weights = self.random.integers(-127, 128, (3, 3, c))
         p = Depthwise(*self.shape, *out, 1, 3, 3, stride, stride, *pads)
-        p.in_zero, p.out_zero, p.act_min, p.act_max = IN_ZERO, IN_ZERO, -128, 127
+        p.in_zero, p.out_zero, p.act_min, p.act_max = IN_ZERO, IN_ZERO, *self.clamp
         size = out[0] * out[1] * c
         records = self._records(weights.transpose(2, 0, 1), even=False)
         layer = Weighted("depthwise", p, pack.pack_depthwise(weights), records, size)
@@ -111,7 +113,7 @@ class Net:
     def dense(self, units: int) -> None:
         inputs = int(np.prod(self.shape))
         weights = self.random.integers(-127, 128, (units, inputs))
-        p = Dense(inputs, units, IN_ZERO, -128, 127)
+        p = Dense(inputs, units, IN_ZERO, *self.clamp)
         packed, records = pack.pack_conv(weights), self._records(weights, even=True)
         layer = Weighted("dense", p, packed, records, units)
         self.layers.append(Layer(f"fc {inputs}>{units}", "dense", weights.size, p, units, layer))

@@ -15,13 +15,14 @@ pytestmark = [
 
 
 def _random_net(seed: int) -> nets.Net:
-    """Odd widths, odd channels, all remainders of the loops in assembly."""
+    """Odd widths, odd channels, both ways to round, all remainders of the loops in assembly."""
     random = np.random.default_rng(seed)
     net = nets.Net((17, 15, 3), seed=seed)
     for _ in range(14):
         kernel = tuple(int(n) for n in random.choice([1, 1, 2, 3, 4], 2))
         small = net.shape[0] * net.shape[1] < 30
         kind = random.random()
+        net.clamp = (-128, 127) if random.random() < 0.7 else (-90, 100)
         if kind < 0.45:
             net.conv(
                 int(random.integers(1, 40)), kernel, 1 if small else int(random.integers(1, 3))

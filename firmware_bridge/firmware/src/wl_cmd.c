@@ -9,30 +9,19 @@
 #define WL_BUILD 0u
 #endif
 
-#define REPLY 0x80u
-
-/* A request and where its reply goes: `out` takes board->max_payload bytes. */
-typedef struct {
-    const uint8_t *in;
-    uint32_t size;
-    uint8_t *out;
-    uint32_t out_size;
-    uint32_t reason, detail; /* of an error */
-} exchange;
-
-static void put_u32(exchange *x, uint32_t value)
+static void put_u32(wl_exchange *x, uint32_t value)
 {
     wl_put_u32(x->out + x->out_size, value);
     x->out_size += 4;
 }
 
-static void put_bytes(exchange *x, const void *data, uint32_t size)
+static void put_bytes(wl_exchange *x, const void *data, uint32_t size)
 {
     wl_copy(x->out + x->out_size, data, size);
     x->out_size += size;
 }
 
-static int wrong_length(exchange *x)
+static int wrong_length(wl_exchange *x)
 {
     x->detail = x->size;
     return WL_LENGTH;
@@ -44,7 +33,7 @@ static int zeros_follow(const uint8_t *at)
     return (at[1] | at[2] | at[3]) == 0;
 }
 
-static int ping(exchange *x)
+static int ping(wl_exchange *x)
 {
     if (x->size > 64)
         return wrong_length(x);
@@ -76,7 +65,7 @@ typedef char replies_are_exact[(sizeof(device_page) == 80 && sizeof(head_page) =
                                    ? 1
                                    : -1];
 
-static void info_device(const wl_device *d, exchange *x)
+static void info_device(const wl_device *d, wl_exchange *x)
 {
     const wl_board *b = d->board;
     const wl_seal *seal = d->head.blob ? wl_slots_seal(&d->slots) : NULL;
@@ -104,7 +93,7 @@ static void info_device(const wl_device *d, exchange *x)
     put_bytes(x, &page, sizeof page);
 }
 
-static void info_head(const wl_head *head, exchange *x)
+static void info_head(const wl_head *head, wl_exchange *x)
 {
     const wl_blob_header *h = head->blob->header;
     head_page page;
@@ -121,7 +110,7 @@ static void info_head(const wl_head *head, exchange *x)
     put_bytes(x, &page, sizeof page);
 }
 
-static int info(const wl_device *d, exchange *x)
+static int info(const wl_device *d, wl_exchange *x)
 {
     if (x->size != 4)
         return wrong_length(x);
@@ -136,7 +125,7 @@ static int info(const wl_device *d, exchange *x)
     return WL_OK;
 }
 
-static int load(wl_device *d, exchange *x)
+static int load(wl_device *d, wl_exchange *x)
 {
     uint32_t offset, size;
     int status;
@@ -163,12 +152,12 @@ static int load(wl_device *d, exchange *x)
     return status;
 }
 
-static void take_active(wl_device *d)
+void wl_take_active(wl_device *d)
 {
     wl_head_set(&d->head, d->slots.active < 0 ? NULL : &d->slots.blob);
 }
 
-static int commit(wl_device *d, exchange *x)
+static int commit(wl_device *d, wl_exchange *x)
 {
     int status;
 
@@ -177,14 +166,14 @@ static int commit(wl_device *d, exchange *x)
     status = wl_slots_commit(&d->slots, wl_get_u32(x->in), wl_get_u32(x->in + 4), &x->reason,
                              &x->detail);
     if (status == WL_OK) {
-        take_active(d);
+        wl_take_active(d);
         put_u32(x, d->slots.sequence);
         put_u32(x, (uint32_t)d->slots.active);
     }
     return status;
 }
 
-static int infer(wl_device *d, exchange *x)
+static int infer(wl_device *d, wl_exchange *x)
 {
     const wl_blob *blob = d->head.blob;
     uint32_t index, layers, room;
@@ -243,7 +232,7 @@ static const uint8_t *area(const wl_device *d, uint32_t which, uint32_t *size)
     }
 }
 
-static int read(const wl_device *d, exchange *x)
+static int read(const wl_device *d, wl_exchange *x)
 {
     const uint8_t *from;
     uint32_t offset, count;
@@ -263,7 +252,7 @@ static int read(const wl_device *d, exchange *x)
     return WL_OK;
 }
 
-static int mark(wl_device *d, exchange *x)
+static int mark(wl_device *d, wl_exchange *x)
 {
     if (x->size != 4)
         return wrong_length(x);
@@ -274,7 +263,7 @@ static int mark(wl_device *d, exchange *x)
     return WL_OK;
 }
 
-static int reset(wl_device *d, exchange *x)
+static int reset(wl_device *d, wl_exchange *x)
 {
     if (x->size != 4)
         return wrong_length(x);
@@ -284,7 +273,7 @@ static int reset(wl_device *d, exchange *x)
     return WL_OK;
 }
 
-static int carry_out(wl_device *d, uint8_t command, exchange *x)
+int wl_carry_out(wl_device *d, uint8_t command, wl_exchange *x)
 {
     switch (command) {
     case WL_PING:
@@ -305,134 +294,5 @@ static int carry_out(wl_device *d, uint8_t command, exchange *x)
         return reset(d, x);
     default:
         return WL_UNKNOWN;
-    }
-}
-
-/* Throw away what came meanwhile: it can only be a duplicate. */
-static void drop_waiting(wl_device *d)
-{
-    uint8_t waste[64];
-
-    while (board_read(waste, sizeof waste) > 0) {
-    }
-    wl_parser_reset(&d->parser);
-}
-
-/* Small pieces together: a write may cost much more than a byte. */
-typedef struct {
-    uint8_t bytes[64];
-    size_t size;
-} gather;
-
-static void flush(gather *g)
-{
-    if (g->size > 0)
-        board_write(g->bytes, g->size);
-    g->size = 0;
-}
-
-static void emit(void *context, const uint8_t *data, size_t size)
-{
-    gather *g = context;
-
-    for (size_t i = 0; i < size; i++) {
-        if (g->size == sizeof g->bytes)
-            flush(g);
-        g->bytes[g->size++] = data[i];
-    }
-}
-
-static void answer(wl_device *d, size_t size, uint32_t crc)
-{
-    const uint8_t *request = d->parser.data;
-    exchange x = {request + WL_HEADER_BYTES, (uint32_t)size - WL_HEADER_BYTES,
-                  d->reply + WL_HEADER_BYTES, 0, 0, 0};
-    int status = request[2] != 0 ? WL_ARGUMENT : carry_out(d, request[0], &x);
-
-    if (status != WL_OK) {
-        x.out_size = 0;
-        put_u32(&x, x.reason);
-        put_u32(&x, x.detail);
-    }
-    d->reply[0] = (uint8_t)(request[0] | REPLY);
-    d->reply[1] = request[1];
-    d->reply[2] = (uint8_t)status;
-    d->reply[3] = 0;
-    d->reply_bytes = (uint32_t)wl_frame_seal(d->reply, x.out_size + WL_HEADER_BYTES);
-    d->request_crc = crc;
-}
-
-/* One device has one line. Only in firmware that is built with it. */
-static wl_smp smp;
-
-static void take_frame(wl_device *d, size_t size)
-{
-    const uint8_t *request = d->parser.data;
-    uint32_t crc = wl_get_u32(request + size);
-    gather out;
-
-    if (request[0] == 0 || (request[0] & REPLY) != 0)
-        return; /* an echo of our own */
-    if (d->reply_bytes == 0 || request[1] != d->reply[1] || crc != d->request_crc)
-        answer(d, size, crc);
-    drop_waiting(d);
-    out.size = 0;
-    wl_frame_emit(d->reply, d->reply_bytes, emit, &out);
-    flush(&out);
-    if (WL_SMP && d->after == WL_UPDATE) {
-        d->updating = 1;
-        wl_smp_begin(&smp, d->board, &d->slots);
-    } else if (d->after == WL_RESTART) {
-        d->after = WL_GO_ON;
-        board_reset();
-    }
-    d->after = WL_GO_ON;
-}
-
-/* A host that speaks the bridge again, or whose RESET was answered but not heard, is heard. */
-static void update(wl_device *d, const uint8_t *data, size_t size)
-{
-    size_t frame = 0;
-
-    for (size_t i = 0; i < size && frame == 0; i++)
-        frame = wl_smp_take(&smp, data[i]);
-    if (frame == 0)
-        return;
-    d->updating = 0;
-    d->reply_bytes = 0; /* it was overwritten */
-    take_active(d);
-    wl_copy(d->parser.data, smp.bridge, frame + WL_CRC_BYTES);
-    take_frame(d, frame);
-}
-
-void wl_device_init(wl_device *device, const wl_board *board)
-{
-    device->board = board;
-    device->reply = board->frames + board->max_payload + WL_FRAME_OVERHEAD;
-    device->reply_bytes = device->request_crc = 0;
-    device->after = WL_GO_ON;
-    device->updating = 0;
-    wl_parser_init(&device->parser, board->frames, board->max_payload + WL_FRAME_OVERHEAD);
-    wl_slots_open(&device->slots, board->flash, board->arena_bytes);
-    device->head.arena = board->arena;
-    device->head.arena_bytes = board->arena_bytes;
-    device->head.tick_hz = board->tick_hz;
-    device->head.mark = WL_MARK_OFF;
-    device->head.settle_us = 0;
-    take_active(device);
-}
-
-void wl_device_take(wl_device *device, const uint8_t *data, size_t size)
-{
-    if (WL_SMP && device->updating) {
-        update(device, data, size);
-        return;
-    }
-    for (size_t i = 0; i < size; i++) {
-        size_t frame = wl_parser_push(&device->parser, data[i]);
-        if (frame > 0) {
-            take_frame(device, frame);
-            return; /* with one request outstanding, what follows it is a duplicate */
-        }
     }
 }

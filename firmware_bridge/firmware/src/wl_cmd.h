@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Commands: PROTOCOL.md sections 2 and 3. Bytes of a board in, replies out. */
+/* A device: PROTOCOL.md sections 2 and 3. Bytes of a board in, replies out. */
 #ifndef WL_CMD_H
 #define WL_CMD_H
 
@@ -37,6 +37,21 @@ typedef struct {
     enum wl_after after;  /* what is done once the reply has left */
     int updating;         /* the line is the update mode's */
 } wl_device;
+
+/* A request and where its reply goes: `out` takes board->max_payload bytes. */
+typedef struct {
+    const uint8_t *in;
+    uint32_t size;
+    uint8_t *out;
+    uint32_t out_size;
+    uint32_t reason, detail; /* of an error */
+} wl_exchange;
+
+/* The payload of the reply to `command`; returns a wl_status. */
+int wl_carry_out(wl_device *device, uint8_t command, wl_exchange *x);
+
+/* Use the head of the active slot. */
+void wl_take_active(wl_device *device);
 
 void wl_device_init(wl_device *device, const wl_board *board);
 

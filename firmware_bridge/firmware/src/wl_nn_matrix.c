@@ -52,7 +52,8 @@ void wl_widen_four(const int8_t *from, size_t step, size_t fours, void *to)
     }
 }
 
-WL_INLINE int8_t finished(const wl_matrix_t *m, int32_t acc, const wl_requant_t *r)
+static __attribute__((noinline)) int8_t finished(const wl_matrix_t *m, int32_t acc,
+                                                 const wl_requant_t *r)
 {
     const wl_short_t s = wl_short_of(r, &m->out, 0);
     return m->is_short ? wl_shortly(acc, &s, 0) : wl_exact(acc, r, &m->out);

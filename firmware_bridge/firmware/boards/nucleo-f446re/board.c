@@ -141,6 +141,8 @@ static int program(uint32_t offset, const uint8_t *data, uint32_t size)
 static void start_clock(void)
 {
     FLASH_ACR = ACR_SETUP;
+    while (FLASH_ACR != ACR_SETUP) { /* the wait states must be in force first */
+    }
     RCC_PLLCFGR = PLL_SETUP;
     RCC_CR |= HSI_ON | PLL_ON;
     while ((RCC_CR & PLL_READY) == 0) {
