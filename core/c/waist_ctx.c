@@ -270,9 +270,7 @@ static inline void store_code(uint8_t *packed, const cursor *at, uint32_t bits, 
 
 static void reset(const waist_ctx *ctx)
 {
-    const size_t nodes = waist_ctx_nodes(ctx->bits);
-
-    for (size_t i = 0; i < nodes; i++) {
+    for (size_t i = 0, nodes = waist_ctx_nodes(ctx->bits); i < nodes; i++) {
         ctx->nodes[i].one = HALF;
         ctx->nodes[i].seen = 0;
     }
@@ -281,9 +279,7 @@ static void reset(const waist_ctx *ctx)
 /* Before the first code of a row: what is not there counts as its nearest neighbour, or as 0. */
 static inline void enter_row(const waist_ctx *ctx, size_t row, around *a)
 {
-    const uint32_t first = row ? ctx->above[0] : 0u;
-
-    a->left = a->left2 = a->up = first;
+    a->left = a->left2 = a->up = row ? ctx->above[0] : 0u;
 }
 
 /* Before code x; a->left and a->left2 are set, a->up is that of the code before. */

@@ -25,6 +25,7 @@ from waistline.evidence import Figure
 from waistline.files import unwritable
 from waistline.links._profiles import profile
 from waistline.run import RunFolder, Table, new_run
+from waistline_bridge.split import McuSplit, split_mcu
 from waistline_edge.options import EdgeOptions
 from waistline_hostctl import inprocess, raw, recording
 from waistline_hostctl.console import Console
@@ -47,12 +48,14 @@ from waistline_node.sources.base import path_of
 
 __all__ = [
     "RADIOS",
+    "McuSplit",
     "Rendered",
     "Run",
     "devices",
     "examine",
     "report_again",
     "run_pair",
+    "split_mcu",
 ]  # fmt: skip
 
 RADIOS = ("ble5-2m-nrf52840", "lte-cat1")
@@ -172,23 +175,35 @@ def run_pair(
         board_emulated=streamed[0].board_emulated,
     )
     derived = derive({row.name: row for row in tables}, settings)
-    files = [path for path in [path_of(source)] if path]
-    about = About(
+    told = remarks if loop else (*cheaper(derived.tables, settings), *remarks)
+    return finish(folder, tables, derived, _about(name, bench, streamed[0], settings, told))
+
+
+def _about(
+    name: str,
+    bench: ResolvedBench,
+    streamed: Streamed,
+    settings: Settings,
+    remarks: Sequence[str],
+) -> About:
+    stream = streamed.stream
+    files = [path for path in [path_of(stream.source)] if path]
+    manifest = stream.bundle.path / MANIFEST
+    return About(
         name=name,
-        title=f"{opened.manifest.model_name}, cut at x = {opened.cut.partition_point}",
+        title=f"{stream.bundle.manifest.model_name}, cut at x = {settings.partition_point}",
         bench=bench,
-        seeds=recording.seeds(link),
-        inputs={str(opened.path / MANIFEST): opened.id, **recording.hashes(files)},
+        seeds=recording.seeds(settings.link),
+        inputs={str(manifest): stream.bundle.id, **recording.hashes(files)},
         settings=settings,
-        remarks=remarks if loop else (*cheaper(derived.tables, settings), *remarks),
+        remarks=remarks,
         more={
-            "link": describe_link(link),
-            "source": source,
-            "sequential": sequential,
-            "head": dict(streamed[0].head),
+            "link": describe_link(settings.link),
+            "source": stream.source,
+            "sequential": stream.sequential,
+            "head": dict(streamed.head),
         },
     )
-    return finish(folder, tables, derived, about)
 
 
 def finish(folder: RunFolder, tables: Sequence[Table], derived: Derived, about: About) -> Run:
