@@ -90,7 +90,7 @@ def _frame(result: McuBenchResult) -> list[str]:
     headings = ("baud", "up ms", "down ms", "both ms", "frames/s, line alone")
     return [
         f"frame     {_duration(result.figures['frame_duration'])} by the host's clock"
-        f"{': the emulator's, of no device' if result.emulated else ''}",
+        f"{', of an emulator' if result.emulated else ''}",
         f"          upload {si(value['upload_duration'], 's')}, run and waist "
         f"{si(value['infer_duration'], 's')}",
         f"bytes     input {value['input_bytes']:.0f}, waist {value['waist_bytes']:.0f}; "
