@@ -14,9 +14,10 @@ import pytest
 from bridge_help import board_elf, host_program, needs_compiler, payload_of, small_head
 from qemu_help import needs_boards
 
+from waistline.errors import LinkClosed
 from waistline_bridge.boards import open_board
 from waistline_bridge.client import Client
-from waistline_bridge.messages import Feature, Refusal, Status
+from waistline_bridge.messages import Area, Feature, Refusal, Status
 
 smpclient = pytest.importorskip("smpclient", reason="needs smpclient")
 cbor2 = pytest.importorskip("cbor2", reason="smpclient brings it")
@@ -80,6 +81,10 @@ def test_a_stock_client_updates_an_emulated_board(name):
     elf = str(board_elf(name, smp=True))
     with open_board(name, firmware=elf, line="pty") as board:
         _stock(board, small_head(seed=3, filler=9000))
+        client = Client(board.line, deadline_s=20)
+        client.enter_update()
+        _talk(board.line.name, lambda smp: smp.request(images.ImageStatesRead()))
+        assert client.open().stack_free > 512, "a hash takes the most of it"
 
 
 @pytest.fixture
@@ -155,9 +160,9 @@ class Raw:
                     return done.value
         raise AssertionError("no reply")
 
-    def ask(self, fields, **options):
+    def ask(self, fields, *, deadline_s=20.0, **options):
         self.send(fields if isinstance(fields, bytes) else cbor2.dumps(fields), **options)
-        reply = self.reply()
+        reply = self.reply(deadline_s)
         assert reply[6] == 7
         assert struct.unpack(">H", reply[2:4])[0] == len(reply) - 8
         return cbor2.loads(reply[8:])
@@ -182,7 +187,7 @@ def test_chunks_out_of_turn_are_told_what_is_next(board):
         at = raw.ask({"off": at, "data": data[at : at + 501]})["off"]
     assert at == len(data)
     client = Client(board.line, deadline_s=20)
-    assert client.read(0, 0, len(data)) == data
+    assert client.read(Area.BLOB, 0, len(data)) == data
 
 
 @needs_compiler
@@ -201,6 +206,25 @@ def test_a_head_that_is_not_what_was_promised_is_not_sealed(board):
         assert raw.ask({"off": at, "data": bytes(bad[at:])}) == end
     assert raw.ask({}, op=READ, command=0)["images"][0]["hash"] == hashlib.sha256(good).digest()
     assert client.open().sequence == 1
+
+
+@needs_compiler
+@pytest.mark.parametrize("cut", ["0:100", "1:7", "2:0", "3:31", "3:32"])
+def test_a_power_cut_leaves_a_head(tmp_path, cut):
+    """Of an upload of two chunks: the erasing, two writes, the seal."""
+    old, new = (small_head(seed=seed)[0].bytes() for seed in (1, 2))
+    options = {"firmware": str(host_program(smp=True)), "flash": str(tmp_path / "slots")}
+    with open_board("host", **options) as board:
+        Client(board.line, deadline_s=20).load_blob(old)
+    with open_board("host", **options, cut=cut) as board:
+        raw = Raw(board)
+        chunks = [{"off": 0, "len": len(new), "data": new[:900]}, {"off": 900, "data": new[900:]}]
+        with pytest.raises((LinkClosed, AssertionError)):
+            _ = [raw.ask(chunk, deadline_s=3) for chunk in chunks]
+    with open_board("host", **options) as board:
+        client = Client(board.line, deadline_s=20)
+        wanted = new if cut == "3:32" else old
+        assert client.read(Area.BLOB, 0, client.info.active_bytes) == wanted
 
 
 @needs_compiler
