@@ -19,6 +19,8 @@ from types import ModuleType
 from waistline.errors import ConfigError, MissingExtra
 
 _OWN_PACKAGES = re.compile(r"^waistline(_[a-z]+)?(\.|$)")
+_SOLD_AS = {"pynvml": "nvidia-ml-py", "serial": "pyserial"}
+"""Packages whose name is not that of their module. PyPI has others under the modules' names."""
 
 
 def names(package: str) -> list[str]:
@@ -59,6 +61,7 @@ def load(package: str, name: str) -> ModuleType:
 def missing_extra(module: str, *, needed_by: str) -> MissingExtra:
     """The error for third-party ``module`` not being installed, naming the extra that brings it."""
     top = module.split(".", 1)[0]
+    top = _SOLD_AS.get(top, top)
     extra = _extra_providing(top, prefer=needed_by)
     wanted = f"'waistline[{extra}]'" if extra else top
     return MissingExtra(

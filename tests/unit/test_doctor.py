@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,11 @@ def waistline(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         cwd=home, capture_output=True, text=True, timeout=WAIT_S, check=False,
         env={**os.environ, **places},
     )  # fmt: skip
+
+
+def test_every_extra_says_what_it_is_for():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    assert set(project["project"]["optional-dependencies"]) == set(packages._PURPOSES)
 
 
 def test_doctor_looks_and_writes_nothing(tmp_path, machine):

@@ -59,6 +59,13 @@ def test_the_fix_names_the_extra_that_brings_the_module():
     assert error.fix.endswith("-m pip install 'waistline[edge]'")
 
 
+def test_the_fix_is_never_a_package_that_only_bears_the_name_of_the_module():
+    error = plugins.missing_extra("serial.tools", needed_by="serial")
+    assert "'pyserial'" in error.what
+    assert error.fix.endswith("-m pip install 'waistline[mcu]'")
+    assert "'nvidia-ml-py'" in plugins.missing_extra("pynvml", needed_by="counter").what
+
+
 def test_a_bug_inside_the_house_is_not_mistaken_for_a_missing_extra(package):
     with pytest.raises(ModuleNotFoundError) as caught:
         plugins.load(package, "broken")
