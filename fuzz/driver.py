@@ -99,9 +99,9 @@ class Driver:
         found = self._read(tensors + output)
         return Ran(reason, record, layers, found[:tensors], found[tensors:], edges)
 
-    def begin(self, arena_bytes: int, slot_bytes: int) -> None:
-        """A new device with empty slots."""
-        self._ask(_BEGIN, arena_bytes, slot_bytes, b"")
+    def begin(self, arena_bytes: int, slot_bytes: int, second_bytes: int) -> None:
+        """A new device with two empty slots."""
+        self._ask(_BEGIN, arena_bytes, slot_bytes, struct.pack("<I", second_bytes))
 
     def take(self, arrival: bytes) -> tuple[int, int, bytes]:
         """(layers run, new edges, bytes sent) for bytes that arrive together."""

@@ -49,9 +49,15 @@ MAX_CORPUS = 4000
 MAX_ARENA_BYTES = 40_000
 MAX_PROBLEMS = 20
 KEPT = Path(__file__).resolve().parents[1] / "runs" / "fuzz"
-_DEVICES = ((16_384, 8_192), (4_096, 4_096), (MAX_ARENA_BYTES, 16_384))
-"""Arena and slot."""
-_CASE = struct.Struct("<2I")
+Sizes = tuple[int, int, int]
+_DEVICES: tuple[Sizes, ...] = (
+    (16_384, 8_192, 8_192),
+    (4_096, 4_096, 4_096),
+    (MAX_ARENA_BYTES, 16_384, 16_384),
+    (MAX_ARENA_BYTES, 12_288, 2_048),
+)
+"""Arena and slots."""
+_CASE, _SIZES = struct.Struct("<2I"), struct.Struct("<3I")
 
 
 class Found:
@@ -130,14 +136,14 @@ def fuzz_blobs(drivers: Sequence[Driver], seed: int, more: Callable[[], bool]) -
     return found
 
 
-def try_talk(driver: Driver, arena_bytes: int, slot_bytes: int, said: Sequence[bytes]) -> set[str]:
+def try_talk(driver: Driver, sizes: Sizes, said: Sequence[bytes]) -> set[str]:
     """Requests and statuses that came up.
 
     Raises:
         Wrong, Died: it is a finding.
     """
-    driver.begin(arena_bytes, slot_bytes)
-    model = talks.Model(arena_bytes, slot_bytes)
+    driver.begin(*sizes)
+    model = talks.Model(*sizes)
     for arrival in filter(None, said):
         layers, _, sent = driver.take(arrival)
         model.check(arrival, sent, layers)
@@ -158,26 +164,26 @@ def fuzz_talks(drivers: Sequence[Driver], seed: int, more: Callable[[], bool]) -
         said = list(talks.arrivals(rng, pool))
         found.inputs += len(said)
         try:
-            found.ends.update(try_talk(driver, *sizes, said))
+            found.ends.update(try_talk(driver, sizes, said))
         except Exception as error:
             kept = b"".join(struct.pack("<I", len(one)) + one for one in said)
-            found.problem(f"{type(error).__name__}: {error}", _CASE.pack(*sizes) + kept)
+            found.problem(f"{type(error).__name__}: {error}", _SIZES.pack(*sizes) + kept)
     return found
 
 
-def try_update(driver: Driver, arena_bytes: int, slot_bytes: int, said: Sequence[bytes]) -> str:
+def try_update(driver: Driver, sizes: Sizes, said: Sequence[bytes]) -> str:
     """How it ended.
 
     Raises:
         Wrong, Died: it is a finding.
     """
-    driver.begin(arena_bytes, slot_bytes)
+    driver.begin(*sizes)
 
     def take(arrival: bytes) -> tuple[int, bytes]:
         layers, _, sent = driver.take(arrival)
         return layers, sent
 
-    return updates.check(take, list(said), arena_bytes)
+    return updates.check(take, list(said), sizes[0])
 
 
 def fuzz_updates(drivers: Sequence[Driver], seed: int, more: Callable[[], bool]) -> Found:
@@ -194,10 +200,10 @@ def fuzz_updates(drivers: Sequence[Driver], seed: int, more: Callable[[], bool])
         said = list(updates.arrivals(rng, pool))
         found.inputs += len(said)
         try:
-            found.ends[try_update(driver, *sizes, said)] += 1
+            found.ends[try_update(driver, sizes, said)] += 1
         except Exception as error:
             kept = b"".join(struct.pack("<I", len(one)) + one for one in said)
-            found.problem(f"{type(error).__name__}: {error}", _CASE.pack(*sizes) + kept)
+            found.problem(f"{type(error).__name__}: {error}", _SIZES.pack(*sizes) + kept)
     return found
 
 
@@ -212,21 +218,19 @@ TARGETS: dict[str, tuple[Callable[..., Found], tuple[str, ...]]] = {
 def again(drivers: Sequence[Driver], path: Path) -> None:
     """One kept input; lets out what it breaks."""
     content = path.read_bytes()
-    first, second = _CASE.unpack_from(content)
-    rest = content[_CASE.size :]
     if path.name.startswith("blobs"):
-        print(try_blob(drivers, rest, first, second)[0])
+        print(try_blob(drivers, content[_CASE.size :], *_CASE.unpack_from(content))[0])
         return
-    said = []
+    said, sizes, rest = [], _SIZES.unpack_from(content), content[_SIZES.size :]
     while rest:
         size = int.from_bytes(rest[:4], "little")
         said.append(rest[4 : 4 + size])
         rest = rest[4 + size :]
     for driver in drivers:
         if path.name.startswith("updates"):
-            print(try_update(driver, first, second, said))
+            print(try_update(driver, sizes, said))
         else:
-            print(*sorted(try_talk(driver, first, second, said)), sep="\n")
+            print(*sorted(try_talk(driver, sizes, said)), sep="\n")
 
 
 def work(target: str, programs: Sequence[str], seed: int, seconds: float) -> None:

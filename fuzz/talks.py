@@ -124,8 +124,9 @@ def _uses(rng: random.Random, blob: bytes) -> Iterator[tuple[int, bytes]]:
 class Model:
     """What a device knows, by what it was sent and answered."""
 
-    def __init__(self, arena_bytes: int, slot_bytes: int) -> None:
-        self.arena_bytes, self.slot_bytes = arena_bytes, slot_bytes
+    def __init__(self, arena_bytes: int, slot_bytes: int, second_bytes: int) -> None:
+        self.arena_bytes, self.slots_bytes = arena_bytes, (slot_bytes, second_bytes)
+        self._inactive = 0
         self.active: bytes | None = None
         self.layers = 0
         self.commits = 0
@@ -221,7 +222,7 @@ class Model:
             raise Wrong("LOAD did not read back what it wrote")
         if area == Area.INPUT:
             return None
-        room = self.slot_bytes - SEAL_BYTES
+        room = self.slots_bytes[self._inactive] - SEAL_BYTES
         if offset > room or len(data) > room - offset:
             return Status.NO_ROOM
         if offset and offset != (0 if self._loading is None else len(self._loading)):
@@ -247,6 +248,7 @@ class Model:
                 raise Wrong(f"refused for {said.hex()}, not for reason {reason} of {record}")
             return Status.REFUSED
         self.active, self._loading = self._loading, None
+        self._inactive = 1 - self._inactive
         self.commits += 1
         return Status.OK
 

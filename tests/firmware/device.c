@@ -5,7 +5,7 @@
  * what 0: a blob for a device with an arena of `a` bytes; accepted, it runs on an input of seed b.
  *      -> u32 reason, record, layers run, output bytes, tensor bytes, new edges; the waist tensors,
  *         then the output
- * what 1: begin a device: arena of `a` bytes, slots of b bytes -> nothing
+ * what 1: begin a device: arena of `a` bytes, slots of b and (data) u32 bytes -> nothing
  * what 2: bytes that reach it together -> u32 layers run, new edges, size; the bytes it sent
  * While a layer runs, all of the arena and the blob that it has no business with is poisoned.
  */
@@ -154,10 +154,11 @@ static wl_device device;
 static wl_board board = {.name = "fuzz", .tick_hz = 1000000, .max_payload = MAX_PAYLOAD};
 static wl_flash flash;
 static uint8_t *memory;
+static uint32_t memory_bytes;
 
 static int erase(uint32_t offset)
 {
-    if (offset % PAGE != 0 || offset >= WL_SLOTS * flash.slot_bytes)
+    if (offset % PAGE != 0 || offset >= memory_bytes)
         abort();
     memset(memory + offset, 0xff, PAGE);
     return 0;
@@ -166,7 +167,7 @@ static int erase(uint32_t offset)
 static int program(uint32_t offset, const uint8_t *data, uint32_t size)
 {
     if (offset % flash.program_bytes != 0 || size % flash.program_bytes != 0 ||
-        offset + size > WL_SLOTS * flash.slot_bytes)
+        offset + size > memory_bytes)
         abort();
     for (uint32_t i = 0; i < size; i++) {
         if (memory[offset + i] != 0xff)
@@ -188,15 +189,16 @@ static void new_arena(uint32_t size)
     memset(arena, 0xa5, size);
 }
 
-static void begin(uint32_t arena_size, uint32_t slot_bytes)
+static void begin(uint32_t arena_size, uint32_t slot_bytes, uint32_t second_bytes)
 {
     new_arena(arena_size);
     free(memory);
     free(board.frames);
-    memory = get(WL_SLOTS * slot_bytes);
-    memset(memory, 0xff, WL_SLOTS * slot_bytes);
-    flash = (wl_flash){.base = memory, .slot_bytes = slot_bytes, .page_bytes = PAGE,
-                       .program_bytes = 8, .erase = erase, .program = program};
+    memory_bytes = slot_bytes + second_bytes;
+    memory = get(memory_bytes);
+    memset(memory, 0xff, memory_bytes);
+    flash = (wl_flash){.base = memory, .slot_bytes = slot_bytes, .second_bytes = second_bytes,
+                       .page_bytes = PAGE, .program_bytes = 8, .erase = erase, .program = program};
     board.arena = arena;
     board.arena_bytes = arena_size;
     board.flash = &flash;
@@ -305,7 +307,7 @@ int main(void)
         if (told[0] == 0)
             take_blob(data, told[3], told[1], told[2]);
         else if (told[0] == 1)
-            begin(told[1], told[2]);
+            begin(told[1], told[2], told[3] == 4 ? wl_get_u32(data) : told[2]);
         else
             take(data, told[3]);
         fflush(stdout);

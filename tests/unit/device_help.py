@@ -68,7 +68,7 @@ def client_over(
 ) -> Iterator[Client]:
     """A client whose line to a fresh device damages what passes, in a time of its own."""
     driver = Driver(program)
-    driver.begin(40_000, 16_384)
+    driver.begin(40_000, 16_384, 16_384)
     line = DeviceLine(driver)
     real, client_module.time = client_module.time, line  # type: ignore[assignment]
     try:

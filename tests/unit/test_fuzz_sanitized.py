@@ -73,10 +73,10 @@ def test_an_update_that_leaves_a_refused_head_in_force_is_found(monkeypatch):
         encode_frame(Frame(Command.RESET, 1, 0, b"\1\0\0\0")),
         *(updates.lines(one) for one in _upload(random_blob(2).data)),
     ]
-    assert sanitized.try_update(driver, 40_000, 16_384, said) == "a head, commit 1"
+    assert sanitized.try_update(driver, (40_000, 16_384, 16_384), said) == "a head, commit 1"
     monkeypatch.setattr(blobs, "verdict", lambda data, arena_bytes: (Reason.GOLDEN, 3, None))
     with pytest.raises(talks.Wrong, match="refused for reason 18 of 3"):
-        sanitized.try_update(driver, 40_000, 16_384, said)
+        sanitized.try_update(driver, (40_000, 16_384, 16_384), said)
     driver.close()
 
 
@@ -149,7 +149,7 @@ def test_wrong_numbers_are_found(drivers, monkeypatch):
 def test_the_model_of_the_device_notices_what_must_not_be():
     ping = encode_frame(Frame(Command.PING, 7, 0, b"hello"))
     pong = encode_frame(Frame(Command.PING | 0x80, 7, 0, b"hello"))
-    talks.Model(4096, 4096).check(ping, pong, 0)
+    talks.Model(4096, 4096, 4096).check(ping, pong, 0)
     for wrong, layers in (
         (b"", 0),
         (pong + pong, 0),
@@ -160,8 +160,8 @@ def test_the_model_of_the_device_notices_what_must_not_be():
         (encode_frame(Frame(Command.PING | 0x80, 7, 2, bytes(8))), 0),
     ):
         with pytest.raises(talks.Wrong):
-            talks.Model(4096, 4096).check(ping, wrong, layers)
-    model = talks.Model(4096, 4096)
+            talks.Model(4096, 4096, 4096).check(ping, wrong, layers)
+    model = talks.Model(4096, 4096, 4096)
     model.check(ping, pong, 0)
     with pytest.raises(talks.Wrong, match="anew"):
         model.check(ping, pong + b"\0", 0)
