@@ -14,11 +14,11 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from waistline.errors import WaistlineError
-from waistline.trace.jls_write import JlsWriter
 from waistline.trace.store import create
 from waistline_hostctl.capture.reader import hurry, pump
 from waistline_hostctl.capture.ring import Ring
@@ -36,6 +36,9 @@ from waistline_hostctl.capture.tasks import (
 )
 from waistline_hostctl.capture.writer import Event, Keeper, spec_of
 from waistline_hostctl.meters.base import decoder_from, reader_from
+
+if TYPE_CHECKING:
+    from waistline.trace.jls_write import JlsWriter
 
 _FOREVER_S = 1e6
 _LAST_NOTES_S = 10.0

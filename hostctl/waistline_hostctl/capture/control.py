@@ -7,6 +7,7 @@ was captured up to there is a trace that opens.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ import msgspec
 from waistline.bench import ResolvedBench
 from waistline.errors import MeterError, RateTooLow, TraceError
 from waistline.evidence import Figure
+from waistline.plugins import missing_extra
 from waistline.run import RunFolder, RunRecord, new_run
 from waistline.trace.accuracy import figures_of, trace_figures
 from waistline.trace.repair import repair
@@ -109,6 +111,8 @@ def run(wanted: Wanted, bench: ResolvedBench, console: Console) -> Captured:
         KeyboardInterrupt: interrupted before the first sample; nothing is left.
         RateTooLow: the meter is slower than 100 kHz.
     """
+    if importlib.util.find_spec("pyjls") is None:
+        raise missing_extra("pyjls", needed_by="capture")
     command = None
     if wanted.command:
         command = Command(wanted.command, wanted.log, wanted.beside)

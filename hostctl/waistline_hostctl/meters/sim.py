@@ -3,7 +3,7 @@
 Options: ``waveform`` (``constant:AMPERES``, ``device:FILE.json``, ``file:FILE.csv``; by default
 ``layers``, a device of ten layers), ``rate`` (2000000), ``bits`` (logic bits kept, 1), ``fifo``
 (seconds it holds while nobody reads, 1.0). Where a period is a whole number of samples these are
-made once, and their noise repeats after a million samples. What it shows is ``simulated``.
+made once, and their noise repeats after a second or so. What it shows is ``simulated``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from waistline_hostctl.simulated.waveform import Constant, Table, Waveform, open
 
 _OPTIONS = ("waveform", "rate", "bits", "fifo")
 _LOW_HZ, _HIGH_HZ = 1.0, 1e8
-_TABLE = 1 << 20
+_LEAST, _TABLE = 1 << 16, 1 << 20
 _MOST = 1 << 24
 _LAYERS_S = (20e-6, 50e-6, 120e-6, 300e-6, 700e-6, 1.5e-3, 400e-6, 2.2e-3, 90e-6, 1.62e-3)
 
@@ -155,7 +155,8 @@ class SimReader:
     def start(self) -> None:
         if self._period:
             # Twice the length of what one read takes at most follows, so that none wraps around.
-            length = -(-_TABLE // self._period) * self._period
+            wanted = min(_TABLE, max(_LEAST, int(self._settings.rate_hz)))
+            length = -(-wanted // self._period) * self._period
             more = min(_TABLE, length)
             found = self._planes(self._waveform.samples(0, length))
             self._table = [np.concatenate([plane, plane[:more]]) for plane in found]
