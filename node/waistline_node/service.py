@@ -150,12 +150,6 @@ def _run(chosen: argparse.Namespace, stopper: Stopper) -> tuple[int, bool]:
     writer = RecordWriter(chosen.records) if chosen.records else None
     for remark in getattr(source, "remarks", ()):
         console.say(remark)
-
-    def keep(record: FrameRecord) -> None:
-        console.count(record)
-        if writer:
-            writer.add(record)
-
     runtime = NodeRuntime(
         bundle,
         head,
@@ -163,7 +157,7 @@ def _run(chosen: argparse.Namespace, stopper: Stopper) -> tuple[int, bool]:
         session,
         lambda: endpoints.connect(chosen.edge, CONNECT_S, insecure=chosen.insecure),
         pace=Pace(chosen.rate, chosen.queue, chosen.sequential),
-        on_record=keep,
+        on_record=lambda record: _keep(record, console, writer),
         on_idle=writer.flush if writer else lambda: None,
         say=console.say,
     )
@@ -186,6 +180,12 @@ def _run(chosen: argparse.Namespace, stopper: Stopper) -> tuple[int, bool]:
         summary.unrecorded = summary.frames - writer.written
     code = _end(summary, stopper.caught, as_json=as_json, verbose=chosen.verbose)
     return code, summary.clean
+
+
+def _keep(record: FrameRecord, console: Console, writer: RecordWriter | None) -> None:
+    console.count(record)
+    if writer:
+        writer.add(record)
 
 
 def _choice(

@@ -103,7 +103,8 @@ def check_head(graph: ModelGraph, x: int) -> None:
         raise ModelError(
             f"partition point {x} of {graph.name} gives a microcontroller nothing to run",
             cause=f"the waist is the {what}, and a board runs the head before it",
-            fix=f"choose --cut {FIRST_X} to {graph.last_x} (waistline split MODEL --list)",
+            fix=f"choose --cut {FIRST_X} to {graph.last_x} "
+            "(waistline split MODEL --backend mcu --list)",
         )
 
 
