@@ -6,6 +6,7 @@ Options: ``port`` (a path, an id that `ports` lists, or ``socket://HOST:PORT`` o
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -132,12 +133,13 @@ class SerialLine:
             self._port = serial.Serial(path, baud, timeout=0, write_timeout=_SEND_S, exclusive=True)
         except (serial.SerialException, OSError, ValueError) as error:
             number = getattr(error, "errno", None)
+            fix = "close the program that has it open"
+            if number in {errno.EACCES, errno.EPERM}:
+                fix = permission_fix(Path(path))
+            elif number == errno.ENOENT:
+                fix = "plug the board in; waistline mcu info lists the ports that are there"
             raise LinkClosed(
-                f"cannot open {path}",
-                cause=os.strerror(number) if number else str(error),
-                fix=permission_fix(Path(path))
-                if "Permission" in str(error)
-                else "close the program that has it open, or plug the board in",
+                f"cannot open {path}", cause=os.strerror(number) if number else str(error), fix=fix
             ) from error
 
     def send(self, data: bytes) -> None:
