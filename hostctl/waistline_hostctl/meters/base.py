@@ -23,7 +23,7 @@ from typing import Literal, Protocol
 
 from waistline import plugins
 from waistline.bench import Bench
-from waistline.errors import ConfigError, MeterError
+from waistline.errors import ConfigError, MeterError, MissingExtra
 from waistline.evidence import Evidence
 from waistline.trace.base import Block, Gap, Signal
 from waistline_hostctl.meters._calibrated import CalibratedMeter, calibrated, choice_of
@@ -215,7 +215,14 @@ def decoder_from(name: str, settings: Mapping[str, object]) -> Decoder:
 
 
 def _module(name: str) -> ModuleType:
-    return plugins.load(PACKAGE, name)
+    try:
+        return plugins.load(PACKAGE, name)
+    except MissingExtra as error:
+        cause = error.__cause__
+        if not isinstance(cause, ModuleNotFoundError) or not cause.name:
+            raise
+        # Several extras bring pyserial; with this one the capture works, too.
+        raise plugins.missing_extra(cause.name, needed_by="capture") from error
 
 
 def check_options(choice: MeterChoice, known: Sequence[str]) -> None:
