@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from msgspec.structs import replace
@@ -46,11 +47,15 @@ from waistline_hostctl.streaming import Stream, Streamed, check_answered, run_st
 from waistline_hostctl.uncut import reference_of
 from waistline_node.sources.base import path_of
 
+if TYPE_CHECKING:
+    from waistline_hostctl.capture.record import Captured
+
 __all__ = [
     "RADIOS",
     "McuSplit",
     "Rendered",
     "Run",
+    "capture",
     "devices",
     "examine",
     "report_again",
@@ -70,6 +75,57 @@ HELLO_BYTES = 320
 """A node's greeting, about; what a paced link must carry before the edge gives up."""
 BUDGET_FACTOR = 20
 BUDGET_S = 5.0
+
+
+def capture(
+    meter: str,
+    *,
+    port: str | None = None,
+    options: Mapping[str, str] | None = None,
+    duration_s: float | None = None,
+    output: str | Path | None = None,
+    runs: str | Path = "runs",
+    name: str = "",
+    command: Sequence[str] = (),
+    allow_slow: bool = False,
+    bench: ResolvedBench | None = None,
+    console: Console | None = None,
+) -> Captured:
+    """Record a power trace; returns once it is closed.
+
+    Args:
+        meter: its name, such as ``ppk2``, or of its section in the bench file.
+        port: path or id, where there are several.
+        options: the meter's own, such as ``{"voltage": "3.3"}``.
+        duration_s: of the trace; None: until interrupted, or the command ends.
+        output: of the trace alone; None: a run folder.
+        runs: folder of run folders.
+        name: of the run; "" is the meter's.
+        command: program and arguments to capture around; its begin and end become markers.
+        allow_slow: a meter below 100 kHz will do.
+        bench: settings; None: the defaults and the environment.
+        console: gets the line of statistics.
+
+    Raises:
+        SamplesLost: losses cannot be accounted for, or it ended early; the trace is kept.
+        RateTooLow, MeterError, ConfigError, MissingExtra, TraceError: it did not begin.
+    """
+    # What it needs takes a while to import, and most callers do not.
+    from waistline_hostctl.capture.control import Wanted, run
+    from waistline_hostctl.meters.base import MeterChoice
+
+    wanted = Wanted(
+        choice=MeterChoice(meter, port, dict(options or {})),
+        duration_s=duration_s,
+        output=None if output is None else Path(output),
+        runs=Path(runs),
+        name=name,
+        command=tuple(command),
+        allow_slow=allow_slow,
+    )
+    found = run(wanted, bench or resolve(environment=os.environ), console or Console(json=True))
+    found.check()
+    return found
 
 
 @dataclass(frozen=True, slots=True)

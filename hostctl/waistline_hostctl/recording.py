@@ -182,6 +182,12 @@ def _maker(record: RunRecord) -> _Maker:
         from waistline_hostctl import study_report, study_tables
 
         return _Maker(study_tables.recorded_settings, study_tables.derive, study_report.render)
+    if "capture" in record.settings:
+        raise ConfigError(
+            f"run {record.name} is a capture, which has no report",
+            cause="its figures are in run.json, its samples in trace.jls",
+            fix="waistline trace info RUN/trace.jls, or waistline trace plot RUN/trace.jls",
+        )
     from waistline_hostctl import report
 
     return _Maker(report.recorded_settings, derive, report.render)
