@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import types
 
 import pytest
 
@@ -11,6 +12,7 @@ from waistline.bench import resolve
 from waistline.task.spec import AnswerSpec
 from waistline_hostctl import derive, raw, summary
 from waistline_hostctl.derived import timing
+from waistline_hostctl.page.latency import latency_section
 from waistline_hostctl.passing import with_settings
 from waistline_hostctl.services import NODE, Service
 from waistline_node.records import FrameRecord
@@ -111,3 +113,19 @@ def test_a_head_on_this_machine_is_one_stage():
     latency = timing.latency_table(frames.dicts(), settings)
     assert "head" in {row["stage"] for row in latency.dicts()}
     assert summary.board_text(timing.board_figures(latency, settings)) == ""
+
+
+@pytest.mark.parametrize("evidence", ["emulated", "measured"])
+def test_the_page_says_where_the_head_ran_and_how_its_time_was_had(evidence):
+    rows = [
+        {"stream": "waist", "stage": stage, "p50_s": 0.01, "p50_u_s": 0.001, "p99_s": 0.02,
+         "p99_u_s": 0.001, "mean_s": 0.01, "n": 9, "evidence": found}
+        for stage, found in (("board", evidence), ("tail", "measured"))
+    ]  # fmt: skip
+    record = types.SimpleNamespace(settings={"link": "", "head": {"board": "nucleo-f446re"}})
+    page = latency_section(rows, record, {"waist": "one at a time"})
+    heading = page[: page.index("</h2>")]
+    assert "The head ran on nucleo-f446re" in page
+    assert ("emulated" in heading) == (evidence == "emulated") == ("board was emulated" in page)
+    assert "measured" in heading
+    assert "The head ran on" not in latency_section(rows[1:], record, {"waist": "one at a time"})

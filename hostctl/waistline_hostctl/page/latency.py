@@ -50,10 +50,26 @@ def latency_section(rows: Dicts, record: RunRecord, streams: Mapping[str, str]) 
         numbers=range(2, 7),
         stressed=[row["stage"] == "total" for row in rows if row["p99_s"] > 0],
     )  # fmt: skip
-    how = grade(Evidence.EMULATED if record.settings.get("link") else Evidence.MEASURED)
+    found = {row["evidence"] for row in rows}
+    how = " ".join(grade(evidence) for evidence in Evidence if evidence in found)
     return (
         f"<h2>Latency by stage {how}</h2>"
         f'<p class="note">Node and edge were two processes of this machine. Link: {escape(link)}. '
-        f"Computing stages were measured here; a smaller device takes longer.</p>{chart}"
+        f"{escape(_computed(rows, record))}</p>{chart}"
         f"{legend(used)}<details><summary>Table</summary>{table}</details>"
     )
+
+
+def _computed(rows: Dicts, record: RunRecord) -> str:
+    """Where the computing stages ran."""
+    on_board = [row["evidence"] for row in rows if row["stage"] == "board"]
+    if not on_board:
+        return "Computing stages were measured here; a smaller device takes longer."
+    board = record.settings.get("head", {}).get("board") or "a microcontroller"
+    text = (
+        f"The head ran on {board} and is timed by the board's own clock; the way to the board is "
+        "the rest of what the node waited for it. All other stages were computed here."
+    )
+    if Evidence.EMULATED in on_board:
+        text += " The board was emulated: its time says nothing about a real one."
+    return text
