@@ -16,7 +16,8 @@ class McuCut(msgspec.Struct, frozen=True):
         refused: why no board runs it, "" if one does; the rest is 0 or empty then.
         waist_bytes: of the int8 waist; at x = N of the int8 outputs.
         packed_bytes: the same at `PACKED_BITS`; at x = N as it is.
-        blob_bytes, arena_bytes: of the head, with a waist at `PACKED_BITS`, coded by ``ctx``.
+        blob_bytes, arena_bytes: of the head, with a waist at `PACKED_BITS`, coded by ``ctx``, and
+            with the golden frame that a bundle's blob has in it.
         boards: on which it fits, of those in ``fit.csv``.
     """
 

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from waistline.blob.records import read_blob
+from waistline.blob.records import GOLDEN, read_blob
 from waistline.blob.waist import ANSWER_CODEC
 from waistline.bundle.golden import invented_frame
 from waistline.errors import ModelError
@@ -55,14 +55,15 @@ def _row(model: CutModel, frontier: Frontier) -> McuCut:
     lowered = _lowered(model, frontier, ANSWER_CODEC if last else _PACKED)
     blob = read_blob(lowered.data)
     whole = sum(item.tensor.size_bytes for item in lowered.waist)
+    golden = GOLDEN.size + blob.input_bytes
     packed = sum(-(-item.tensor.elements * PACKED_BITS // 8) for item in lowered.waist)
     return McuCut(
         x=frontier.x,
         waist_bytes=whole,
         packed_bytes=whole if last else packed,
-        blob_bytes=len(lowered.data),
+        blob_bytes=len(lowered.data) + golden,
         arena_bytes=lowered.plan.size_bytes,
-        boards=tuple(row.limits.board for row in fit(blob) if not row.problem),
+        boards=tuple(row.limits.board for row in fit(blob, more_bytes=golden) if not row.problem),
     )
 
 

@@ -164,15 +164,22 @@ def board_text(result: CutsResult, board: str | None) -> str:
         rows.append((str(row.x), mark, *map(size, sizes), fits, waist))
     fit_heading = "boards" if board is None else "fits"
     headings = ("x", "", "int8", "4 bit", "blob", "arena", fit_heading, "waist")
-    lines = [grid(headings, rows, indent=0), ""]
-    if result.default_x is not None:
+    lines = [grid(headings, rows, indent=0), ""] if rows else []
+    if rows and result.default_x is not None:
         lines.append("*  the earliest whose waist is below the picture, else the smallest waist")
     for why, some in groupby(result.mcu, key=lambda row: row.refused):
         if why:
             xs = [row.x for row in some]
             where = f"x = {xs[0]}" if len(xs) == 1 else f"x = {xs[0]} to {xs[-1]}"
             lines.append(indented(f"{where}: no board runs it: {why}", indent=3))
-    lines.append("int8, 4 bit: the waist before entropy coding; arena: the RAM that a head runs in")
+    if rows:
+        legend = (
+            "int8, 4 bit: the waist before entropy coding; blob: the head with its golden frame, "
+            "in a slot; arena: the RAM that it runs in"
+        )
+        if board is None:
+            legend += "; boards: how many of those known it fits (--board NAME asks for one)"
+        lines.append(indented(legend, indent=0))
     return "\n".join(lines)
 
 
