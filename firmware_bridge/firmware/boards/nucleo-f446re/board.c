@@ -6,6 +6,9 @@
 #include "cortexm.h"
 #include "wl_frame.h"
 
+#define USART 0x40004400u /* USART2 */
+#include "stm32_usart.h"
+
 #define RCC 0x40023800u
 #define RCC_CR REGISTER(RCC + 0x00)
 #define RCC_PLLCFGR REGISTER(RCC + 0x04)
@@ -20,13 +23,6 @@
 #define GPIOA_PUPDR REGISTER(0x4002000cu)
 #define GPIOA_BSRR REGISTER(0x40020018u)
 #define GPIOA_AFRL REGISTER(0x40020020u)
-#define USART2 0x40004400u
-#define USART_SR REGISTER(USART2 + 0x00)
-#define USART_DR REGISTER(USART2 + 0x04)
-#define USART_BRR REGISTER(USART2 + 0x08)
-#define USART_CR1 REGISTER(USART2 + 0x0c)
-#define USART_CR3 REGISTER(USART2 + 0x14)
-#define DMA1_HISR REGISTER(0x40026004u)
 #define DMA1_HIFCR REGISTER(0x4002600cu)
 #define DMA1_S5CR REGISTER(0x40026088u)
 #define DMA1_S5NDTR REGISTER(0x4002608cu)
@@ -50,9 +46,6 @@
 #define ENABLE_GPIOA 1u
 #define ENABLE_DMA1 (1u << 21)
 #define ENABLE_USART2 (1u << 17)
-#define USART_IDLE (1u << 4)
-#define USART_TC (1u << 6)
-#define USART_TXE (1u << 7)
 #define USART_ON 0x201cu /* UE, IDLEIE, TE, RE */
 #define USART_DMA_RX (1u << 6)
 #define USART2_IRQ 38u
@@ -163,7 +156,7 @@ static void start_line(void)
     GPIOA_AFRL = (GPIOA_AFRL & ~0xff00u) | 0x7700u;
     USART_BRR = (APB1_HZ + WL_BAUD / 2u) / WL_BAUD;
     DMA1_HIFCR = DMA_S5_CLEAR;
-    DMA1_S5PAR = USART2 + 0x04u;
+    DMA1_S5PAR = USART + 0x04u;
     DMA1_S5M0AR = (uint32_t)(uintptr_t)ring;
     DMA1_S5NDTR = RING_BYTES;
     DMA1_S5CR = DMA_ON;
@@ -205,19 +198,6 @@ const wl_board *board_init(void)
 uint32_t cortexm_filled(void)
 {
     return (RING_BYTES - DMA1_S5NDTR) % RING_BYTES;
-}
-
-void uart_put(uint8_t byte)
-{
-    while ((USART_SR & USART_TXE) == 0) {
-    }
-    USART_DR = byte;
-}
-
-void uart_drain(void)
-{
-    while ((USART_SR & USART_TC) == 0) {
-    }
 }
 
 void board_mark(int high)

@@ -14,13 +14,9 @@
 
 #include "ram_board.h"
 
-#define USART1 0x40011000u
-#define USART_SR REGISTER(USART1 + 0x00)
-#define USART_DR REGISTER(USART1 + 0x04)
-#define USART_CR1 REGISTER(USART1 + 0x0c)
-#define USART_RXNE (1u << 5)
-#define USART_TC (1u << 6)
-#define USART_TXE (1u << 7)
+#define USART 0x40011000u /* USART1 */
+#include "stm32_usart.h"
+
 #define USART_ON 0x202cu /* UE, RXNEIE, TE, RE */
 #define USART1_IRQ 37u
 
@@ -39,19 +35,6 @@ const wl_board *board_init(void)
     (void)cortexm_start(&board, ring, RING_BYTES);
     cortexm_enable(USART1_IRQ);
     return &board;
-}
-
-void uart_put(uint8_t byte)
-{
-    while ((USART_SR & USART_TXE) == 0) {
-    }
-    USART_DR = byte;
-}
-
-void uart_drain(void)
-{
-    while ((USART_SR & USART_TC) == 0) {
-    }
 }
 
 void board_mark(int high)
