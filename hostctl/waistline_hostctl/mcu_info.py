@@ -8,6 +8,7 @@ from waistline_bridge.messages import DeviceInfo, Feature
 from waistline_hostctl.console import si
 from waistline_hostctl.mcu_open import Device, place
 from waistline_hostctl.mcu_results import McuDevice, McuHead
+from waistline_hostctl.mcu_survey import no_port
 from waistline_hostctl.results import Device as Choice
 
 _PINGS = 5
@@ -141,7 +142,7 @@ def choices_text(choices: tuple[Choice, ...]) -> str:
     boards = [choice for choice in choices if choice.kind == "board"]
     ports = [choice for choice in choices if choice.kind == "serial"]
     lines = ["emulated boards", *_choice_rows(boards), ""]
-    lines += ["serial ports" if ports else "no serial port is plugged in", *_choice_rows(ports)]
+    lines += ["serial ports" if ports else no_port(), *_choice_rows(ports)]
     return "\n".join([*lines, "", "ask one of them: waistline mcu info --board NAME, or --port ID"])
 
 

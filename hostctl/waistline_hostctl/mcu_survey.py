@@ -22,6 +22,7 @@ QEMU = "qemu-system-arm"
 APT_QEMU = "sudo apt install qemu-system-arm"
 UNTRIED = "untried on hardware"
 DEV = Path("/dev")
+_PYSERIAL = pip_install("'waistline[mcu]'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,15 @@ def _usb_ports() -> list[Any]:
         return []
 
 
+def no_port() -> str:
+    """Why `ports` finds none."""
+    try:
+        plugins.load(boards.__name__, boards.SERIAL)
+    except ImportError:
+        return f"no serial port can be seen without pyserial: {_PYSERIAL}"
+    return "no serial port: no USB adapter or board is plugged in"
+
+
 def _port(name: str, path: Path, text: str) -> Device:
     problem = no_permission(path)
     return Device(
@@ -191,7 +201,7 @@ def _serial() -> Iterator[Finding]:
     except ImportError:
         yield Finding(
             "serial ports", "info", "pyserial is not installed: boards cannot be attached",
-            pip_install("'waistline[mcu]'"), BOARDS, "missing extra",
+            _PYSERIAL, BOARDS, "missing extra",
         )  # fmt: skip
         return
     found = ports()

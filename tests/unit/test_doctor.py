@@ -16,6 +16,7 @@ from waistline_hostctl import doctor_packages as packages
 from waistline_hostctl.commands.devices import text as devices_text
 from waistline_hostctl.commands.doctor import text
 from waistline_hostctl.console import WIDTH
+from waistline_hostctl.mcu_info import choices_text
 from waistline_hostctl.results import DevicesResult, DoctorResult, Finding, decode
 from waistline_hostctl.survey import BACKENDS, LINKS, SOURCES, Surveyed
 
@@ -256,6 +257,15 @@ def test_devices_say_what_to_paste_and_what_nobody_tried(tmp_path, monkeypatch):
     assert "no serial" not in shown
     assert f"\n      --port {port}\n" in f"{shown}\n"
     assert "no serial port: no USB adapter" in devices_text(DevicesResult(devices=()))
+
+
+def test_ports_that_cannot_be_seen_are_not_called_absent(monkeypatch):
+    monkeypatch.setitem(sys.modules, "serial", None)
+    monkeypatch.delitem(sys.modules, "waistline_bridge.boards.serial", raising=False)
+    monkeypatch.delattr("waistline_bridge.boards.serial", raising=False)
+    for shown in (devices_text(DevicesResult(devices=())), choices_text(())):
+        assert "no serial port can be seen without pyserial" in shown
+        assert "pip install 'waistline[mcu]'" in shown
 
 
 def test_wheels_are_a_listing_of_names():

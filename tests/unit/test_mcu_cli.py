@@ -193,7 +193,7 @@ def test_bench_counts_the_same_instructions_each_time(tmp_path, monkeypatch):
     [
         (("info", "--board", "host", "--port", "/dev/ttyACM0"), "two devices"),
         (("info", "--board", "host", "--baud", "9600"), "--baud goes with --port"),
-        (("info", "--board", "nothing"), "there is no board 'nothing'"),
+        (("info", "--board", "nothing"), "there is no emulated board 'nothing'"),
         (("info", "--board", "host", "--board-option", "icount"), "cannot be used"),
         (("info", "--board", "host", "--board-option", "colour=red"), "no option 'colour'"),
         (("bench", "head.blob", "--board", "host", "--icount"), "cannot count instructions"),

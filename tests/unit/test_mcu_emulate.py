@@ -108,7 +108,7 @@ def test_qemu_keeps_its_head_from_one_command_to_the_next(tmp_path, line):
     [
         (("--board", "host", "--line", "tcp"), "no option 'line'"),
         (("--board", "host", "--icount"), "no option 'icount'"),
-        (("--board", "nothing"), "there is no board 'nothing'"),
+        (("--board", "nothing"), "there is no emulated board 'nothing'"),
     ],
 )
 def test_what_cannot_be_emulated_ends_with_2(arguments, what, monkeypatch):

@@ -36,8 +36,8 @@ def open_board(name: str, **options: str) -> Board:
         modules = {board: module for module, board in _offered(leave_out=SERIAL)}
         if name not in modules:
             raise ConfigError(
-                f"there is no board {name!r}",
-                cause=f"known: {', '.join(sorted(modules))}",
+                f"there is no emulated board {name!r}",
+                cause=f"there are: {', '.join(sorted(modules))}",
                 fix="use one of these, or --port for a board that is plugged in",
             )
         module = plugins.load(__name__, modules[name])

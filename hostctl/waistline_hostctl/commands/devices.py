@@ -6,6 +6,7 @@ import click
 
 from waistline_hostctl.console import indented
 from waistline_hostctl.devices import UNTRIED, USABLE, devices
+from waistline_hostctl.mcu_survey import no_port
 from waistline_hostctl.options import App, common
 from waistline_hostctl.results import DevicesResult
 
@@ -19,7 +20,6 @@ _NOWHERE = {
     "engine": "no engine: pip install 'waistline[onnxruntime]'",
     "board": "no emulated board",
     "camera": "no camera: nothing that captures under /dev/video*",
-    "serial": "no serial port: no USB adapter or board is plugged in",
 }
 
 
@@ -37,7 +37,7 @@ def text(result: DevicesResult) -> str:
     lines = []
     for kind in _HEADINGS:
         found = [row for row in result.devices if row.kind == kind]
-        lines.append(_HEADINGS[kind] if found else _NOWHERE[kind])
+        lines.append(_HEADINGS[kind] if found else _NOWHERE.get(kind) or no_port())
         name = max((len(row.name) for row in found), default=0)
         state = max((len(row.state) for row in found), default=0)
         for row in found:
