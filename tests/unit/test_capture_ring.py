@@ -172,3 +172,11 @@ def test_two_processes_agree():
         assert said.split() == [str(crc), str(producer.dropped_bytes)]
     finally:
         ring.close()
+
+
+def test_a_ring_larger_than_free_memory_is_refused(monkeypatch):
+    monkeypatch.setattr("waistline_hostctl.capture.ring._available", lambda: 10 << 20)
+    with pytest.raises(ConfigError, match="no memory") as error:
+        Ring.make(8 << 20)
+    assert "10 MiB are available" in error.value.cause
+    Ring.make(6 << 20).close()

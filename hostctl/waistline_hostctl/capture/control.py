@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from waistline.bench import ResolvedBench
-from waistline.errors import MeterError, RateTooLow, TraceError
+from waistline.errors import ConfigError, MeterError, RateTooLow, TraceError
 from waistline.evidence import Figure
 from waistline.plugins import missing_extra
 from waistline.run import RunFolder, RunRecord, new_run
@@ -121,6 +121,12 @@ def run(wanted: Wanted, bench: ResolvedBench, console: Console) -> Captured:
         meter = open_on_bench(wanted.choice, bench.bench)
         try:
             check_rate(meter.info, allow_slow=wanted.allow_slow)
+            if command is not None and meter.info.patient:
+                raise ConfigError(
+                    f"{meter.info.name} has no time that {command.name} could be placed in",
+                    cause="it plays as fast as it is taken",
+                    fix="leave out pace=fast, or the command",
+                )
             return _Run(wanted, bench, meter.info, command).capture(meter, signals, console)
         finally:
             meter.close()

@@ -19,6 +19,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 
 import msgspec
 
@@ -33,6 +34,7 @@ _TAIL_AT = 64
 _NOTICES = {"reader": (128, 896), "writer": (1024, 3072)}
 _WORD = 0xFFFF_FFFF_FFFF_FFFF
 MAX_BYTES = 1 << 32
+_SHARE = 0.7
 
 
 class Kind(IntEnum):
@@ -90,6 +92,14 @@ class Ring:
                 fix="choose a lower rate, or fewer seconds of buffer",
             )
         size = PAGE + -(-capacity // PAGE) * PAGE
+        free = _available()
+        if size > _SHARE * free:
+            # Asking for it would not fail: the kernel would end processes to find it.
+            raise ConfigError(
+                f"there is no memory for a ring of {size >> 20} MiB",
+                cause=f"{free >> 20} MiB are available, of which {_SHARE:.0%} may be taken",
+                fix="choose a lower rate, or fewer seconds of buffer",
+            )
         descriptor = os.memfd_create("waistline-ring", os.MFD_CLOEXEC)
         try:
             # Allocated now: a full machine refuses here, and no page is missing while samples come.
@@ -262,6 +272,15 @@ class Consumer:
             return None
         self._next = tail + RECORD_BYTES + _rounded(size)
         return Record(Kind(kind), host_ns, dropped, payload)
+
+
+def _available() -> int:
+    """Bytes of memory that can be had without swapping; `MAX_BYTES` where nothing says."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) << 10
+    return MAX_BYTES * 2
 
 
 def _published(memory: memoryview) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from waistline.errors import ConfigError
 from waistline_hostctl.options import App, common
 
 _DURATION = re.compile(r"(?P<number>\d+(\.\d+)?|\.\d+)\s*(?P<unit>ms|s|min|m|h)?\Z")
@@ -15,6 +17,8 @@ _UNITS = {"ms": 1e-3, "s": 1.0, None: 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 EPILOG = """\b
   waistline capture --meter ppk2 --meter-option voltage=3.3 --duration 60s -o run.jls
   waistline capture --meter ppk2 --meter-option voltage=3.3 -- python inference.py
+
+\b
 Without --duration and COMMAND it ends with Ctrl-C (exit code 0). Exit code 5 when losses cannot be
 accounted for, the meter was unplugged or the disk was full: the trace up to there is kept."""
 
@@ -31,6 +35,25 @@ class Duration(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         if found is None or not float(found["number"]):
             self.fail(f"{value!r} is no duration; write 60s, 250ms or 10min", param, ctx)
         return float(found["number"]) * _UNITS[found["unit"]]
+
+
+def options_of(pairs: Sequence[str]) -> dict[str, str]:
+    """``KEY=VALUE`` of each ``--meter-option``.
+
+    Raises:
+        ConfigError: one is not of that form.
+    """
+    found = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (equals and key):
+            raise ConfigError(
+                f"--meter-option {pair} cannot be used",
+                cause="it is not KEY=VALUE",
+                fix="give it as in --meter-option voltage=3.3",
+            )
+        found[key] = value
+    return found
 
 
 @click.command(epilog=EPILOG)
@@ -71,11 +94,10 @@ def command(
     """
     from waistline_hostctl.capture import text
     from waistline_hostctl.capture.control import Wanted, run
-    from waistline_hostctl.mcu_open import parse_options
     from waistline_hostctl.meters.base import MeterChoice
 
     wanted = Wanted(
-        choice=MeterChoice(meter, port, parse_options(pairs)),
+        choice=MeterChoice(meter, port, options_of(pairs)),
         duration_s=duration_s,
         output=output,
         runs=Path(runs),
