@@ -138,3 +138,10 @@ def test_noise_is_never_taken_for_a_frame(ber, least):
 @pytest.mark.parametrize("ber", ["1e-6", "1e-5", "1e-4", "1e-3"])
 def test_noise_is_never_taken_for_a_frame_in_a_million(ber):
     assert _noise(250_000, ber)[1] == 0
+
+
+def test_the_frames_written_out_in_the_protocol_are_those_that_are_sent():
+    text = (ROOT / "firmware_bridge" / "PROTOCOL.md").read_text()
+    for command in (0x01, 0x81):
+        coded = (b"\0" + encode_frame(Frame(command, 0, 0, b"12345678")).lstrip(b"\0")).hex(" ")
+        assert f"\n    {coded}\n" in text
