@@ -120,9 +120,13 @@ def _numeric(cell: str) -> bool:
 
 
 def indented(text: str, label: str = "", indent: int = _LABEL) -> str:
-    """``text`` wrapped into `WIDTH` behind a label of ``indent`` columns."""
+    """``text`` wrapped into `WIDTH` behind a label of ``indent`` columns; names stay whole."""
     return textwrap.fill(
-        text, WIDTH, initial_indent=label.ljust(indent), subsequent_indent=" " * indent
+        text,
+        WIDTH,
+        initial_indent=label.ljust(indent),
+        subsequent_indent=" " * indent,
+        break_on_hyphens=False,
     )
 
 

@@ -23,6 +23,7 @@ def fit_text(fits: Sequence[Fit]) -> str:
     lines += [
         indented(f"{one.limits.board}: {one.problem}", indent=3) for one in fits if one.problem
     ]
+    lines.append("flash, RAM: what the firmware takes, with its two slots where they lie in it")
     return "\n".join([*lines, ""])
 
 
