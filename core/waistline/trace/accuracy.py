@@ -103,8 +103,8 @@ def figures_of(
     known = calibration or Calibration()
     total = parts.total
     count = total.count
-    lost = f", {samples - count:g} lost" if samples > count else ""
-    source = f"{spec.source}, {count} samples{lost}"
+    lost = f", {samples - count:.12g} lost" if samples > count else ""
+    source = f"{spec.source}, {count:.12g} samples{lost}"
 
     def figure(value: float, unit: str, *spreads: float | None, n: int = 1) -> Figure:
         found = [one for one in spreads if one is not None]
