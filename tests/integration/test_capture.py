@@ -6,6 +6,7 @@ The machine may stall: what is asserted is that the account is true, not that no
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -159,6 +160,26 @@ def test_the_commands_output_can_go_to_a_log(tmp_path):
     assert done.returncode == 0
     assert (tmp_path / "out.txt").read_text() == "hello\n"
     assert "hello" not in done.stdout
+
+
+def test_what_a_command_marks_is_in_the_trace(tmp_path):
+    code = "from waistline.trace.events import mark; mark('begin'); mark('end')"
+    done = cli("capture", *SIM, "-o", "run.jls", "--", sys.executable, "-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with read(tmp_path / "run.jls") as trace:
+        names = [note.text for note in trace.annotations]
+    assert names == ["command-begin", "begin", "end", "command-end"]
+
+
+def test_a_command_that_does_not_run_ends_the_capture(tmp_path):
+    (tmp_path / "bad").write_bytes(b"\x7fELF nothing")
+    (tmp_path / "bad").chmod(0o755)
+    done = cli("capture", *SIM, "-o", "run.jls", "--json", "--", "./bad", cwd=tmp_path)
+    result = json.loads(done.stdout)
+    assert (done.returncode, result["ended"]) == (5, "no command")
+    assert "does not run" in result["problems"][0]
+    with read(tmp_path / "run.jls") as trace:
+        assert trace.length == result["samples"] > 0
 
 
 def test_a_replay_gives_the_same_samples_and_no_better_evidence(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -128,6 +129,22 @@ def test_a_command_is_clocked_by_its_own_end(tmp_path):
     assert began < command.ended_ns <= time.monotonic_ns()
     assert (command.code(), command.name) == (3, "sh")
     assert (tmp_path / "out.txt").read_text() == "hello\n"
+    command.end()
+
+
+def test_what_a_command_marks_comes_out_once():
+    code = "from waistline.trace.events import mark; mark('a'); mark('b')"
+    command = Command([sys.executable, "-c", code])
+    began = command.start()
+    found, limit = [], time.monotonic() + WAIT_S
+    while not command.ended_ns and time.monotonic() < limit:
+        found += command.events()
+        time.sleep(0.01)
+    found += command.events()
+    assert [event.text for event in found] == ["a", "b"]
+    assert began < found[0].host_ns <= found[1].host_ns < command.ended_ns
+    assert command.events() == []
+    command.end()
 
 
 def test_a_command_that_goes_on_is_ended():

@@ -48,6 +48,7 @@ _ENDED = {
     "reader": "the reader process died",
     "writer": "the writer process died",
     "trace": "the trace could not be written",
+    "no command": "the command did not run",
 }
 
 

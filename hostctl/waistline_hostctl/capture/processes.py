@@ -17,6 +17,7 @@ from waistline.errors import MeterError, WaistlineError
 from waistline_hostctl.capture.tasks import Answer, Begun, Failed, Lines, Note, Task
 
 CHILD = "waistline_hostctl.capture.child"
+_LEAVE_S = 10.0
 READY_S = 60.0
 """Importing on a slow SD card, and an instrument that is asked to start."""
 
@@ -109,11 +110,8 @@ class Child:
         return True
 
     def close(self) -> None:
-        """Let go of it, ended or not."""
-        self.stop()
-        if self.lives():
-            self.kill()
-        self._process.wait()
+        """Let go of it; one that still runs may end in order."""
+        self.end(_LEAVE_S)
         if self._process.stdout is not None:
             self._process.stdout.close()
         self._complaints.close()

@@ -23,11 +23,12 @@ from waistline_hostctl.meters.base import MeterInfo
 
 LIBRARIES = ("waistline", "numpy", "msgspec", "pyjls", "pyserial")
 Ending = Literal[
-    "duration", "command", "interrupted", "source", "meter", "silent", "reader", "writer", "trace"
-]
-"""Why a capture ended; the last five are failures: the meter is gone or says nothing more, a
-process died, the trace could not be written."""
-FAILURES = ("meter", "silent", "reader", "writer", "trace")
+    "duration", "command", "interrupted", "source",
+    "meter", "silent", "reader", "writer", "trace", "no command",
+]  # fmt: skip
+"""Why a capture ended; the second line are failures: the meter is gone or says nothing more, a
+process died, the trace could not be written, the command did not run."""
+FAILURES = ("meter", "silent", "reader", "writer", "trace", "no command")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import TextIO
 
 import msgspec
 
-from waistline.errors import WaistlineError
+from waistline.errors import ConfigError, WaistlineError
 from waistline_hostctl.capture.command import Command
 from waistline_hostctl.capture.live import Live
 from waistline_hostctl.capture.processes import Child
@@ -247,13 +247,19 @@ class Session:
         command = self._command
         if command is None:
             return None
+        for event in command.events():
+            self._writer.note(event)
         if command.ended_ns:
             if not self._tail_s:
                 self._mark(END, command.ended_ns)
                 self._tail_s = now_s + _TAIL_S
             return "command" if now_s > self._tail_s else None
         if not command.started and self._passed_s() > _LEAD_S:
-            self._mark(BEGIN, command.start())
+            try:
+                self._mark(BEGIN, command.start())
+            except ConfigError as error:
+                self._why = str(error)
+                return "no command"
         return None
 
     def _mark(self, text: str, host_ns: int) -> None:

@@ -219,7 +219,8 @@ def _module(name: str) -> ModuleType:
         return plugins.load(PACKAGE, name)
     except MissingExtra as error:
         cause = error.__cause__
-        if not isinstance(cause, ModuleNotFoundError) or not cause.name:
+        own = f"waistline[{name}]" in error.fix
+        if own or not isinstance(cause, ModuleNotFoundError) or not cause.name:
             raise
         # Several extras bring pyserial; with this one the capture works, too.
         raise plugins.missing_extra(cause.name, needed_by="capture") from error
