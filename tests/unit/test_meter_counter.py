@@ -239,6 +239,7 @@ class Nvml:
 
     NVMLError = RuntimeError
     fails = False
+    counts_energy = False
 
     def nvmlInit(self) -> None:
         if self.fails:
@@ -264,6 +265,11 @@ class Nvml:
     def nvmlDeviceGetPowerUsage(self, handle: str) -> int:
         return 72_500
 
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:
+        if not self.counts_energy:
+            raise RuntimeError("Not Supported")
+        return 5_000_250
+
 
 def test_a_graphics_processor_is_a_counter_too(monkeypatch: pytest.MonkeyPatch) -> None:
     library = Nvml()
@@ -273,6 +279,13 @@ def test_a_graphics_processor_is_a_counter_too(monkeypatch: pytest.MonkeyPatch) 
     assert (meter.info.evidence, meter.info.rate_hz) == (Evidence.COUNTER, 10.0)
     source = _counters.opened(_counter_of(meter.settings()))
     assert source.read() == (72.5,)
+    source.close()
+    library.counts_energy = True
+    meter = counter.open_meter(MeterChoice("counter", "nvml:GPU-1"))
+    known = _counter_of(meter.settings())
+    assert known.energy
+    source = _counters.opened(known)
+    assert source.read() == (5000.25,)
     source.close()
     library.fails = True
     assert "nvml:GPU-1" not in [one.id for one in counter.find()]

@@ -19,6 +19,7 @@ from waistline.trace.markers import EDGE_SIGMA
 
 _SEED = 48
 """Edges that a first guess rests on: few, so that drift does not matter among them."""
+_MOST_PAIRS = 10_000_000
 _GUESSES = 12
 _LEAST = 3
 _RIVAL = 0.9
@@ -186,9 +187,10 @@ def _guesses(
     found: list[_Line] = []
     if len(times) < _LEAST or len(there) < _LEAST:
         return found
-    starts = sorted({0, max(0, len(times) // 2 - _SEED // 2), max(0, len(times) - _SEED)})
+    size = max(8, min(_SEED, _MOST_PAIRS // len(there)))
+    starts = sorted({0, max(0, len(times) // 2 - size // 2), max(0, len(times) - size)})
     for start in starts:
-        seed = times[start : start + _SEED]
+        seed = times[start : start + size]
         offsets = np.subtract.outer(there, seed).ravel()
         if near_s is not None:
             offsets = offsets[np.abs(offsets - near_s) <= within_s]

@@ -19,6 +19,7 @@ from waistline.plugins import missing_extra
 from waistline_hostctl.meters.base import Found, gone
 
 RAPL, HWMON, NVML = "rapl", "hwmon", "nvml"
+UNTRIED = True
 RATES_HZ = {RAPL: 100.0, HWMON: 50.0, NVML: 10.0}
 """What they are asked at most by default: RAPL renews each millisecond, an INA226 with averaging
 every 20 ms or so, NVML's power every 100 ms."""
@@ -84,7 +85,7 @@ def _rapl(root: Path) -> list[tuple[Found, Counter]]:
         kind = zone.name.split(":")[0]
         identity = f"{RAPL}:{name}" if kind == "intel-rapl" else f"{RAPL}:{kind}:{name}"
         counter = Counter(RAPL, str(zone), ("power",), energy=True, modulo_j=modulo_j)
-        rows.append((Found(identity, str(zone), f"processor energy, {name}", False), counter))
+        rows.append((Found(identity, str(zone), f"processor energy, {name}", UNTRIED), counter))
     return rows
 
 
@@ -103,7 +104,7 @@ def _hwmon(root: Path) -> list[tuple[Found, Counter]]:
         text = f"{chip} at {where}"
         rows.append(
             (
-                Found(f"{HWMON}:{chip}:{where}", str(folder), text, False),
+                Found(f"{HWMON}:{chip}:{where}", str(folder), text, UNTRIED),
                 Counter(HWMON, str(folder), names),
             )
         )
@@ -125,10 +126,20 @@ def _nvml() -> list[tuple[Found, Counter]]:
             _str(library.nvmlDeviceGetUUID(handle)),
             _str(library.nvmlDeviceGetName(handle)),
         )
-        counter = Counter(NVML, uuid, ("power",))
-        rows.append((Found(f"{NVML}:{uuid}", uuid, name, False), counter))
+        energy = _counts_energy(library, handle)
+        counter = Counter(NVML, uuid, ("power",), energy=energy)
+        rows.append((Found(f"{NVML}:{uuid}", uuid, name, UNTRIED), counter))
     library.nvmlShutdown()
     return rows
+
+
+def _counts_energy(library: Any, handle: Any) -> bool:
+    """Whether the processor adds up its energy itself, as those since 2017 do."""
+    try:
+        library.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except library.NVMLError:
+        return False
+    return True
 
 
 def _str(value: Any) -> str:
@@ -166,7 +177,7 @@ def opened(counter: Counter) -> Source:
         MeterError: it cannot be read.
     """
     if counter.kind == NVML:
-        return _Nvml(counter.place)
+        return _Nvml(counter.place, energy=counter.energy)
     folder = Path(counter.place)
     if counter.energy:
         return _Files([folder / "energy_uj"], [1e-6])
@@ -220,9 +231,9 @@ class _Files:
 
 
 class _Nvml:
-    """Power of a graphics processor."""
+    """Power of a graphics processor, or its energy since the driver was loaded."""
 
-    def __init__(self, uuid: str) -> None:
+    def __init__(self, uuid: str, *, energy: bool) -> None:
         self._library = _pynvml()
         try:
             self._library.nvmlInit()
@@ -230,10 +241,15 @@ class _Nvml:
         except self._library.NVMLError as error:
             raise gone(uuid, error) from error
         self._uuid = uuid
+        self._read = (
+            self._library.nvmlDeviceGetTotalEnergyConsumption
+            if energy
+            else self._library.nvmlDeviceGetPowerUsage
+        )
 
     def read(self) -> tuple[float, ...]:
         try:
-            return (self._library.nvmlDeviceGetPowerUsage(self._handle) * 1e-3,)
+            return (self._read(self._handle) * 1e-3,)
         except self._library.NVMLError as error:
             raise gone(self._uuid, error) from error
 

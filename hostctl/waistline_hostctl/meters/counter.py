@@ -6,7 +6,7 @@ two grid points, by the line through the energies read around them, so that ener
 
 Options: ``rate`` (of samples in hertz; 100 for RAPL, 50 for hwmon, 10 for NVML), ``shunt`` (ohms of
 a hwmon sensor's shunt, where it is another than the sensor believes), ``root`` (a folder in the
-place of ``/sys``, for tests: what it gives is ``emulated``).
+place of ``/sys``, for tests: what it gives is ``emulated``). Tried on such folders only.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from waistline.evidence import Evidence
 from waistline.trace.base import FLOAT_SIGNALS, SIGNALS, Block, Gap
 from waistline_hostctl.meters._counters import (
     RATES_HZ,
+    UNTRIED,
     Counter,
     Source,
     found,
@@ -129,7 +130,7 @@ class CounterMeter:
             rate_hz=settings.rate_hz,
             signals=tuple(SIGNALS[name] for name in settings.counter.names),
             evidence=evidence,
-            untried=False,
+            untried=UNTRIED and evidence is Evidence.COUNTER,
             ledger="host-time",
             details={"place": settings.counter.place, "kind": settings.counter.kind},
             sample_bytes=_record(settings.counter).size,
