@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from waistline.bench import resolve
 from waistline.errors import ConfigError, MissingExtra, RateTooLow, SamplesLost
 from waistline.evidence import Evidence
 from waistline.trace.base import SIGNALS
 from waistline_hostctl.capture.command import Command
-from waistline_hostctl.capture.control import check_rate
+from waistline_hostctl.capture.control import Wanted, check_rate, run
 from waistline_hostctl.capture.live import Live
 from waistline_hostctl.capture.processes import Child
 from waistline_hostctl.capture.record import Captured, problems_of
@@ -23,7 +24,8 @@ from waistline_hostctl.capture.ring import Ring
 from waistline_hostctl.capture.session import chunk_bytes, ring_bytes
 from waistline_hostctl.capture.tasks import Failed, Lines, ReaderTask
 from waistline_hostctl.commands.capture import Duration
-from waistline_hostctl.meters.base import MeterInfo
+from waistline_hostctl.console import Console
+from waistline_hostctl.meters.base import MeterChoice, MeterInfo
 
 WAIT_S = 60.0
 
@@ -204,3 +206,12 @@ def test_a_child_that_cannot_begin_says_why(ring, tmp_path):
         assert child.end(WAIT_S)
     finally:
         child.close()
+
+
+def test_without_pyjls_the_extra_is_named_before_anything_begins(monkeypatch, tmp_path):
+    finder = "waistline_hostctl.capture.control.importlib.util.find_spec"
+    monkeypatch.setattr(finder, lambda name: None)
+    wanted = Wanted(MeterChoice("sim"), 1.0, tmp_path / "a.jls")
+    with pytest.raises(MissingExtra, match="capture needs the Python package 'pyjls'"):
+        run(wanted, resolve(), Console(json=True))
+    assert not list(tmp_path.iterdir())

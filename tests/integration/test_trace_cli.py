@@ -1,0 +1,85 @@
+"""``waistline trace`` as a user runs it, on a short capture of the simulated device."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from capture_rig import read
+from cli_rig import cli
+
+pytest.importorskip("pyjls")
+pytest.importorskip("matplotlib")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """With ``run.jls`` of the simulated device at 100 kHz."""
+    made = tmp_path_factory.mktemp("traces")
+    done = cli(
+        "capture", "--meter", "sim", "--meter-option", "rate=100000", "--duration", "500ms",
+        "-o", "run.jls", cwd=made,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return made
+
+
+def test_info_and_energy_agree(folder):
+    info = json.loads(cli("trace", "info", "run.jls", "--json", cwd=folder).stdout)
+    energy = json.loads(cli("trace", "energy", "run.jls", "--json", cwd=folder).stdout)
+    assert info["figures"]["energy_j"] == energy["figures"]["energy_j"]
+    assert (info["evidence"], info["ledger"]["closes"]) == ("simulated", True)
+    parts = [
+        json.loads(cli("trace", "energy", "run.jls", *part, "--json", cwd=folder).stdout)
+        for part in (("--to", "0.2"), ("--from", "200ms", "--to", "#30000"), ("--from", "#30000"))
+    ]
+    total = sum(part["figures"]["energy_j"]["value"] for part in parts)
+    assert total == pytest.approx(energy["figures"]["energy_j"]["value"], rel=1e-9)
+
+
+def test_what_is_exported_comes_back(folder):
+    done = cli("trace", "export", "run.jls", "part.csv", "--from", "0.1", "--to", "0.2", cwd=folder)
+    assert "10,000 rows" in done.stdout
+    with (folder / "part.csv").open(newline="") as stream:
+        heading = next(csv.reader(stream))
+    assert heading == ["time_s", "current_a", "voltage_v", "power_w", "d0", "gap"]
+    done = cli("trace", "import", "part.csv", "back.jls", "--json", cwd=folder)
+    assert json.loads(done.stdout)["count"] == 10_000, done.stderr
+    with read(folder / "run.jls") as first, read(folder / "back.jls") as back:
+        assert back.spec.evidence == "replayed"
+        assert np.array_equal(first.read("power", 10_000, 20_000), back.read("power"))
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_a_picture(folder, suffix):
+    name = f"picture.{suffix}"
+    done = cli("trace", "plot", "run.jls", "-o", name, "--to", "20ms", cwd=folder)
+    assert (done.returncode, done.stdout.strip()) == (0, name)
+    data = (folder / name).read_bytes()
+    assert data.startswith(b"\x89PNG" if suffix == "png" else b"<?xml")
+
+
+def test_a_whole_trace_is_left_alone(folder):
+    before = (folder / "run.jls").read_bytes()
+    assert "nothing was done" in cli("trace", "repair", "run.jls", cwd=folder).stdout
+    assert (folder / "run.jls").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (("info", "nothing.jls"), 5, "nothing.jls"),
+        (("energy", "run.jls", "--from", "9"), 2, "not in the trace"),
+        (("energy", "run.jls", "--from", "layer"), 5, "no marker"),
+        (("plot", "run.jls", "-o", "picture.bmp"), 2, ".png"),
+        (("export", "run.jls", "run.xyz"), 2, "xyz"),
+        (("import", "run.jls", "other.jls"), 5, "cannot be imported"),
+        (("import", "nothing.csv"), 5, "nothing.csv"),
+    ],
+)
+def test_what_cannot_be_done_is_said(folder, arguments, code, word):
+    done = cli("trace", *arguments, cwd=folder)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert word in done.stderr
