@@ -11,7 +11,7 @@ tensors must be those of the NumPy interpreter. What is refused must not run.
 *updates*: uploads by SMP; the head in force afterwards must be a sound one (see updates.py).
 
 Inputs that reach new code are changed further. Each target takes ``--seconds`` (FUZZ_SECONDS) on
-every core. An input that breaks something is kept in runs/fuzz/. Exit status 5 when something
+every core. An input that breaks something is kept in runs/fuzz/ (FUZZ_KEPT). Exit status 5 when something
 broke, 3 without a C compiler that has sanitizers.
 """
 
@@ -48,7 +48,7 @@ SEEDS = 200
 MAX_CORPUS = 4000
 MAX_ARENA_BYTES = 40_000
 MAX_PROBLEMS = 20
-KEPT = Path(__file__).resolve().parents[1] / "runs" / "fuzz"
+KEPT = Path(os.environ.get("FUZZ_KEPT") or Path(__file__).resolve().parents[1] / "runs" / "fuzz")
 Sizes = tuple[int, int, int]
 _DEVICES: tuple[Sizes, ...] = (
     (16_384, 8_192, 8_192),

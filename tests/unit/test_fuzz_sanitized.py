@@ -195,6 +195,7 @@ def test_a_worker_that_finds_something_or_dies_says_so(tmp_path, monkeypatch):
     found.problem("it broke", b"input")
     (kept,) = tmp_path.iterdir()
     assert found.problems == [f"{kept.name}: it broke"]
+    monkeypatch.setenv("FUZZ_KEPT", str(tmp_path))
     ended = sanitized.run("talks", ["/bin/false"], seed=3, seconds=0.1, jobs=1)
     assert ended["problems"]
     assert "FAILED" not in sanitized.shown("talks", ended)
