@@ -11,8 +11,8 @@ tensors must be those of the NumPy interpreter. What is refused must not run.
 *updates*: uploads by SMP; the head in force afterwards must be a sound one (see updates.py).
 
 Inputs that reach new code are changed further. Each target takes ``--seconds`` (FUZZ_SECONDS) on
-every core. An input that breaks something is kept in runs/fuzz/ (FUZZ_KEPT). Exit status 5 when something
-broke, 3 without a C compiler that has sanitizers.
+every core. An input that breaks something is kept in runs/fuzz/ (FUZZ_KEPT). Exit status 5 when
+something broke, 3 without a C compiler that has sanitizers.
 """
 
 from __future__ import annotations
