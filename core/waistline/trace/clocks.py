@@ -225,14 +225,11 @@ def _grown(
         pairs = _pairs(times, there, line, low, high, loose)
         if len(pairs[0]) < _LEAST:
             return None
-        line = _line(times, there, pairs)
         if not known:
-            # The first pairs may hold wrong ones: those that do not agree go.
-            for _ in range(3):
-                pairs = _pairs(times, there, line, low, high, 2 * limit_s)
-                if len(pairs[0]) < _LEAST:
-                    return None
-                line = _line(times, there, pairs)
+            pairs = _agreeing(times, there, pairs, limit_s, drift)
+            if len(pairs[0]) < _LEAST:
+                return None
+        line = _line(times, there, pairs)
         if abs(line.drift) > drift + limit_s / max(line.spread_s, limit_s):
             return None
         if low == 0 and high == len(times):
@@ -242,6 +239,28 @@ def _grown(
     if len(pairs[0]) < _LEAST or abs(line.drift) > drift + limit_s / line.spread_s:
         return None
     return _line(times, there, pairs)
+
+
+def _agreeing(
+    times: Doubles,
+    there: Doubles,
+    pairs: tuple[NDArray[np.int64], NDArray[np.int64]],
+    limit_s: float,
+    drift: float,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Those of a few pairs that lie on one line; of all lines through two, the one with most."""
+    time = times[pairs[0]]
+    offset = there[pairs[1]] - time
+    first, second = np.triu_indices(len(time), 1)
+    apart = np.maximum(time[second] - time[first], 1e-12)
+    slope = (offset[second] - offset[first]) / apart
+    # Two close to each other say little about a slope: theirs may be anything that can be.
+    slope = np.clip(slope, -drift, drift)
+    level = offset[first] - slope * time[first]
+    off = np.abs(offset - slope[:, None] * time - level[:, None])
+    best = int(np.count_nonzero(off <= limit_s, axis=1).argmax())
+    kept = off[best] <= 2 * limit_s
+    return pairs[0][kept], pairs[1][kept]
 
 
 def _pairs(
