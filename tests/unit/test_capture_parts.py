@@ -199,7 +199,7 @@ def test_a_child_whose_control_pipe_ends_at_once_ends_too():
 def test_a_child_that_cannot_begin_says_why(ring, tmp_path):
     child = Child("reader", (ring.descriptor,))
     settings = {"path": str(tmp_path / "no-port"), "setup": [], "supply_v": 3.3, "calibration": {}}
-    task = ReaderTask("ppk2", settings, ring.descriptor, -1, 1 << 16, False)
+    task = ReaderTask("ppk2", settings, ring.descriptor, -1, 1 << 16, 0.008, False)
     try:
         with pytest.raises(Exception, match="cannot open the meter"):
             child.begin(task)

@@ -83,6 +83,7 @@ def _read(task: ReaderTask) -> None:
             sys.stdin.fileno(),
             peer=task.peer,
             chunk_bytes=task.chunk_bytes,
+            pause_s=task.pause_s,
             patient=task.patient,
         )
     finally:

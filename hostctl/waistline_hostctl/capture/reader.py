@@ -21,7 +21,8 @@ from waistline_hostctl.meters.base import Reader
 CHUNK_BYTES = 1 << 16
 """Read at once; more than a pseudoterminal or a USB serial driver holds."""
 PAUSE_S = 0.008
-"""Between reads: few wake-ups, and a fifth of what the smallest line holds at 400 kB/s."""
+"""Between reads where nothing else is said: few wake-ups, and a fifth of what the smallest line
+holds at 400 kB/s."""
 NOTICE_S = 0.1
 WRITER_GONE = "the writer process ended"
 _LAST_WORD_S = 10.0
@@ -49,6 +50,7 @@ def pump(
     *,
     peer: int = -1,
     chunk_bytes: int = CHUNK_BYTES,
+    pause_s: float = PAUSE_S,
     patient: bool = False,
 ) -> End:
     """Read until told to stop, the meter is gone, or the writer.
@@ -59,6 +61,7 @@ def pump(
         control: a descriptor; a byte in it, or its end, means stop.
         peer: end for writing of a pipe that the writer reads; -1: there is none.
         chunk_bytes: to read at once.
+        pause_s: between reads.
         patient: do not read while there is no room.
     """
     producer = Producer(ring)
@@ -81,8 +84,8 @@ def pump(
                 # Empty the line, then wait for what comes next: that is as prompt as can be, and
                 # the time of the whole read.
                 count = reader.read_into(buffer)
-            pause_s = NOTICE_S if line >= 0 else PAUSE_S
-            for descriptor, _ in waits.poll(pause_s * 1e3 if count < chunk_bytes else 0):
+            wait_s = NOTICE_S if line >= 0 else pause_s
+            for descriptor, _ in waits.poll(wait_s * 1e3 if count < chunk_bytes else 0):
                 if descriptor == control:
                     end = End("")
                 elif descriptor == peer:
@@ -104,7 +107,7 @@ def pump(
             waiting = producer.waiting_bytes / ring.capacity
             ring.say("reader", {"bytes": total, "dropped": producer.dropped_bytes, "full": waiting})
         if line >= 0 and end is None and count < chunk_bytes:
-            time.sleep(PAUSE_S)
+            time.sleep(pause_s)
     reader.stop()
     if end.reason != WRITER_GONE:
         _last_word(producer, end.reason, waits, peer)

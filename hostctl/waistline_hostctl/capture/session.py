@@ -16,7 +16,7 @@ from waistline.errors import ConfigError, WaistlineError
 from waistline_hostctl.capture.command import Command
 from waistline_hostctl.capture.live import Live
 from waistline_hostctl.capture.processes import Child
-from waistline_hostctl.capture.reader import CHUNK_BYTES, PAUSE_S
+from waistline_hostctl.capture.reader import CHUNK_BYTES
 from waistline_hostctl.capture.record import FAILURES, Ending
 from waistline_hostctl.capture.ring import Ring
 from waistline_hostctl.capture.tasks import (
@@ -67,7 +67,7 @@ def ring_bytes(info: MeterInfo, buffer_s: float) -> int:
 
 def chunk_bytes(info: MeterInfo) -> int:
     """What the reader reads at once: four of its pauses, to catch up after a late one."""
-    return max(CHUNK_BYTES, int(4 * PAUSE_S * info.rate_hz * info.sample_bytes) // 4096 * 4096)
+    return max(CHUNK_BYTES, int(4 * info.pause_s * info.rate_hz * info.sample_bytes) // 4096 * 4096)
 
 
 class Session:
@@ -148,7 +148,9 @@ class Session:
         ring, path = self._ring.descriptor, str(self._path)
         info, settings = self._info, self._settings
         self._writer.begin(WriterTask(info, settings, ring, hears, path, msgspec.Raw(run)))
-        task = ReaderTask(info.name, settings, ring, alive, chunk_bytes(info), info.patient)
+        task = ReaderTask(
+            info.name, settings, ring, alive, chunk_bytes(info), info.pause_s, info.patient
+        )
         return self._reader.begin(task).allowed
 
     def watch(self) -> None:

@@ -30,7 +30,7 @@ class ReaderTask(msgspec.Struct, frozen=True, tag="reader"):
         ring: descriptor of the memory.
         peer: descriptor of a pipe's end for writing; broken once the writer is gone.
         chunk_bytes: to read at once.
-        patient: as `MeterInfo.patient`.
+        pause_s, patient: as in `MeterInfo`.
     """
 
     meter: str
@@ -38,6 +38,7 @@ class ReaderTask(msgspec.Struct, frozen=True, tag="reader"):
     ring: int
     peer: int
     chunk_bytes: int
+    pause_s: float
     patient: bool
 
 

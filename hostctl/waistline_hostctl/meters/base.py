@@ -82,6 +82,7 @@ class MeterInfo:
         supply_v: constant voltage that turns its current into power, None where not known.
         details: what else goes into run.json (firmware, calibration), plain JSON values.
         sample_bytes: of one sample on its way to the host, at most.
+        pause_s: between two reads; what comes meanwhile waits in the instrument or the system.
         patient: it can wait: it is not read while there is no room, and its time is not the host's.
     """
 
@@ -96,6 +97,7 @@ class MeterInfo:
     supply_v: float | None = None
     details: Mapping[str, object] = field(default_factory=dict)
     sample_bytes: int = 4
+    pause_s: float = 0.008
     patient: bool = False
 
 

@@ -93,6 +93,7 @@ class Replay:
             supply_v=spec.supply_v,
             details={"trace": str(path), "recorded": spec.evidence.value, "fast": fast},
             sample_bytes=_form(self._settings).sample_bytes,
+            pause_s=0.02,
             patient=fast,
         )
 

@@ -119,6 +119,7 @@ class Sim:
             ledger="counter",
             details=msgspec.structs.asdict(settings),
             sample_bytes=_form(settings).sample_bytes,
+            pause_s=0.02,
         )
 
     def settings(self) -> dict[str, object]:
