@@ -130,7 +130,7 @@ def busy_report(seconds: float, folder: Path) -> list[dict[str, Any]]:
         print(
             f"{name}: truly lost {row['true']:,} in {row['true_holes']} holes; account: lost "
             f"{row['lost']:,} in {row['holes']}, from {row['low']:,} to {row['high']:,}, "
-            f"{row['unknown']} of unknown size, {row['ring']:,} bytes' worth in the ring; "
+            f"{row['unknown']} of unknown size, {row['ring']:,} for want of room in the ring; "
             f"it {'closes' if row['closes'] else 'stays open'}: {row['verdict']}",
             flush=True,
         )
