@@ -23,6 +23,7 @@ from waistline.errors import (
     BadFrame,
     BridgeError,
     ConfigError,
+    LinkClosed,
     LinkError,
     LinkTimeout,
     ModelError,
@@ -30,6 +31,7 @@ from waistline.errors import (
     VersionMismatch,
     WaistlineError,
 )
+from waistline_bridge.boards._programs import behind
 from waistline_bridge.boards.base import Board
 from waistline_bridge.client import DEADLINE_S, Client, Progress
 from waistline_bridge.messages import DeviceInfo, Feature, Refusal, Status
@@ -183,7 +185,8 @@ class Attached:
                 self._greet(min(GREET_S, max(POLL_S, deadline - time.monotonic())))
                 self._check_same()
                 break
-            except (LinkError, BridgeError, ConfigError) as error:
+            except (LinkError, BridgeError, BadFrame, ConfigError) as error:
+                # A board that is just starting may say anything; it is closed before it is opened.
                 self._leave()
                 waits = not self._restarts and not isinstance(error, VersionMismatch)
                 if not waits or time.monotonic() >= deadline or self._stopped.wait(POLL_S):
@@ -204,6 +207,8 @@ class Attached:
             if not board.emulated:
                 error.fix = _SILENT_FIX
             raise
+        except LinkClosed as error:
+            raise behind(board.process, error) from error
         self._info = client.info
         # What hangs on a port may be an emulator, which says so itself.
         self.emulated = board.emulated or Feature.EMULATED in client.info.features

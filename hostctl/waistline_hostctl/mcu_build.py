@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from waistline.errors import ConfigError, MissingExtra
@@ -15,6 +18,8 @@ from waistline_hostctl.mcu_results import BuiltBoard, McuBuildResult
 
 HOST = "host"
 GCC, SIZE, NANO = "arm-none-eabi-gcc", "arm-none-eabi-size", "nano.specs"
+_ODD = re.compile(r"[^\w./+@,-]")
+_TELLING = re.compile(r"error(?!: ld returned)|No space left", re.IGNORECASE)
 APT_ARM = "sudo apt install make gcc-arm-none-eabi libnewlib-arm-none-eabi"
 APT_HOST = "sudo apt install make gcc libc6-dev"
 
@@ -37,7 +42,7 @@ def toolchain_problem(*, arm: bool = True, host: bool = False) -> tuple[str, str
 
 
 def _host_compiler() -> str:
-    return os.environ.get("HOSTCC", "cc").split()[0]
+    return (os.environ.get("HOSTCC", "").split() or ["cc"])[0]
 
 
 def compiler() -> str:
@@ -72,10 +77,11 @@ def build(
     folder = _writable((out or places.build_folder()).absolute())
     _check_paths(sources, folder)
     made = []
-    for number, board in enumerate(chosen):
-        progress(number)
-        _make(sources, folder, board, baud)
-        made.append(_measured(folder, board))
+    with _alone(folder):
+        for number, board in enumerate(chosen):
+            progress(number)
+            _make(sources, folder, board, baud)
+            made.append(_measured(folder, board))
     progress(len(chosen))
     return McuBuildResult(
         sources=str(sources),
@@ -120,12 +126,24 @@ def _writable(folder: Path) -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two builds in one folder would delete each other's objects: the second one waits."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _check_paths(*folders: Path) -> None:
-    """Make takes a space for the end of a name."""
+    """Make takes a space for the end of a name, and a shell reads what it is told to run."""
     for folder in folders:
-        if len(str(folder).split()) != 1:
+        odd = _ODD.search(str(folder))
+        if odd is not None:
             raise ConfigError(
-                "the firmware cannot be built in a folder with a space in its name",
+                f"the firmware cannot be built in a folder with {odd[0]!r} in its name",
                 cause=str(folder),
                 fix="choose another with --out, or install Waistline elsewhere",
             )
@@ -143,7 +161,7 @@ def _make(sources: Path, folder: Path, board: str, baud: int | None) -> None:
     )  # fmt: skip
     if done.returncode:
         said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        first = next((line for line in said if "error" in line.lower()), said[0] if said else "")
+        first = next((line for line in said if _TELLING.search(line)), said[0] if said else "")
         raise ConfigError(
             f"the firmware of {board} did not compile",
             cause=first or f"make ended with {done.returncode}",

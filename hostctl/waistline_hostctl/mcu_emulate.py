@@ -8,8 +8,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from waistline.errors import BridgeError
+from waistline.errors import BridgeError, LinkClosed
 from waistline_bridge import boards
+from waistline_bridge.boards._programs import behind
 from waistline_bridge.client import Client
 from waistline_hostctl.mcu_results import McuReady
 
@@ -43,7 +44,10 @@ def running(
     with boards.open_board(board, **more) as opened:
         process = opened.process
         assert process is not None, "every emulated board is a program"
-        Client(opened.line, deadline_s=_BOOT_S)
+        try:
+            Client(opened.line, deadline_s=_BOOT_S)
+        except LinkClosed as error:
+            raise behind(process, error) from error
         port = opened.line.name
         if line == TCP:
             # QEMU serves one connection, and that is somebody else's.

@@ -11,9 +11,10 @@ from typing import Any
 import click
 
 from waistline.bench import FLAG, with_board
-from waistline.errors import ConfigError, LinkTimeout
+from waistline.errors import ConfigError, LinkClosed, LinkTimeout
 from waistline.evidence import Evidence
 from waistline_bridge.boards import DEFAULT
+from waistline_bridge.boards._programs import behind
 from waistline_bridge.boards.base import SOCKET, Board, Line
 from waistline_bridge.client import DEADLINE_S, Client
 from waistline_bridge.messages import Feature
@@ -189,7 +190,10 @@ def opened(app: App, wanted: BoardChoice) -> Iterator[Device]:
         named["baud"] = str(choice.baud)
     with board_opener(named, app.console.note)() as board:
         line = CountedLine(board.line)
-        client = _greeted(line, choice)
+        try:
+            client = _greeted(line, choice)
+        except LinkClosed as error:
+            raise behind(board.process, error) from error
         yield Device(board, client, line, started=not choice.port)
 
 

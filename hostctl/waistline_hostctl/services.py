@@ -46,7 +46,10 @@ def become(module: str, arguments: Sequence[str]) -> NoReturn:
 
 @contextlib.contextmanager
 def ending_on_sigterm() -> Iterator[None]:
-    """SIGTERM becomes KeyboardInterrupt, so that services are ended before this process."""
+    """SIGTERM becomes KeyboardInterrupt, so that services are ended before this process.
+
+    So does SIGHUP, unless somebody wants us to outlive the terminal (nohup).
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -54,11 +57,15 @@ def ending_on_sigterm() -> Iterator[None]:
     def stop(number: int, frame: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    ends = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        ends.append(signal.SIGHUP)
+    before = {each: signal.signal(each, stop) for each in ends}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 class Service:

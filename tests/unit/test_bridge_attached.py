@@ -16,7 +16,8 @@ from waistline.blob.records import read_blob
 from waistline.errors import BridgeError, ModelError, VerificationFailed, VersionMismatch
 from waistline_bridge.attached import check_device
 from waistline_bridge.client import Client
-from waistline_bridge.messages import Refusal, Status
+from waistline_bridge.frames import REPLY, Frame, decode_frame, encode_frame
+from waistline_bridge.messages import Command, Refusal, Status
 from waistline_bridge.shim import BadLine, Damage
 
 pytestmark = needs_compiler
@@ -117,6 +118,40 @@ def test_a_board_that_stays_away_costs_each_frame_its_budget(desk):
     else:
         pytest.fail("it never came back")
     attached.close()
+
+
+def test_a_board_that_talks_nonsense_while_it_starts_is_closed_before_it_is_opened_again(desk):
+    desk.emulated = False
+    blob, data, output = head()
+    attached = desk.attached(blob)
+    desk.wrap = lambda line: _Short(line, len(desk.opened))
+    desk.kill()
+    assert attached.perform(run(data)) == output
+    *before, _ = desk.opened
+    assert len(before) == 3
+    assert all(board.process.poll() is not None for board in before)
+    attached.close()
+
+
+class _Short:
+    """The first two boards that come back answer INFO with too little."""
+
+    def __init__(self, line, number):
+        self.name, self._line, self._damaged = line.name, line, number < 3
+        self._asked = None
+
+    def send(self, data):
+        self._asked = decode_frame(data.strip(b"\0"), 1024)
+        self._line.send(data)
+
+    def receive(self, timeout_s):
+        data = self._line.receive(timeout_s)
+        if data and self._damaged and self._asked.command == Command.INFO:
+            return encode_frame(Frame(Command.INFO | REPLY, self._asked.seq, 0, b"?"))
+        return data
+
+    def close(self):
+        self._line.close()
 
 
 def test_waiting_ends_when_it_is_told_to(desk):

@@ -64,9 +64,16 @@ def test_a_port_that_cannot_be_opened_says_so():
         SerialLine("/dev/waistline-none", 115200)
 
 
-def test_a_baud_that_is_no_number_is_refused():
-    with pytest.raises(ConfigError, match="not a number"):
-        open_board("serial", port="/dev/ttyS0", baud="fast")
+@pytest.mark.parametrize("baud", ["fast", "0", "-9600", "99999999999999999999"])
+def test_a_baud_that_is_no_rate_is_refused(baud):
+    with pytest.raises(ConfigError, match="is not a rate"):
+        open_board("serial", port="/dev/ttyS0", baud=baud)
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 300, "\x1b[2J"])
+def test_a_host_that_no_name_server_knows_is_said_plainly(host):
+    with pytest.raises(LinkClosed, match="cannot connect to"):
+        open_board("serial", port=f"socket://{host}:4000")
 
 
 @needs_compiler

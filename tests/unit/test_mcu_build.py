@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from bridge_help import ROOT, needs_compiler
 from mcu_cli_help import call, needs_arm
 
+from waistline.errors import ConfigError
 from waistline_bridge import places
 from waistline_hostctl import mcu_build
 from waistline_hostctl.mcu_results import McuBuildResult
@@ -119,7 +121,9 @@ def test_what_does_not_compile_says_the_first_error(tmp_path, monkeypatch):
     ("arguments", "what"),
     [
         (("--board", "nothing"), "no firmware for a board 'nothing'"),
-        (("--board", "host", "--out", "a folder"), "a space in its name"),
+        (("--board", "host", "--out", "a folder"), "with ' ' in its name"),
+        (("--board", "host", "--out", "a$(touch b)"), "with '$' in its name"),
+        (("--board", "host", "--out", "a;b"), "with ';' in its name"),
         (("--board", "host", "--out", "/proc/nothing"), "cannot build into"),
     ],
 )
@@ -128,6 +132,31 @@ def test_what_cannot_be_built_ends_with_2(arguments, what):
     done = call("build", *arguments)
     assert done.exit_code == 2
     assert what in done.stderr
+
+
+@needs_compiler
+def test_a_compiler_variable_of_blanks_is_none(monkeypatch):
+    monkeypatch.setenv("HOSTCC", " ")
+    assert mcu_build.toolchain_problem(arm=False, host=True) == ("", "")
+
+
+def test_two_builds_in_one_folder_wait_for_each_other(tmp_path, monkeypatch):
+    alone = "[ -e busy ] && exit 9; : > busy; /bin/sleep 0.3; /bin/rm busy"
+    only(tmp_path, monkeypatch, cc="", size="", make=alone)
+    ends = []
+
+    def run():
+        try:
+            ends.append(mcu_build.build(["host"], out=tmp_path / "out"))
+        except ConfigError as error:
+            ends.append(error)
+
+    builds = [threading.Thread(target=run) for _ in range(2)]
+    for build in builds:
+        build.start()
+    for build in builds:
+        build.join()
+    assert [type(end) for end in ends] == [McuBuildResult, McuBuildResult]
 
 
 def test_firmware_is_looked_for_where_the_environment_says_then_in_the_checkout(monkeypatch):

@@ -101,9 +101,11 @@ def connected(address: str) -> TcpLine:
         )
     try:
         connection = socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # a name that no name server could hold
         raise LinkClosed(
-            f"cannot connect to {address}", cause=str(error), fix="start what listens there"
+            f"cannot connect to {address}",
+            cause=getattr(error, "strerror", None) or str(error),
+            fix="start what listens there",
         ) from error
     return TcpLine(connection, address)
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from waistline.errors import BridgeError, ConfigError
+from waistline.errors import BridgeError, ConfigError, LinkClosed, WaistlineError
 from waistline_bridge.places import FIRMWARE_VARIABLE, build_folder
 
 _READY_S = 20.0
 _END_S = 5.0
+_LAST_BREATH_S = 0.2
+_TELLING = re.compile(r"error|fatal|cannot|could not", re.IGNORECASE)
 _GUARD = Path(__file__).with_name("_guard.py")
 _BEFORE = 5
 """Words in front of the program's own."""
@@ -38,17 +42,21 @@ def firmware(board: str, file: str | None, name: str) -> Path:
     return path
 
 
+def guarded(command: Sequence[str]) -> list[str]:
+    """``command`` as a program that ends with the thread that starts it."""
+    return [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), *command]
+
+
 def launch(command: Sequence[str], keep: Sequence[int] = ()) -> subprocess.Popen[bytes]:
     """Start a program that ends with this thread; ``keep`` are descriptors that it inherits.
 
     Raises:
         BridgeError: it cannot be started.
     """
-    guarded = [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), *command]
     try:
         return subprocess.Popen(
-            guarded, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            pass_fds=keep,
+            guarded(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, pass_fds=keep,
         )  # fmt: skip
     except OSError as error:
         raise BridgeError(
@@ -58,13 +66,17 @@ def launch(command: Sequence[str], keep: Sequence[int] = ()) -> subprocess.Popen
         ) from error
 
 
-def start(command: Sequence[str], ready: str) -> tuple[subprocess.Popen[bytes], str]:
+def start(
+    command: Sequence[str], ready: str, keep: Sequence[int] = ()
+) -> tuple[subprocess.Popen[bytes], str]:
     """Start a program; also the rest of the line of its output that begins with ``ready``.
+
+    ``keep`` are descriptors that it inherits.
 
     Raises:
         BridgeError: it cannot be started, or ends before that line.
     """
-    process = launch(command)
+    process = launch(command, keep)
     seen = b""
     deadline = time.monotonic() + _READY_S
     assert process.stdout is not None
@@ -83,12 +95,33 @@ def start(command: Sequence[str], ready: str) -> tuple[subprocess.Popen[bytes], 
 
 def failed(process: subprocess.Popen[bytes], otherwise: str) -> BridgeError:
     """End a program that did not get ready; what it complained of, or else ``otherwise``."""
-    said = stop(process).decode(errors="replace").strip()
+    how = ended(process)
+    said = stop(process).decode(errors="replace").strip().splitlines()
+    # Behind what it complains of, QEMU may show every register.
+    telling = [line for line in said if _TELLING.search(line)][:1] or said[-1:]
     return BridgeError(
         f"{_name(process)} did not start",
-        cause=said.splitlines()[-1] if said else otherwise,
+        cause=telling[0] if telling else how or otherwise,
         fix="build its firmware anew (waistline mcu build); waistline doctor says what is missing",
     )
+
+
+def behind(process: subprocess.Popen[bytes] | None, fault: LinkClosed) -> WaistlineError:
+    """Why a line closed before anything was heard: what its program said when it ended, if any."""
+    if process is None or not ended(process):
+        return fault
+    return failed(process, str(fault))
+
+
+def ended(process: subprocess.Popen[bytes]) -> str:
+    """How a program ended, a moment ago at the latest; "" while it runs."""
+    try:
+        code = process.wait(_LAST_BREATH_S)
+    except subprocess.TimeoutExpired:
+        return ""
+    if code < 0:
+        return f"it was ended by signal {-code} ({signal.strsignal(-code)})"
+    return f"it ended with exit code {code}"
 
 
 def _name(process: subprocess.Popen[bytes]) -> str:
@@ -102,9 +135,11 @@ def stop(process: subprocess.Popen[bytes]) -> bytes:
         process.terminate()
     try:
         _, errors = process.communicate(timeout=_END_S)
-    except subprocess.TimeoutExpired:
+    except subprocess.TimeoutExpired as late:
+        # Not to the end of its output, which what it started may hold open.
         process.kill()
-        _, errors = process.communicate()
+        process.wait()
+        errors = late.stderr or b""
     with contextlib.suppress(ValueError):
         for stream in (process.stdout, process.stderr):
             if stream is not None:

@@ -1,15 +1,14 @@
 """The firmware as a program on this machine: line on a pseudoterminal, slots in a file.
 
-Options: ``firmware`` (the program), ``flash`` (the slots' file; default: a temporary one),
+Options: ``firmware`` (the program), ``flash`` (the slots' file; default: memory that ends with it),
 ``arena``, ``slot``, ``page`` (bytes), ``cut`` (OPERATION:BYTES, a power failure; for tests).
 """
 
 from __future__ import annotations
 
+import os
 import sys
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 
 from waistline_bridge.boards._lines import TerminalLine
 from waistline_bridge.boards._programs import firmware, start, stop
@@ -33,28 +32,25 @@ def open_board(name: str, options: Mapping[str, str]) -> Board:
     if unknown := set(options) - known:
         raise no_option(name, min(unknown), known)
     program = firmware(name, options.get("firmware"), "waistline-host")
-    folder = None
-    flash = options.get("flash")
+    flash, kept = options.get("flash"), -1
     if flash is None:
-        folder = tempfile.TemporaryDirectory(prefix="waistline-host-")
-        flash = str(Path(folder.name) / "slots")
+        # No file: nothing is left of it however this process ends.
+        kept = os.memfd_create("waistline-slots")
+        flash = f"/proc/self/fd/{kept}"
     command = [str(program), flash]
     for key in _SIZES:
         if key in options:
             command += [key, options[key]]
     try:
-        process, path = start(command, "ready ")
-        try:
-            line = TerminalLine(path)
-        except BaseException:
-            stop(process)
-            raise
+        process, path = start(command, "ready ", () if kept < 0 else (kept,))
+    finally:
+        if kept >= 0:
+            os.close(kept)
+    try:
+        line = TerminalLine(path)
     except BaseException:
-        if folder is not None:
-            folder.cleanup()
+        stop(process)
         raise
     board = Board(name, line, emulated=True, process=process)
-    if folder is not None:
-        board.on_close(folder.cleanup)
     board.on_close(lambda: stop(process))
     return board

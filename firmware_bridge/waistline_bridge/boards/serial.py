@@ -21,6 +21,8 @@ from waistline_bridge.boards.base import BAUD, SOCKET, Board, no_option, permiss
 
 _RECEIVE_BYTES = 4096
 _SEND_S = 10.0
+_FASTEST_BAUD = (1 << 31) - 1
+"""What Linux can be asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +95,14 @@ def open_board(name: str, options: Mapping[str, str]) -> Board:
         raise no_option(name, min(unknown), ("port", "baud"))
     try:
         baud = int(options.get("baud", BAUD))
-    except ValueError as error:
+    except ValueError:
+        baud = 0
+    if not 0 < baud <= _FASTEST_BAUD:
         raise ConfigError(
-            f"baud={options['baud']} is not a number",
-            cause="it is the line's rate in bit/s",
+            f"baud={options['baud']} is not a rate",
+            cause=f"it is the line's rate in bit/s, a whole number up to {_FASTEST_BAUD}",
             fix=f"give it as in --baud {BAUD}",
-        ) from error
+        )
     address = options.get("port", "")
     if address.startswith(SOCKET):
         return Board(name, connected(address), emulated=False)

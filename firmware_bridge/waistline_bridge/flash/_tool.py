@@ -1,7 +1,7 @@
 """Programs that flash: find one, run it, hear its progress, and say in our words what it said.
 
 A program gets its arguments as a list, never a shell. It gets a session of its own and ends with
-us, together with all that it started.
+us, together with all that it started; if we are killed, it alone is told to.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 from waistline import plugins
 from waistline.errors import MissingExtra, WaistlineError
 from waistline.groups import end_group
+from waistline_bridge.boards._programs import guarded
 from waistline_bridge.flash.base import FlashError, Progress
 
 _QUIET_S = 300.0
@@ -109,8 +110,8 @@ def run(
     environment = {**os.environ, "NO_COLOR": "1", "TERM": "dumb", "PYTHONUNBUFFERED": "1"}
     try:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            start_new_session=True, env=environment,
+            guarded(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, start_new_session=True, env=environment,
         )  # fmt: skip
     except OSError as error:
         raise FlashError(
@@ -118,7 +119,7 @@ def run(
         ) from error
     lines = _Lines(progress, total, whole)
     try:
-        _listen(process, lines, quiet_s)
+        _listen(process, Path(command[0]).name, lines, quiet_s)
         code = process.wait()
     except BaseException:
         end_group(process)
@@ -129,7 +130,7 @@ def run(
     return Said(tuple(command), code, lines.text())
 
 
-def _listen(process: subprocess.Popen[bytes], lines: _Lines, quiet_s: float) -> None:
+def _listen(process: subprocess.Popen[bytes], name: str, lines: _Lines, quiet_s: float) -> None:
     assert process.stdout is not None
     stream = process.stdout.fileno()
     heard = time.monotonic()
@@ -145,7 +146,7 @@ def _listen(process: subprocess.Popen[bytes], lines: _Lines, quiet_s: float) -> 
             return  # what it left behind may still hold its output open
         elif time.monotonic() - heard > quiet_s:
             raise FlashError(
-                f"{Path(str(process.args[0])).name} hangs",  # type: ignore[index]
+                f"{name} hangs",
                 cause=f"it has said nothing for {quiet_s:g} s; before that: {lines.latest()}",
                 fix="unplug the device, plug it in again and run the same command",
             )
