@@ -38,7 +38,7 @@ from waistline_bridge.places import release_fix
 DEADLINE_S = 20.0
 RETRY_S = 0.25
 MAX_OUTPUT_BYTES = 16 << 20
-_MAX_RETRY_S = 2.0
+_MAX_RETRY_S = 1.0
 # A request and its reply may take this long on the line itself: below 115,200 baud.
 _SLOWEST_BYTES_PER_S = 8000.0
 _LOAD_HEAD_BYTES = 8

@@ -374,7 +374,7 @@ def test_random_mutations_of_blobs_never_break_the_device(client):
 
 
 def test_unknown_boards_and_options_are_named():
-    with pytest.raises(ConfigError, match="no board 'qemu-mps2-an999'"):
+    with pytest.raises(ConfigError, match="no emulated board 'qemu-mps2-an999'"):
         open_board("qemu-mps2-an999")
     with pytest.raises(ConfigError, match="'speed'"):
         open_board("host", speed="1")

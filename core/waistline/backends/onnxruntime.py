@@ -174,6 +174,8 @@ def session_options(
     made.inter_op_num_threads = 1
     made.add_session_config_entry("session.intra_op.allow_spinning", "0")
     made.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    # Else int8 products saturate in pairs on x86 without VNNI: 5 % of a quantized model's answers.
+    made.add_session_config_entry("session.x64quantprecision", "1")
     return made
 
 

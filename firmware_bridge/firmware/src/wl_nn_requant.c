@@ -17,7 +17,7 @@ int wl_all_short(const wl_requant_t *records, size_t count, const wl_out_t *o)
     if (o->low != -128 || o->high != 127)
         return 0;
     for (size_t i = 0; i < count; i++)
-        if (records[i].shift > -1 || records[i].shift < -22)
+        if (records[i].shift > -1 || records[i].shift < -22 || records[i].multiplier < 1 << 30)
             return 0;
     return 1;
 }
