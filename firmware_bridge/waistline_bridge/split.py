@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from waistline.backends.base import AUTO
+from waistline.backends.blob import MAX_ARENA_BYTES, MAX_FILE_BYTES
 from waistline.blob import FORMAT
 from waistline.blob.records import read_blob
 from waistline.blob.waist import ANSWER_CODEC
@@ -36,7 +37,7 @@ from waistline.bundle.draft import (
 from waistline.bundle.schema import Manifest, Stage
 from waistline.bundle.store import Bundle
 from waistline.bundle.write import check_target, write_bundle
-from waistline.errors import ConfigError
+from waistline.errors import ConfigError, ModelError
 from waistline.frame import SensorFrame
 from waistline.model.frontiers import find_frontier
 from waistline.model.load import CutModel
@@ -238,7 +239,9 @@ def _build(
     """Write slices and golden files into ``folder``."""
     head, draft = plan.cut.head, plan.draft
     # A head with no codec yet, for the clip limits.
-    stages = _stages(folder, plan, assemble(head, plan.sent))
+    first = assemble(head, plan.sent)
+    _check_size(first)
+    stages = _stages(folder, plan, first)
     waist = coded_waist(folder, draft, stages, AUTO)
     identity = bytes.fromhex(draft.graph.sha256)
     lowered = assemble(head, waist or plan.sent, [_golden_input(draft)], identity=identity)
@@ -249,6 +252,17 @@ def _build(
         require_fit(blob, limits)
     stages = _stages(folder, plan, lowered)
     return (lowered, fits), finished(folder, draft, stages, waist, AUTO)
+
+
+def _check_size(head: LoweredHead) -> None:
+    """Refuse a head that is far above any board, before it is run here."""
+    arena_bytes = read_blob(head.data).arena_bytes
+    if arena_bytes > MAX_ARENA_BYTES or len(head.data) > MAX_FILE_BYTES:
+        raise ModelError(
+            "the head fits no board",
+            cause=f"its tensors take {arena_bytes} bytes, its blob {len(head.data)}",
+            fix="choose an earlier or narrower cut (waistline split MODEL --list)",
+        )
 
 
 def _stages(folder: Path, plan: _Plan, lowered: LoweredHead) -> list[Stage]:

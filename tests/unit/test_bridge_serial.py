@@ -77,6 +77,16 @@ def test_a_host_that_no_name_server_knows_is_said_plainly(host):
 
 
 @needs_compiler
+def test_a_port_that_is_open_already_says_so():
+    with open_board("host", firmware=str(host_program())) as board:
+        first = SerialLine(board.line.name, 115200)
+        with pytest.raises(LinkClosed) as refused:
+            SerialLine(board.line.name, 115200)
+        assert refused.value.cause == "another program has it open"
+        first.close()
+
+
+@needs_compiler
 def test_a_head_runs_over_a_serial_line():
     with open_board("host", firmware=str(host_program())) as board:
         line = SerialLine(board.line.name, 115200)

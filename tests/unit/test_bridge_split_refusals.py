@@ -10,6 +10,8 @@ pytest.importorskip("onnx", reason="cuts ONNX models")
 pytest.importorskip("onnxruntime", reason="quantizes heads")
 
 import mcu_help
+import model_help
+import numpy as np
 from mcu_help import EXAMPLES, FASHION, TASK
 
 from waistline.errors import ConfigError, ModelError
@@ -96,6 +98,41 @@ def test_a_float_model_without_calibration_data(tmp_path):
     task = load_task(tmp_path / "task.toml")
     assert not task.has_data("calibration")
     assert "has no [data.calibration]" in _refused(tmp_path, ConfigError, task=task).cause
+
+
+@pytest.mark.parametrize(
+    ("weight", "frame", "kind", "what"),
+    [
+        (np.nan, 0.5, ModelError, "weights 'w' have NaN"),
+        (np.inf, 0.5, ModelError, "weights 'w' have NaN"),
+        (0.5, np.nan, ConfigError, "calibration frame 0 has NaN or infinity in 'x'"),
+    ],
+)
+def test_what_is_no_number_is_found_before_it_is_quantized(tmp_path, weight, frame, kind, what):
+    model, task = _conv(tmp_path, 8, weight, frame)
+    assert what in _refused(tmp_path, kind, model, "y", task=task).cause
+
+
+def test_a_head_far_above_any_board_is_not_run_here(tmp_path):
+    model, task = _conv(tmp_path, 2400, 0.5, 0.5)
+    refused = _refused(tmp_path, ModelError, model, "y", task=task)
+    assert refused.what == "the head fits no board"
+
+
+def _conv(tmp_path, side, weight, frame):
+    """A convolution of a picture of this side, and a task for it."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    text = f"agraph (float[1,3,{side},{side}] x) => (float[1,4,{side},{side}] z) {{\n"
+    text += "  y = Conv<pads=[1,1,1,1]>(x, w)\n  z = Relu(y)\n}"
+    proto = model_help.parse(text, w=np.full((4, 3, 3, 3), weight, np.float32))
+    np.savez(folder / "calibration.npz", x=np.full((1, 3, side, side), frame, np.float32))
+    task = folder / "task.toml"
+    task.write_text(
+        'kind = "tensors"\nmetric = "agreement"\n'
+        '[data.calibration]\nkind = "npz"\npath = "calibration.npz"\n'
+    )
+    return model_help.stored(folder, proto, "conv.onnx"), load_task(task)
 
 
 def test_clip_limits_without_calibration_data(tmp_path):

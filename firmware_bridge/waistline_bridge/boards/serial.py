@@ -21,6 +21,7 @@ from waistline_bridge.boards.base import BAUD, SOCKET, Board, no_option, permiss
 
 _RECEIVE_BYTES = 4096
 _SEND_S = 10.0
+_TAKEN = dict.fromkeys((errno.EAGAIN, errno.EBUSY), "another program has it open")
 _FASTEST_BAUD = (1 << 31) - 1
 """What Linux can be asked for."""
 
@@ -143,7 +144,9 @@ class SerialLine:
             elif number == errno.ENOENT:
                 fix = "plug the board in; waistline mcu info lists the ports that are there"
             raise LinkClosed(
-                f"cannot open {path}", cause=os.strerror(number) if number else str(error), fix=fix
+                f"cannot open {path}",
+                cause=_TAKEN.get(number or 0) or (os.strerror(number) if number else str(error)),
+                fix=fix,
             ) from error
 
     def send(self, data: bytes) -> None:

@@ -23,6 +23,8 @@ from waistline_bridge.lower.qdq_layers import RULES
 # Before the engine is imported: it would write a cache file and ask DNS otherwise.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 try:
+    import onnx
+    import onnx.numpy_helper
     from onnxruntime.quantization import (
         CalibrationDataReader,
         QuantFormat,
@@ -49,8 +51,26 @@ class _Frames(CalibrationDataReader):  # type: ignore[misc]
         found = next(self._frames, None)
         if found is None:
             return None
+        for name, array in found.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise ConfigError(
+                    "a head cannot be quantized by what is no number",
+                    cause=f"calibration frame {self.count} has NaN or infinity in {name!r}",
+                    fix="take it out of [data.calibration] of the task",
+                )
         self.count += 1
         return dict(found)
+
+
+def _check_weights(head: Path) -> None:
+    for weights in onnx.load(str(head)).graph.initializer:
+        array = onnx.numpy_helper.to_array(weights)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ModelError(
+                f"{head.name} cannot be quantized",
+                cause=f"its weights {weights.name!r} have NaN or infinity",
+                fix="train or export the model again",
+            )
 
 
 def quantize_head(head: Path, frames: Iterable[Feeds], out: Path) -> int:
@@ -65,8 +85,9 @@ def quantize_head(head: Path, frames: Iterable[Feeds], out: Path) -> int:
         How many frames there were.
 
     Raises:
-        ConfigError: there are no frames.
-        ModelError: ONNX Runtime cannot quantize the model, or runs it into an error.
+        ConfigError: there are no frames, or one has what is no number.
+        ModelError: so have its weights, or ONNX Runtime cannot quantize the model, or runs it
+            into an error.
     """
     reader = _Frames(frames)
     chatter = logging.getLogger()
@@ -74,6 +95,7 @@ def quantize_head(head: Path, frames: Iterable[Feeds], out: Path) -> int:
     chatter.setLevel(logging.ERROR)  # it tells the root logger to preprocess, which is done here
     try:
         with tempfile.TemporaryDirectory() as folder:
+            _check_weights(head)
             prepared = Path(folder) / "head.onnx"
             quant_pre_process(str(head), str(prepared), skip_symbolic_shape=True)
             quantize_static(
@@ -88,6 +110,8 @@ def quantize_head(head: Path, frames: Iterable[Feeds], out: Path) -> int:
                 # A pool or view is quantized too where nothing before it is.
                 extra_options={"ForceQuantizeNoInputCheck": True},
             )
+    except (ConfigError, ModelError):
+        raise
     except Exception as error:  # the package raises plain Exceptions of its own
         if reader.count == 0:
             raise _no_frames() from error
