@@ -18,7 +18,7 @@ help:
 	@echo "make check      formatting, lint, types, import rules, C warnings"
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make extras     install each extra alone and check what imports and what must not"
-	@echo "make bench      every figure in docs/BENCHMARKS.md, written anew (about an hour)"
+	@echo "make bench      every figure in docs/BENCHMARKS.md, written anew (about two hours)"
 	@echo "make fuzz       1,000,000 mutated frames, every parser guided by coverage, the firmware"
 	@echo "make firmware   the microcontroller's firmware for every board"
 	@echo "make tools      environments for 'waistline convert' and the NCS2 (3 GB)"

@@ -1,6 +1,6 @@
 """What captures cost, lose and survive, through the real processes.
 
-    python benchmarks/capture.py [--minutes 10] [--seconds 60] [--kills 200] [--json FILE]
+    python benchmarks/capture.py [--minutes 10] [--seconds 60] [--kills 30] [--json FILE]
     python benchmarks/capture.py --only ppk2,sim,rates,kills,busy --seconds 5
 
 *ppk2*: an emulated PPK2 at 100 kHz with a FIFO of 4096 samples. *sim*: the simulated device at 2
@@ -29,6 +29,7 @@ from capture_processes import Emulated, measure
 PPK2_LIMIT, SIM_LIMIT = 10.0, 12.0
 """Per cent of one core."""
 RATES_HZ = (4e6, 6e6, 8e6, 12e6, 16e6, 24e6, 32e6)
+PROBE_S, BUSY_S = 12.0, 20.0
 SECTIONS = ("ppk2", "sim", "rates", "kills", "busy")
 
 
@@ -55,57 +56,76 @@ def sim(rate_hz: float, seconds: float, folder: Path) -> dict[str, Any]:
     return found.row() | {"rate_hz": rate_hz, "size_bytes": size}
 
 
-def rates(seconds: float, folder: Path) -> list[dict[str, Any]]:
-    """Rates upward until one does not hold."""
-    found = []
+def rates(seconds: float, folder: Path) -> tuple[list[dict[str, Any]], float]:
+    """Rates upward, briefly, until one loses; then the highest for the whole time, or the next."""
+    tried = []
     for rate_hz in RATES_HZ:
-        found.append(sim(rate_hz, seconds, folder))
-        print(line(f"sim at {rate_hz / 1e6:g} MSPS", found[-1]), flush=True)
-        if found[-1]["missing"] or found[-1]["code"]:
+        # Longer than the ring can hide.
+        tried.append(sim(rate_hz, min(PROBE_S, seconds), folder))
+        if tried[-1]["missing"] or tried[-1]["code"]:
             break
-    return found
+    held = 0.0
+    for row in reversed([row for row in tried if not row["missing"] and not row["code"]]):
+        whole = sim(row["rate_hz"], seconds, folder)
+        tried.append(whole)
+        if not whole["missing"] and not whole["code"]:
+            held = whole["rate_hz"]
+            break
+    return tried, held
 
 
 def line(name: str, row: dict[str, Any], limit: float | None = None) -> str:
-    """One measurement for people."""
-    bound = "" if limit is None else f" (goal {limit:g} %)"
+    """One row of the table."""
+    share = row["total_percent"]
+    goal = "" if limit is None else f"{limit:g} %: {'reached' if share <= limit else 'missed'}"
     parts = ", ".join(f"{key} {value:.1f}" for key, value in row["running_percent"].items())
     return (
-        f"{name}: {row['samples']:,} samples in {row['seconds']:.1f} s, {row['missing']:,} lost; "
-        f"processor {row['total_percent']:.1f} % of a core{bound} while it runs: {parts}; "
-        f"{row['whole_s']:.2f} s with start and end; ended {row['ended']}, exit code {row['code']}"
+        f"| {name} | {row['seconds']:.0f} | {row['samples']:,} | {row['missing']:,} | "
+        f"{share:.1f} % ({parts}) | {goal} |"
     )
+
+
+TABLE = """| meter | s | samples | lost | of a core, while it runs | goal |
+| --- | --- | --- | --- | --- | --- |"""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=0.5, help="of the PPK2 (goal: 10)")
-    parser.add_argument("--seconds", type=float, default=20, help="of each simulated one (60)")
-    parser.add_argument("--kills", type=int, default=10, help="of the writer (200)")
+    parser.add_argument("--minutes", type=float, default=10, help="of the PPK2")
+    parser.add_argument("--seconds", type=float, default=60, help="of each simulated one")
+    parser.add_argument("--kills", type=int, default=30, help="of the writer")
     parser.add_argument("--only", default=",".join(SECTIONS))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--folder", type=Path, help="where the traces go (default: /tmp)")
     options = parser.parse_args()
     wanted = options.only.split(",")
     found: dict[str, Any] = {"load": os.getloadavg(), "cores": os.cpu_count()}
-    print(f"load average {found['load'][0]:.1f} on {found['cores']} cores", flush=True)
+    print("## Captures\n")
+    print(
+        "Reader, writer and control as `waistline capture` starts them; the emulator's own time "
+        f"is not counted. {found['cores']} cores, load average {found['load'][0]:.1f} before.\n\n"
+        f"{TABLE}"
+    )
     with tempfile.TemporaryDirectory(prefix="capture-", dir=options.folder) as name:
         folder = Path(name)
         if "ppk2" in wanted:
             found["ppk2"] = ppk2(options.minutes * 60, folder)
-            print(line("ppk2 at 100 kHz", found["ppk2"], PPK2_LIMIT))
-            print(f"  the emulator's own FIFO lost {found['ppk2']['emulator_lost']:,}", flush=True)
+            print(line("emulated PPK2, 100 kHz, FIFO 4096", found["ppk2"], PPK2_LIMIT), flush=True)
         if "sim" in wanted:
             found["sim"] = sim(2e6, options.seconds, folder)
-            print(line("sim at 2 MSPS", found["sim"], SIM_LIMIT), flush=True)
+            print(line("simulated, 2 MSPS", found["sim"], SIM_LIMIT), flush=True)
         if "rates" in wanted:
-            found["rates"] = rates(options.seconds, folder)
-            held = [row["rate_hz"] for row in found["rates"] if not row["missing"]]
-            print(f"  highest that held for {options.seconds:g} s: {max(held, default=0):g} Hz")
+            found["rates"], held = rates(options.seconds, folder)
+            for row in found["rates"]:
+                print(line(f"simulated, {row['rate_hz'] / 1e6:g} MSPS", row), flush=True)
+            print(f"\nThe highest rate that held for {options.seconds:g} s: {held / 1e6:g} MSPS.")
+        if "ppk2" in wanted:
+            print(f"\nThe emulator's FIFO itself lost {found['ppk2']['emulator_lost']:,} samples.")
+        print()
         if "kills" in wanted:
             found["kills"] = kills_report(options.kills, folder)
         if "busy" in wanted:
-            found["busy"] = busy_report(options.seconds, folder)
+            found["busy"] = busy_report(min(BUSY_S, options.seconds), folder)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))
 

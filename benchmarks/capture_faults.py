@@ -44,11 +44,11 @@ def kills_report(count: int, folder: Path) -> dict[str, Any]:
     found = {"pyjls": metadata.version("pyjls"), "kinds": dict(kinds), "count": count}
     found["lost_s"] = {"median": float(np.median(lost)), "most": max(lost)} if lost else {}
     said = ", ".join(f"{value} {kind}" for kind, value in kinds.items())
-    print(f"kills of the writer, pyjls {found['pyjls']}: {said}", flush=True)
+    print(f"Writer killed {count} times, pyjls {found['pyjls']}, what is left mended: {said}.")
     if lost:
         print(
-            f"  lost before the kill: median {np.median(lost):.3f} s, most {max(lost):.3f} s "
-            f"(goal {LOST_LIMIT_S:g} s)",
+            f"Lost before the kill: median {np.median(lost):.3f} s, most {max(lost):.3f} s "
+            f"(goal {LOST_LIMIT_S:g} s).\n",
             flush=True,
         )
     return found
@@ -119,6 +119,8 @@ def _exact(trace: Any) -> bool:
 def busy_report(seconds: float, folder: Path) -> list[dict[str, Any]]:
     """Accounts of captures on a busy machine, against the truth."""
     found = []
+    print("| load beside a PPK2 | truly lost | by the account | unknown | ring | verdict |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for name, programs, spinning in (
         ("both cores busy", os.cpu_count() or 2, False),
         ("a parent that holds the lock", 0, True),
@@ -128,10 +130,9 @@ def busy_report(seconds: float, folder: Path) -> list[dict[str, Any]]:
             row = {"load": name} | _compared(seconds, folder)
         found.append(row)
         print(
-            f"{name}: truly lost {row['true']:,} in {row['true_holes']} holes; account: lost "
-            f"{row['lost']:,} in {row['holes']}, from {row['low']:,} to {row['high']:,}, "
-            f"{row['unknown']} of unknown size, {row['ring']:,} for want of room in the ring; "
-            f"it {'closes' if row['closes'] else 'stays open'}: {row['verdict']}",
+            f"| {name} | {row['true']:,} in {row['true_holes']} | {row['lost']:,} in "
+            f"{row['holes']}, {row['low']:,} to {row['high']:,} | {row['unknown']} | "
+            f"{row['ring']:,} | {row['verdict']} |",
             flush=True,
         )
     return found

@@ -132,7 +132,9 @@ def simulate_speed() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sequences", type=int, default=10_000)
+    parser.add_argument(
+        "--sequences", type=int, default=10_000, help="of faults; 1,000 take a minute"
+    )
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     print("## Instruments\n\n| range changes | Msamples/s | times reading the bytes | target |")

@@ -37,6 +37,9 @@ ORDER = (
     "mcu_agreement",
     "mcu_fit",
     "mcu_line",
+    "trace",
+    "meters",
+    "capture",
 )
 SKIPPED = 77
 """Exit status of a benchmark whose tools are missing; what an earlier run found stands."""

@@ -239,7 +239,7 @@ def main() -> None:
             "disk": on_disk(count, folder),
             "live": live(2e6, options.seconds, folder),
         }
-        print(f"pyjls {metadata.version('pyjls')}")
+        print(f"## Traces\n\npyjls {metadata.version('pyjls')}\n")
         print(table(found))
         if options.kills:
             print(kills_report(options.kills, folder))
