@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from bridge_help import check_program, host_program, needs_compiler, payload_of, small_head
 
-from waistline.errors import LinkClosed, LinkTimeout
+from waistline.errors import BridgeError, LinkClosed, LinkTimeout
 from waistline_bridge.boards import open_board
 from waistline_bridge.client import Client
 
@@ -59,3 +59,39 @@ def test_a_device_that_loses_power_comes_back_with_a_head(tmp_path, cut):
         client.load_blob(blob.bytes())
         client.load_input(values.tobytes())
         assert client.infer().output == payload_of(codes, 4, (6, 4, 5))
+
+
+def test_two_host_boards_do_not_share_their_slots(tmp_path):
+    options = {"firmware": str(host_program()), "flash": str(tmp_path / "slots")}
+    with open_board("host", **options) as board:
+        client = Client(board.line, deadline_s=20)
+        client.reset()
+        with pytest.raises(BridgeError, match="cannot hold the slots") as refused:
+            open_board("host", **options)
+    assert "in use by another board" in refused.value.cause
+    assert "flash=FILE" in refused.value.fix
+    with open_board("host", **options) as board:
+        assert Client(board.line, deadline_s=20).info.board == "host"
+
+
+def test_slots_that_the_disk_has_no_room_for_are_refused_at_the_start(tmp_path):
+    limited = tmp_path / "limited"
+    limited.write_text(f"#!/bin/sh\ntrap '' XFSZ\nulimit -f 8\nexec {host_program()} \"$@\"\n")
+    limited.chmod(0o755)
+    flash = tmp_path / "slots"
+    with pytest.raises(BridgeError, match="cannot hold the slots") as refused:
+        open_board("host", firmware=str(limited), flash=str(flash))
+    assert "File too large" in refused.value.cause
+    assert "free space" in refused.value.fix
+    assert flash.stat().st_size == 0, "nothing that a later start would take for slots"
+
+
+def test_slots_in_a_file_with_holes_get_their_place_on_the_disk_at_once(tmp_path):
+    flash = tmp_path / "slots"
+    with flash.open("wb") as file:
+        file.truncate(2 * 65536)
+    with open_board("host", firmware=str(host_program()), flash=str(flash), slot="65536"):
+        assert flash.stat().st_blocks * 512 >= 2 * 65536
+    with pytest.raises(BridgeError, match="cannot hold the slots") as refused:
+        open_board("host", firmware=str(host_program()), flash=str(flash), slot="32768")
+    assert "131072 bytes, two slots are 65536" in refused.value.cause

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Mapping
 
+from waistline.errors import BridgeError
 from waistline_bridge.boards._lines import TerminalLine
 from waistline_bridge.boards._programs import firmware, start, stop
 from waistline_bridge.boards.base import Board, no_option
@@ -43,6 +44,8 @@ def open_board(name: str, options: Mapping[str, str]) -> Board:
             command += [key, options[key]]
     try:
         process, path = start(command, "ready ", () if kept < 0 else (kept,))
+    except BridgeError as error:
+        raise _unusable_slots(flash, error) or error from error
     finally:
         if kept >= 0:
             os.close(kept)
@@ -54,3 +57,16 @@ def open_board(name: str, options: Mapping[str, str]) -> Board:
     board = Board(name, line, emulated=True, process=process)
     board.on_close(lambda: stop(process))
     return board
+
+
+def _unusable_slots(flash: str, error: BridgeError) -> BridgeError | None:
+    """The error where the program complained of its slots' file; None where it did not."""
+    _, named, fact = error.cause.partition(f"waistline-host: {flash}: ")
+    if not named:
+        return None
+    fix = "free space there, or choose another file: flash=FILE"
+    if fact.startswith("in use"):
+        fix = "attach to that board, end it, or choose another file: flash=FILE"
+    elif fact.startswith("has "):
+        fix = "give slot= as when it was made, or another file: flash=FILE"
+    return BridgeError(f"{flash} cannot hold the slots of a host board", cause=fact, fix=fix)

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <termios.h>
@@ -90,23 +91,39 @@ static int flash_program(uint32_t offset, const uint8_t *data, uint32_t size)
 
 static wl_flash flash = {.program_bytes = 4, .erase = flash_erase, .program = flash_program};
 
+/* The slots' file, ours alone: the descriptor, and with it the lock, stays until the process ends. */
+static int own_file(const char *path)
+{
+    int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+    if (file < 0)
+        fail("%s: %s", path, strerror(errno));
+    if (flock(file, LOCK_EX | LOCK_NB) != 0)
+        fail("%s: %s", path, errno == EWOULDBLOCK ? "in use by another board" : strerror(errno));
+    return file;
+}
+
 static void open_flash(const char *path)
 {
     off_t size = (off_t)slot_bytes * (off_t)WL_SLOTS;
-    int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    int file = own_file(path), error;
     struct stat status;
 
-    if (file < 0 || fstat(file, &status) != 0)
+    if (fstat(file, &status) != 0)
         fail("%s: %s", path, strerror(errno));
     if (status.st_size != 0 && status.st_size != size)
-        fail("%s has %lld bytes, two slots are %lld", path, (long long)status.st_size,
+        fail("%s: has %lld bytes, two slots are %lld", path, (long long)status.st_size,
              (long long)size);
-    if (ftruncate(file, size) != 0)
-        fail("%s: %s", path, strerror(errno));
+    /* A write through the mapping that finds the disk full would be a SIGBUS. */
+    error = posix_fallocate(file, 0, size);
+    if (error != 0) {
+        if (status.st_size == 0 && ftruncate(file, 0) != 0)
+            fail("%s: %s", path, strerror(errno));
+        fail("%s: %s", path, strerror(error));
+    }
     memory = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     if (memory == MAP_FAILED)
         fail("%s: %s", path, strerror(errno));
-    close(file);
     if (status.st_size == 0)
         memset(memory, 0xff, (size_t)size);
     flash.base = memory;
