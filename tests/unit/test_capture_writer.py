@@ -216,3 +216,19 @@ def test_the_clock_follows_drift_and_forgives_late_reads():
         assert abs(error) < rate * 1e-3
     assert clock.residual_s < 1e-3
     assert np.isnan(HostClock(rate).sample_at(5))
+
+
+def test_a_second_without_a_prompt_read_moves_no_marker():
+    clock = HostClock(100_000.0)
+    # The first two seconds are late by 30 ms, the others by 1 ms.
+    for k in range(1, 500):
+        late_ns = 30_000_000 if k < 200 else 1_000_000
+        clock.add(k * 1000, k * 10_000_000 + late_ns)
+        if k == 110:
+            # As yet nothing more is known; but the length of a stretch is right.
+            length = clock.sample_at(1_000_000_000) - clock.sample_at(500_000_000)
+            assert length == pytest.approx(50_000, rel=2e-3)
+    for at_s in (0.5, 1.5, 4.2):
+        error = clock.sample_at(int(at_s * 1e9) + 1_000_000) - at_s * 1e5
+        assert abs(error) < 1e5 * 4e-3
+    assert clock.residual_s < 2e-3
