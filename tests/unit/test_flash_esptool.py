@@ -16,7 +16,7 @@ from flash_help import calls, elf, esp_image, ignore, pattern, program
 
 from waistline.errors import ConfigError, LinkError, LinkTimeout, MissingExtra, VerificationFailed
 from waistline_bridge.flash import Choice, open_flasher, read_image
-from waistline_bridge.flash.base import FlashError, ImageTooBig, WrongChip
+from waistline_bridge.flash.base import FlashError, ImageTooBig, NoDevice, WrongChip
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_esptool = pytest.mark.skipif(
@@ -199,7 +199,7 @@ def test_a_port_that_is_not_permitted_names_the_group(image, terminal, monkeypat
 
 
 def test_a_port_that_is_not_there(image):
-    with pytest.raises(ConfigError, match="no serial port /dev/waistline-none") as refused:
+    with pytest.raises(NoDevice, match="no serial port /dev/waistline-none") as refused:
         flasher("/dev/waistline-none").flash(image, ignore)
     assert "--list" in refused.value.fix
 

@@ -196,6 +196,15 @@ def test_an_image_for_another_chip_is_refused(pyocd, tmp_path):
         flasher().plan(read_image(tmp_path / "big.elf"))
 
 
+def test_a_plan_for_a_probe_and_chip_that_were_named_looks_for_nothing(pyocd, image):
+    folder = pyocd(probes=())
+    ours = flasher(probe="0672", target="stm32f446retx")
+    assert all("-u 0672 -t stm32f446retx" in " ".join(step.command) for step in ours.plan(image))
+    assert not calls(folder, "pyocd")
+    with pytest.raises(NoDevice, match="no debug probe 0672"):
+        ours.flash(image, ignore)
+
+
 def test_ids_that_are_none_do_not_reach_a_command(pyocd, image):
     pyocd(probes=(ONE | {"unique_id": "1; $(reboot)"},))
     with pytest.raises(NoDevice):

@@ -12,7 +12,7 @@ from waistline import plugins
 from waistline.errors import ConfigError, LinkError
 from waistline_bridge import boards
 from waistline_bridge.boards.base import permission_fix
-from waistline_bridge.flash.base import Found
+from waistline_bridge.flash.base import Found, NoDevice
 
 
 def find_ports() -> list[Found]:
@@ -29,21 +29,43 @@ def the_port(wanted: str) -> str:
     """Path of the port to open; an address such as ``socket://HOST:PORT`` is taken as it is.
 
     Raises:
-        ConfigError: none or several fit.
+        NoDevice: none fits.
+        ConfigError: several fit.
         MissingExtra: pyserial is not installed.
     """
     if "://" in wanted or wanted.startswith("/"):
         return wanted
     serial = plugins.load(boards.__name__, boards.SERIAL)
-    path: str = serial.choose(wanted or None, serial.ports())
+    found = serial.ports()
+    try:
+        path: str = serial.choose(wanted or None, found)
+    except ConfigError as error:
+        if any(wanted in ("", port.id, port.path) for port in found):
+            raise
+        what = error.what if wanted else "there is no serial port to write to"
+        raise NoDevice(what, cause=error.cause, fix=error.fix) from error
     return path
+
+
+def planned_port(wanted: str) -> str:
+    """As `the_port`; one that was named and is not there yet is taken as it was named.
+
+    Raises:
+        NoDevice, ConfigError, MissingExtra: as `the_port`, where none was named.
+    """
+    try:
+        return the_port(wanted)
+    except NoDevice:
+        if not wanted:
+            raise
+        return wanted
 
 
 def check_port(path: str) -> None:
     """Raise what is in the way of opening a port, while it can still be told apart.
 
     Raises:
-        ConfigError: there is none.
+        NoDevice: there is none.
         LinkError: not permitted, or another program has it.
     """
     if "://" in path:
@@ -67,14 +89,14 @@ def busy_or_gone(path: str, cause: str) -> LinkError:
         check_port(path)
     except LinkError as error:
         return error
-    except ConfigError:
+    except NoDevice:
         pass
     return LinkError(
         f"{path} cannot be opened", cause=cause, fix="plug the device in again, then try again"
     )
 
 
-def _unopened(path: str, error: OSError) -> ConfigError | LinkError:
+def _unopened(path: str, error: OSError) -> NoDevice | LinkError:
     if error.errno in {errno.EACCES, errno.EPERM}:
         return LinkError(
             f"{path} may not be opened by you",
@@ -83,7 +105,7 @@ def _unopened(path: str, error: OSError) -> ConfigError | LinkError:
         )
     if error.errno == errno.EBUSY:
         return _busy(path)
-    return ConfigError(
+    return NoDevice(
         f"there is no serial port {path}" if error.errno == errno.ENOENT else f"no port at {path}",
         cause=error.strerror or str(error),
         fix="waistline flash --list shows those that are there",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from waistline.errors import ConfigError, LinkError, VerificationFailed, WaistlineError
@@ -101,13 +102,11 @@ class _Command:
         return []
 
     def plan(self, image: Image) -> list[Step]:
-        command = self._filled(image)
+        command = self._filled(image, _ports.planned_port)
         return [Step(f"run {command[0]}", tuple(command))]
 
     def flash(self, image: Image, progress: Progress) -> None:
-        command = self._filled(image)
-        if any("{port}" in word for word in self._words):
-            _ports.check_port(self._port())
+        command = self._filled(image, _open_port)
         said = _tool.run(command, progress=progress, total=image.size_bytes)
         if said.code != 0:
             raise _tool.explain(said, _RULES, f"{self._words[0]} did not write the image")
@@ -127,20 +126,17 @@ class _Command:
             return Verdict("tool", f"{tool} was told to compare, and ended with code 0")
         return Verdict("not possible", f"[flash] command does not let {self._words[0]} verify")
 
-    def _filled(self, image: Image) -> list[str]:
+    def _filled(self, image: Image, port: Callable[[str], str]) -> list[str]:
         _chips.check(image, self._choice.target, self._choice.board)
         values = {"image": str(image.path.resolve())}
         if any("{port}" in word for word in self._words):
-            values["port"] = self._port()
+            values["port"] = port(self._choice.port)
         if any("{address}" in word for word in self._words):
             values["address"] = self._address(image)
         words = [_fill(word, values) for word in self._words]
         tool = words[0]
         start = _tool.program(tool, "", extra=_PIP.get(tool, ""), apt=_APT.get(tool, ""))
         return [*start, *words[1:]]
-
-    def _port(self) -> str:
-        return _ports.the_port(self._choice.port)
 
     def _address(self, image: Image) -> str:
         _chips.require_placed(image, self._choice.target)
@@ -151,6 +147,12 @@ class _Command:
                 fix="take {address} out of the template, or give a BIN with --address",
             )
         return f"{image.segments[0].address:#010x}"
+
+
+def _open_port(wanted: str) -> str:
+    path = _ports.the_port(wanted)
+    _ports.check_port(path)
+    return path
 
 
 def _words(template: str) -> list[str]:

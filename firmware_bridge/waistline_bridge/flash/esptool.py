@@ -85,7 +85,8 @@ class _Esptool:
         return _ports.find_ports()
 
     def plan(self, image: Image) -> list[Step]:
-        port = self._checked(image)
+        self._check(image)
+        port = _ports.planned_port(self._choice.port)
         steps = [Step(f"write {image.size_bytes} bytes", tuple(self._write(image, port)))]
         if self._choice.verify:
             steps.append(Step("compare hashes on the device", tuple(self._compare(image, port))))
@@ -111,6 +112,10 @@ class _Esptool:
 
     def _checked(self, image: Image) -> str:
         """The port, when all that can be seen from here fits."""
+        self._check(image)
+        return _ports.the_port(self._choice.port)
+
+    def _check(self, image: Image) -> None:
         if image.format != "bin":
             raise ConfigError(
                 f"{image.path.name} cannot be written by esptool",
@@ -119,7 +124,6 @@ class _Esptool:
             )
         _chips.require_placed(image)
         _chips.check(image, self._chip(image), self._choice.board)
-        return _ports.the_port(self._choice.port)
 
     def _chip(self, image: Image) -> str:
         """As esptool spells it; ``auto`` where neither user nor image say."""

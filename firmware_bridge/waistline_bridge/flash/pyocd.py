@@ -105,7 +105,7 @@ class _Pyocd:
         return [_found(probe) for probe in self._probes()]
 
     def plan(self, image: Image) -> list[Step]:
-        probe, target = self._checked(image)
+        probe, target = self._planned(image)
         names = _files(image, Path("PART"))
         steps = []
         if (identity := self._identity(probe, target)) is not None:
@@ -199,6 +199,14 @@ class _Pyocd:
                 fix="choose another probe, or name the chip that is there with --target",
             )
 
+    def _planned(self, image: Image) -> tuple[str, str]:
+        """As `_checked`; what was said of both is taken as it is, and no probe is looked for."""
+        target = self._choice.target or self._ours(image)
+        if not (self._choice.probe and target):
+            return self._checked(image)
+        self._check(image, target)
+        return self._choice.probe, target
+
     def _checked(self, image: Image) -> tuple[str, str]:
         """Probe and target, when all that can be seen from here fits."""
         found = self._probes()
@@ -207,17 +215,22 @@ class _Pyocd:
             "plug one in; where it is: " + _UDEV,
         ).flags.partition(" ")[2]  # fmt: skip
         says = next((one.target or "" for one in found if one.unique_id == probe), "")
-        ours = _chips.REAL_BOARDS.get(self._choice.board or image.board, "")
-        target = self._choice.target or ours or ("" if says == "cortex_m" else says)
+        target = self._choice.target or self._ours(image) or ("" if says == "cortex_m" else says)
         if not target:
             raise ConfigError(
                 "which chip is on the probe?",
                 cause=f"probe {probe} does not say",
                 fix="name it as pyOCD does, such as --target stm32f446retx (pyocd list --targets)",
             )
+        self._check(image, target)
+        return probe, target
+
+    def _ours(self, image: Image) -> str:
+        return _chips.REAL_BOARDS.get(self._choice.board or image.board, "")
+
+    def _check(self, image: Image, target: str) -> None:
         _chips.require_placed(image, target)
         _chips.check(image, target, self._choice.board)
-        return probe, target
 
     def _probes(self) -> list[_Probe]:
         said = _tool.run(self._start("json", "--probes"), quiet_s=_LIST_S, whole=True)

@@ -117,7 +117,7 @@ class _Smp:
         return _ports.find_ports()
 
     def plan(self, image: Image) -> list[Step]:
-        port, data = self._checked(image)
+        data, port = self._data(image), _ports.planned_port(self._choice.port)
         baud, slot = self._numbers["baud"], self._numbers["slot"]
         steps = [Step(f"let the firmware on {port} enter its update mode")] * self._is("enter")
         steps += [Step(f"upload {len(data)} bytes to slot {slot} by SMP on {port}, {baud} baud")]
@@ -194,6 +194,10 @@ class _Smp:
             line.close()
 
     def _checked(self, image: Image) -> tuple[str, bytes]:
+        data = self._data(image)
+        return _ports.the_port(self._choice.port), data
+
+    def _data(self, image: Image) -> bytes:
         if image.format != "bin":
             raise ConfigError(
                 f"{image.path.name} cannot be sent by SMP",
@@ -212,7 +216,7 @@ class _Smp:
                 cause="it is an image for Espressif's bootloader",
                 fix="use --via esptool",
             )
-        return _ports.the_port(self._choice.port), image.segments[0].data
+        return image.segments[0].data
 
     def _talk(self, port: str, work: Callable[[SMPClient], Awaitable[T]], what: str) -> T:
         _ports.check_port(port)

@@ -28,8 +28,8 @@ _ADDRESS_END = 1 << 32
 @click.option("--option", "pairs", multiple=True, metavar="KEY=VALUE",
               help="The method's own option, such as baud=115200 (repeatable).")  # fmt: skip
 @click.option("--dry-run", is_flag=True,
-              help="Show the exact commands and write nothing; probes and drives have to be "
-              "there.")  # fmt: skip
+              help="Show the exact commands and write nothing; a port, or a probe with its "
+              "chip, need not be there.")  # fmt: skip
 @click.option("--no-verify", is_flag=True, help="Do not compare afterwards.")
 @common
 def command(
