@@ -10,6 +10,7 @@ from typing import TextIO
 
 import msgspec
 
+from waistline.errors import WaistlineError
 from waistline.terminal import shown
 from waistline_hostctl.results import Result, encode
 
@@ -39,6 +40,10 @@ class Console:
     def note(self, text: str) -> None:
         """What is worth knowing but not the result."""
         print(shown(f"note: {text}"), file=self.beside, flush=True)
+
+    def complain(self, error: WaistlineError) -> None:
+        """What went wrong after the result, which stays the only one."""
+        print(shown("\n".join(error.lines())), file=self.beside, flush=True)
 
     def emit(self, result: Result) -> None:
         """The result, for programs."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -83,7 +82,7 @@ def test_an_emulator_that_dies_is_said(tmp_path):
     assert process.returncode == 4
     assert "host ended by itself" in errors
     assert "SIGKILL" in errors
-    assert json.loads(out)["exit_code"] == 4
+    assert out == "", "the ready line was the one object"
 
 
 @needs_arm

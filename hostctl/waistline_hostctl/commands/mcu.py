@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from waistline.errors import BridgeError
 from waistline_bridge.boards import DEFAULT
 from waistline_hostctl.mcu_open import BoardChoice, board_options, merged, opened, parse_options
 from waistline_hostctl.options import App, common
@@ -73,7 +74,13 @@ def emulate(
     ):
         app.console.say(mcu_emulate.text(ready))
         app.console.emit_line(ready)
-        if mcu_emulate.wait(process, name) == signal.SIGINT:
+        try:
+            number = mcu_emulate.wait(process, name)
+        except BridgeError as error:
+            # The ready line was the one object of this command.
+            app.console.complain(error)
+            ctx.exit(error.exit_code)
+        if number == signal.SIGINT:
             ctx.exit(INTERRUPTED)
 
 
