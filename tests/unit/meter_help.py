@@ -22,6 +22,19 @@ class Fault:
     count: int
 
 
+def hidden(faults: list[Fault]) -> bool:
+    """Whether whole turns of the counter are lost and given back within one floor window (0.2 s).
+
+    Neither the counter nor the clock shows such faults; the jitter model of `_losses` says so.
+    """
+    turns = sorted((one for one in faults if one.count % 64 == 0), key=lambda one: one.at)
+    return any(
+        one.count * other.count < 0 and other.at - one.at < RATE_HZ * 0.2
+        for place, one in enumerate(turns)
+        for other in turns[place + 1 :]
+    )
+
+
 def faulty_ids(length: int, faults: list[Fault]) -> np.ndarray:
     """Ids of the samples in the order in which they go out, int64."""
     parts, start = [], 0

