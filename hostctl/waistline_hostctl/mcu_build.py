@@ -13,6 +13,7 @@ from pathlib import Path
 
 from waistline.errors import ConfigError, MissingExtra
 from waistline_bridge import fit, places
+from waistline_bridge.boards._programs import guarded
 from waistline_hostctl.console import grid
 from waistline_hostctl.mcu_results import BuiltBoard, McuBuildResult
 
@@ -156,7 +157,7 @@ def _make(sources: Path, folder: Path, board: str, baud: int | None) -> None:
     # Flags of a make that runs this program are meant for another one.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        guarded(command), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
         env={**environment, "LC_ALL": "C"},
     )  # fmt: skip
     if done.returncode:

@@ -29,6 +29,11 @@ from waistline_bridge.flash import _tool
 _tool.run([sys.executable, "-c", "import os, time; print(os.getpid(), file=open(%r, 'w'), "
            "flush=True); time.sleep(600)"])
 """
+BUILD = """
+from pathlib import Path
+from waistline_hostctl import mcu_build
+mcu_build.build(["host"], out=Path("out"))
+"""
 HUNG_UP = """
 import time
 from waistline_hostctl.services import ending_on_sigterm
@@ -76,6 +81,19 @@ def test_nothing_is_left_of_a_host_board_whose_user_is_killed(tmp_path):
 
 def test_a_tool_that_flashes_ends_when_we_are_killed(tmp_path):
     owner = python(TOOL % str(tmp_path / "pid"))
+    until = time.monotonic() + 60
+    while not (text := _read(tmp_path / "pid")) and time.monotonic() < until:
+        time.sleep(0.02)
+    owner.kill()
+    owner.communicate()
+    assert gone(int(text))
+
+
+def test_a_build_ends_when_we_are_killed(tmp_path):
+    for name, script in (("cc", ""), ("make", "echo $$ > pid; exec /bin/sleep 600")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    owner = python(BUILD, cwd=tmp_path, env={"PATH": str(tmp_path)})
     until = time.monotonic() + 60
     while not (text := _read(tmp_path / "pid")) and time.monotonic() < until:
         time.sleep(0.02)

@@ -20,7 +20,7 @@ from waistline_bridge.boards import open_board
 from waistline_bridge.boards.qemu import PROGRAM
 from waistline_bridge.client import Client
 from waistline_bridge.flash import Choice, open_flasher, read_image
-from waistline_bridge.flash.base import NoDevice, FlashError, ImageTooBig, WrongChip
+from waistline_bridge.flash.base import FlashError, ImageTooBig, NoDevice, WrongChip
 from waistline_bridge.flash.smp import image_hash
 
 SIZE = 9000

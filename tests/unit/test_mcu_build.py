@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
@@ -14,7 +16,6 @@ import pytest
 from bridge_help import ROOT, needs_compiler
 from mcu_cli_help import call, needs_arm
 
-from waistline.errors import ConfigError
 from waistline_bridge import places
 from waistline_hostctl import mcu_build
 from waistline_hostctl.mcu_results import McuBuildResult
@@ -140,23 +141,61 @@ def test_a_compiler_variable_of_blanks_is_none(monkeypatch):
     assert mcu_build.toolchain_problem(arm=False, host=True) == ("", "")
 
 
-def test_two_builds_in_one_folder_wait_for_each_other(tmp_path, monkeypatch):
-    alone = "[ -e busy ] && exit 9; : > busy; /bin/sleep 0.3; /bin/rm busy"
-    only(tmp_path, monkeypatch, cc="", size="", make=alone)
+@pytest.fixture
+def making(tmp_path, monkeypatch):
+    """For each time that make would run: whether another build was kept out meanwhile."""
+    only(tmp_path, monkeypatch, cc="", size="", make="")
+    seen = []
+
+    def make(sources, folder, board, baud):
+        with held(folder) as alone:
+            seen.append(not alone)
+
+    monkeypatch.setattr(mcu_build, "_make", make)
+    return seen
+
+
+@contextlib.contextmanager
+def held(folder):
+    """The lock of a folder, as another build has it; True where it was to be had."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield True
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(descriptor)
+
+
+def test_a_build_keeps_others_out_of_its_folder(tmp_path, making):
+    mcu_build.build(["host"], out=tmp_path / "out")
+    assert making == [True]
+    with held(tmp_path / "out") as free:
+        assert free, "and lets them in afterwards"
+
+
+def test_a_build_waits_for_another_in_its_folder(tmp_path, monkeypatch, making):
+    asked, lock = threading.Event(), fcntl.flock
+
+    def flock(descriptor, operation):
+        asked.set()
+        lock(descriptor, operation)
+
+    (tmp_path / "out").mkdir()
     ends = []
-
-    def run():
-        try:
-            ends.append(mcu_build.build(["host"], out=tmp_path / "out"))
-        except ConfigError as error:
-            ends.append(error)
-
-    builds = [threading.Thread(target=run) for _ in range(2)]
-    for build in builds:
+    build = threading.Thread(
+        target=lambda: ends.append(mcu_build.build(["host"], out=tmp_path / "out"))
+    )
+    with held(tmp_path / "out") as free:
+        assert free
+        monkeypatch.setattr(mcu_build.fcntl, "flock", flock)
         build.start()
-    for build in builds:
-        build.join()
-    assert [type(end) for end in ends] == [McuBuildResult, McuBuildResult]
+        assert asked.wait(60)
+        assert not making
+    build.join()
+    assert [type(end) for end in ends] == [McuBuildResult]
+    assert making == [True]
 
 
 def test_firmware_is_looked_for_where_the_environment_says_then_in_the_checkout(monkeypatch):
