@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,16 @@ import click
 
 from waistline.bench import FILE_NAME, ResolvedBench, resolve
 from waistline_hostctl.console import Console
+
+
+class Number(click.FloatRange):
+    """A number in a range; NaN, which no range of click's refuses, is in none."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        found = float(super().convert(value, param, ctx))
+        if not math.isfinite(found):
+            self.fail(f"{value} is no number that can be used", param, ctx)
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,8 +205,11 @@ def test_a_replay_gives_the_same_samples_and_no_better_evidence(tmp_path):
         (("--meter", "nothing"), 2, "known:"),
         (("--meter", "ppk2", "--port", "/dev/null", "--meter-option", "voltage=3.3"), 5, "error:"),
         ((*SIM, "--", "no-such-program-here"), 2, "no program"),
-        ((*SIM, "-o", "there.jls"), 5, "exists"),
-        ((*SIM, "-o", "missing/run.jls"), 5, "missing"),
+        ((*SIM, "-o", "there.jls"), 2, "exists"),
+        ((*SIM, "-o", "missing/run.jls"), 2, "mkdir -p missing"),
+        ((*SIM, "-o", "run.csv"), 2, "-o run.jls"),
+        ((*SIM, "--buffer", "nan"), 2, "--buffer"),
+        ((*SIM, "-o", "new.jls", "--log", "none/a.txt", "--", "true"), 2, "--log"),
         ((*SIM, "--duration", "soon"), 2, "no duration"),
     ],
 )

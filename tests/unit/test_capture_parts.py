@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import click
 import pytest
 
 from waistline.bench import resolve
@@ -26,6 +27,7 @@ from waistline_hostctl.capture.tasks import Failed, Lines, ReaderTask
 from waistline_hostctl.commands.capture import Duration
 from waistline_hostctl.console import Console
 from waistline_hostctl.meters.base import MeterChoice, MeterInfo
+from waistline_hostctl.options import Number
 
 WAIT_S = 60.0
 
@@ -116,6 +118,21 @@ def test_an_account_that_does_not_hold_is_a_problem(ledger, word):
 
 
 @pytest.mark.parametrize(
+    "text", ["0", "-1", "NaN", "1e9", "0.0s", "99999999999h", "9" * 400, "inf", "soon", ""]
+)
+def test_what_is_no_duration_is_refused(text):
+    with pytest.raises(click.UsageError, match="no duration"):
+        Duration().convert(text, None, None)
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "600.1"])
+def test_a_number_in_a_range_is_a_number(text):
+    assert Number(4, 600).convert("5", None, None) == 5.0
+    with pytest.raises(click.UsageError):
+        Number(4, 600).convert(text, None, None)
+
+
+@pytest.mark.parametrize(
     ("text", "seconds"), [("60s", 60), ("2.5", 2.5), ("10min", 600), ("250ms", 0.25), ("1h", 3600)]
 )
 def test_durations(text, seconds):
@@ -131,7 +148,7 @@ def test_a_command_is_clocked_by_its_own_end(tmp_path):
     assert began < command.ended_ns <= time.monotonic_ns()
     assert (command.code(), command.name) == (3, "sh")
     assert (tmp_path / "out.txt").read_text() == "hello\n"
-    command.end()
+    command.close()
 
 
 def test_what_a_command_marks_comes_out_once():
@@ -146,7 +163,31 @@ def test_what_a_command_marks_comes_out_once():
     assert [event.text for event in found] == ["a", "b"]
     assert began < found[0].host_ns <= found[1].host_ns < command.ended_ns
     assert command.events() == []
-    command.end()
+    command.close()
+
+
+def test_a_flood_of_marks_is_taken_line_by_line_and_to_a_limit(monkeypatch):
+    monkeypatch.setattr("waistline_hostctl.capture.command._MOST_BYTES", 4096)
+    monkeypatch.setattr("waistline_hostctl.capture.command._MOST_EVENTS", 50)
+    code = (
+        "import os\n"
+        'line = \'{"monotonic_ns": %d, "utc_ns": 0, "text": "\' + \'a\' * 300 + \'"}\\n\'\n'
+        "with open(os.environ['WAISTLINE_EVENTS'], 'w') as file:\n"
+        "    file.write('x' * 100_000 + line % 0)\n"
+        "    file.write(''.join(line % k for k in range(1, 1000)))\n"
+    )
+    command = Command([sys.executable, "-c", code])
+    command.start()
+    found, limit = [], time.monotonic() + WAIT_S
+    while len(found) < 50 and time.monotonic() < limit:
+        found += command.events()
+    assert [event.host_ns for event in found] == list(range(1, 51))
+    assert {len(event.text) for event in found} == {200}
+    while not command.ended_ns and time.monotonic() < limit:
+        time.sleep(0.01)
+    assert command.events() == []
+    command.close()
+    assert command.events() == []
 
 
 def test_a_command_that_goes_on_is_ended():
@@ -154,6 +195,45 @@ def test_a_command_that_goes_on_is_ended():
     command.start()
     command.end()
     assert command.code() == -signal.SIGTERM
+    command.close()
+
+
+def test_what_a_command_started_ends_with_it(tmp_path):
+    file = tmp_path / "pids"
+    code = f"trap '' TERM; sleep 3600 & echo $! > {file}; sleep 3600; sleep 3600"
+    command = Command(["sh", "-c", code])
+    command.start()
+    limit = time.monotonic() + WAIT_S
+    while not (file.exists() and file.read_text().strip()) and time.monotonic() < limit:
+        time.sleep(0.01)
+    pid = int(file.read_text())
+    assert command.told() == ""
+    command.end()
+    assert command.told() == "sh was still running, and was ended with the capture"
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < limit:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        if state == "Z":
+            break
+        time.sleep(0.01)
+    else:
+        assert not Path(f"/proc/{pid}").exists()
+    command.close()
+
+
+def test_how_a_command_ended_is_said_in_words():
+    for code, words in (("exit 3", "exit code 3"), ("kill -9 $$", "ended by SIGKILL")):
+        command = Command(["sh", "-c", code])
+        command.start()
+        limit = time.monotonic() + WAIT_S
+        while not command.ended_ns and time.monotonic() < limit:
+            time.sleep(0.01)
+        assert words in command.told()
+        command.close()
+
+
+def test_a_log_that_cannot_be_written_is_refused_at_once(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be written"):
+        Command(["true"], tmp_path / "none" / "log.txt")
 
 
 def test_a_command_that_is_not_there_is_refused():

@@ -1,4 +1,8 @@
-"""The program that a capture is made around."""
+"""The program that a capture is made around.
+
+It is the user's: a capture that ends before it ends it too, with what it started, but where the
+control process is killed it goes on, and what it marks goes nowhere.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +24,17 @@ from waistline.errors import ConfigError
 from waistline.trace.events import VARIABLE, SoftwareEvent
 from waistline_hostctl.capture.writer import Event
 
-_TERM_S = 5.0
+_TERM_S, _LOOK_S = 5.0, 0.05
 _MOST_BYTES = 1 << 20
+_MOST_EVENTS = 100_000
+_MOST_TEXT = 200
 
 
 class Command:
     """A program and its arguments; it keeps our standard input and process group.
 
     What it marks with `waistline.trace.events.mark`, or writes so into the file that the
-    environment variable of that module names, comes out of `events`.
+    environment variable of that module names, comes out of `events`, the first 100,000 of it.
 
     Args:
         words: program and arguments.
@@ -44,8 +50,13 @@ class Command:
         self._log, self._beside = log, beside
         self._process: subprocess.Popen[bytes] | None = None
         self._ended_ns = 0
-        self._marked = 0
+        self._marked = self._events = 0
+        self._torn = self._cut_short = False
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        if log is not None:
+            there = log if log.exists() else log.parent
+            if not os.access(there, os.W_OK):
+                raise _unwritable(log, OSError(f"no folder or no right to write: {log.parent}"))
         if shutil.which(self.words[0]) is None:
             raise ConfigError(
                 f"there is no program {self.words[0]!r}",
@@ -70,7 +81,7 @@ class Command:
                 try:
                     out = stack.enter_context(self._log.open("wb"))
                 except OSError as error:
-                    raise ConfigError(f"{self._log} cannot be written", cause=str(error)) from error
+                    raise _unwritable(self._log, error) from error
             elif self._beside:
                 out = 2
             now = time.monotonic_ns()
@@ -89,7 +100,7 @@ class Command:
 
     def events(self) -> list[Event]:
         """What it has marked since this was asked last; lines that are no events are left out."""
-        if self._folder is None:
+        if self._folder is None or self._events >= _MOST_EVENTS:
             return []
         try:
             with self._file.open("rb") as stream:
@@ -97,13 +108,21 @@ class Command:
                 data = stream.read(_MOST_BYTES)
         except OSError:
             return []
-        *lines, _ = data.split(b"\n")
-        self._marked += sum(len(line) + 1 for line in lines)
+        *lines, rest = data.split(b"\n")
+        self._marked += len(data) - len(rest)
+        if self._torn and lines:
+            # The end of a line whose begin was passed over.
+            self._torn = False
+            lines = lines[1:]
+        if len(rest) == _MOST_BYTES:
+            self._marked += len(rest)
+            self._torn = True
         found = []
-        for line in lines:
+        for line in lines[: _MOST_EVENTS - self._events]:
             with contextlib.suppress(msgspec.MsgspecError):
                 event = msgspec.json.decode(line, type=SoftwareEvent)
-                found.append(Event(event.monotonic_ns, event.text))
+                found.append(Event(event.monotonic_ns, event.text[:_MOST_TEXT]))
+        self._events += len(found)
         return found
 
     def _wait(self, process: subprocess.Popen[bytes]) -> None:
@@ -119,16 +138,89 @@ class Command:
         """Its exit code; below 0 the signal it ended by; None while it runs."""
         return None if self._process is None else self._process.poll()
 
+    def told(self) -> str:
+        """How it ended, for people; "" while it runs or has not run."""
+        code = self.code()
+        if code is None:
+            return ""
+        if self._cut_short:
+            return f"{self.name} was still running, and was ended with the capture"
+        if code < 0:
+            with contextlib.suppress(ValueError):
+                return f"{self.name} was ended by {signal.Signals(-code).name}"
+        return f"{self.name} ended with exit code {code}"
+
     def end(self) -> None:
-        """Ask it to end, then insist."""
-        if self._folder is not None:
-            self._folder.cleanup()
+        """Ask it, and what it has started in our session, to end; then insist."""
         process = self._process
         if process is None or process.poll() is not None:
             return
+        self._cut_short = True
+        others = [(pid, _begun(pid)) for pid in _descendants(process.pid)]
         process.send_signal(signal.SIGTERM)
-        try:
+        for pid, begun in others:
+            _send(pid, begun, signal.SIGTERM)
+        limit = time.monotonic() + _TERM_S
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_TERM_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        while time.monotonic() < limit and any(
+            begun and _begun(pid) == begun for pid, begun in others
+        ):
+            time.sleep(_LOOK_S)
+        process.kill()
+        process.wait()
+        for pid, begun in others:
+            _send(pid, begun, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Leave nothing; what still runs is ended."""
+        self.end()
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+
+def _unwritable(log: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"{log} cannot be written",
+        cause=error.strerror or str(error),
+        fix="choose another file for --log",
+    )
+
+
+def _descendants(pid: int) -> list[int]:
+    """Processes that one has started, and those have; not those that left for another session."""
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        for task in Path(f"/proc/{waiting.pop()}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                children = [int(word) for word in task.read_text().split()]
+                waiting += children
+                found += children
+    ours = os.getsid(0)
+    return [child for child in found if _fields(child)[3:4] == [str(ours)]]
+
+
+def _fields(pid: int) -> list[str]:
+    """Of /proc/PID/stat behind the name: state, parent, group, session, ..; [] for none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _begun(pid: int) -> str:
+    """When it began, by which a process is told from one that got its number later; "" for none."""
+    fields = _fields(pid)
+    return fields[19] if len(fields) > 19 and fields[0] != "Z" else ""
+
+
+def _runs(pid: int, begun: str) -> bool:
+    return bool(begun) and _begun(pid) == begun
+
+
+def _send(pid: int, begun: str, number: signal.Signals) -> None:
+    if _runs(pid, begun):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)

@@ -39,7 +39,8 @@ from waistline_hostctl.capture.writer import Kept, spec_of
 from waistline_hostctl.console import Console
 from waistline_hostctl.meters.base import Meter, MeterChoice, MeterInfo, open_on_bench
 
-TRACE = "trace.jls"
+SUFFIX = ".jls"
+TRACE = f"trace{SUFFIX}"
 LEAST_HZ = 100_000.0
 BUFFER_S = 5.0
 _ENDED = {
@@ -114,6 +115,7 @@ def run(wanted: Wanted, bench: ResolvedBench, console: Console) -> Captured:
     """
     if importlib.util.find_spec("pyjls") is None:
         raise missing_extra("pyjls", needed_by="capture")
+    check_output(wanted.output)
     command = None
     if wanted.command:
         command = Command(wanted.command, wanted.log, wanted.beside)
@@ -131,6 +133,34 @@ def run(wanted: Wanted, bench: ResolvedBench, console: Console) -> Captured:
             return _Run(wanted, bench, meter.info, command).capture(meter, signals, console)
         finally:
             meter.close()
+
+
+def check_output(path: Path | None) -> None:
+    """Refuse a name that no trace can get, before the meter is touched.
+
+    Raises:
+        ConfigError: it is not FILE.jls, exists, or its folder does not.
+    """
+    if path is None:
+        return
+    if path.suffix != SUFFIX:
+        raise ConfigError(
+            f"{path} is no name for a trace",
+            cause=f"traces end in {SUFFIX}, by which other programs know them",
+            fix=f"-o {path.with_suffix(SUFFIX).name}; waistline trace export makes CSV of it",
+        )
+    if path.exists():
+        raise ConfigError(
+            f"{path} exists, and a measurement is not overwritten",
+            cause=f"it holds {path.stat().st_size} bytes",
+            fix="choose another name or move it away",
+        )
+    if not path.parent.is_dir():
+        raise ConfigError(
+            f"{path} cannot be made",
+            cause=f"there is no folder {path.parent}",
+            fix=f"mkdir -p {path.parent}",
+        )
 
 
 def check_rate(info: MeterInfo, *, allow_slow: bool) -> None:
@@ -258,9 +288,8 @@ class _Run:
 
     def _remarks(self, missing: int, ledger: Mapping[str, Any]) -> list[str]:
         found = []
-        if self._command is not None and self._command.code() is not None:
-            code = self._command.code()
-            found.append(f"{self._command.name} ended with exit code {code}")
+        if self._command is not None and self._command.told():
+            found.append(self._command.told())
         if missing:
             lost, invalid = ledger.get("lost"), ledger.get("invalid")
             by = ", ".join(f"{n} by {kind}" for kind, n in lost.items() if n) if lost else ""
@@ -295,10 +324,10 @@ class _Run:
 
     def _discard(self, path: Path) -> None:
         """Nothing was captured: leave nothing."""
-        for file in (path, _hidden(path)):
-            file.unlink(missing_ok=True)
-        if self._folder is not None:
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            for file in (path, _hidden(path)):
+                file.unlink(missing_ok=True)
+            if self._folder is not None:
                 self._folder.path.rmdir()
 
 

@@ -95,7 +95,8 @@ def pump(
                 end = End("", over=True) if more < 0 else end
                 count += max(0, more)
         except MeterError as error:
-            end = end or End("; ".join(error.lines()))
+            # That the meter is gone is said by whoever shows this.
+            end = end or End(error.cause or error.what)
         now = time.monotonic_ns()
         if count and kept:
             producer.commit(count, now)

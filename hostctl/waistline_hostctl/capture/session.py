@@ -105,6 +105,8 @@ class Session:
         self._failure: WaistlineError | None = None
         self._stack = contextlib.ExitStack()
         with contextlib.ExitStack() as stack:
+            if command is not None:
+                stack.callback(command.close)
             self._ring = Ring.make(ring_bytes(info, buffer_s))
             stack.callback(self._ring.close)
             hears, alive = os.pipe()
@@ -178,6 +180,7 @@ class Session:
         self._reader.stop()
         if self._command is not None:
             self._command.end()
+            self._note_events(self._command)
         self._writer.note(RunNow(msgspec.Raw(run())))
         self._writer.stop()
         if not self._reader.end(_READER_S) and self._ended not in FAILURES:
@@ -249,8 +252,7 @@ class Session:
         command = self._command
         if command is None:
             return None
-        for event in command.events():
-            self._writer.note(event)
+        self._note_events(command)
         if command.ended_ns:
             if not self._tail_s:
                 self._mark(END, command.ended_ns)
@@ -263,6 +265,10 @@ class Session:
                 self._why = str(error)
                 return "no command"
         return None
+
+    def _note_events(self, command: Command) -> None:
+        for event in command.events():
+            self._writer.note(event)
 
     def _mark(self, text: str, host_ns: int) -> None:
         self._writer.note(Event(host_ns, text))

@@ -45,7 +45,7 @@ class Kept(msgspec.Struct, frozen=True):
         missing: of these, lost.
         ledger: the decoder's account.
         reason: why the reader ended, "" for being told to.
-        error: why the writer did, three lines at most; "" where it wrote everything.
+        error: why the writer did; "" where it wrote everything.
         parts: sums over what is there.
         clock_residual_s: of the map from the host's clock to the trace; NaN is None.
         annotations: written.
@@ -147,12 +147,12 @@ class Keeper:
             self._waiting += self._events(True)
             self._annotate(None)
         except WaistlineError as failure:
-            error = "; ".join(failure.lines())
+            error = str(failure)
         ledger = self._decoder.ledger()
         try:
             self._trace.close(msgspec.json.encode(ledger))
         except WaistlineError as failure:
-            error = error or "; ".join(failure.lines())
+            error = error or str(failure)
         residual = self._clock.residual_s
         sums = self._sums
         return Kept(

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from waistline.errors import ConfigError
-from waistline_hostctl.options import App, common
+from waistline_hostctl.options import App, Number, common
 
 
 @click.group()
@@ -19,15 +19,15 @@ def command() -> None:
 @click.argument("bundle", type=click.Path(path_type=Path), required=False)
 @click.option("--nodes", type=click.IntRange(1, 1024), default=32, show_default=True, metavar="N",
               help="Connections.")  # fmt: skip
-@click.option("--overload", type=click.FloatRange(min=1.0), default=3.0, show_default=True,
+@click.option("--overload", type=Number(min=1.0), default=3.0, show_default=True,
               metavar="X", help="Offered load over peak goodput.")  # fmt: skip
-@click.option("--seconds", type=click.FloatRange(min=0.2), default=3.0, show_default=True,
+@click.option("--seconds", type=Number(min=0.2), default=3.0, show_default=True,
               metavar="S", help="Of each phase.")  # fmt: skip
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, metavar="N",
               help="Of peak and overload.")  # fmt: skip
 @click.option("--edge", "endpoint", metavar="ENDPOINT",
               help="An edge that serves BUNDLE already (default: one is started).")  # fmt: skip
-@click.option("--tail-ms", type=click.FloatRange(0.0, 1000.0), default=10.0, show_default=True,
+@click.option("--tail-ms", type=Number(0.0, 1000.0), default=10.0, show_default=True,
               metavar="MS", help="Of the sleeping tail that stands in without BUNDLE.")  # fmt: skip
 @click.option("--runs", default="runs", show_default=True, metavar="DIR", help="Run folders.")
 @common

@@ -10,17 +10,20 @@ from typing import Any
 import click
 
 from waistline.errors import ConfigError
-from waistline_hostctl.options import App, common
+from waistline_hostctl.options import App, Number, common
 
 _DURATION = re.compile(r"(?P<number>\d+(\.\d+)?|\.\d+)\s*(?P<unit>ms|s|min|m|h)?\Z")
 _UNITS = {"ms": 1e-3, "s": 1.0, None: 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
+_MOST_S = 1000 * 3600.0
 EPILOG = """\b
   waistline capture --meter ppk2 --meter-option voltage=3.3 --duration 60s -o run.jls
   waistline capture --meter ppk2 --meter-option voltage=3.3 -- python inference.py
 
 \b
 Without --duration and COMMAND it ends with Ctrl-C (exit code 0). Exit code 5 when losses cannot be
-accounted for, the meter was unplugged or the disk was full: the trace up to there is kept."""
+accounted for, the meter was unplugged or the disk was full: the trace up to there is kept. A
+capture that ends before COMMAND ends COMMAND, too (SIGTERM); only if it is killed (SIGKILL) COMMAND
+goes on, and waistline trace repair mends the trace."""
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -32,9 +35,12 @@ class Duration(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         if isinstance(value, float):
             return value
         found = _DURATION.match(str(value).strip())
-        if found is None or not float(found["number"]):
-            self.fail(f"{value!r} is no duration; write 60s, 250ms or 10min", param, ctx)
-        return float(found["number"]) * _UNITS[found["unit"]]
+        seconds = float(found["number"]) * _UNITS[found["unit"]] if found else 0.0
+        if not 0 < seconds <= _MOST_S:
+            self.fail(
+                f"{value!r} is no duration; write 60s, 250ms or 10min, 1000h at most", param, ctx
+            )
+        return seconds
 
 
 def options_of(pairs: Sequence[str]) -> dict[str, str]:
@@ -69,7 +75,7 @@ def options_of(pairs: Sequence[str]) -> dict[str, str]:
 @click.option("--name", default="", metavar="NAME", help="Of the run (default: the meter's).")
 @click.option("--log", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Gets the command's standard output.")  # fmt: skip
-@click.option("--buffer", "buffer_s", type=click.FloatRange(4, 600), default=5.0,
+@click.option("--buffer", "buffer_s", type=Number(4, 600), default=5.0,
               show_default=True, metavar="S", help="What the ring in memory holds.")  # fmt: skip
 @click.option("--allow-slow", is_flag=True, help="Let a meter below 100 kHz do.")
 @click.argument("words", nargs=-1, metavar="[-- COMMAND ...]")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from waistline_hostctl.options import App, common
+from waistline_hostctl.options import App, Number, common
 
 _CHECK = """\b
   waistline meter check --meter ppk2 --meter-option voltage=3.3 --load open
@@ -41,9 +41,9 @@ def list_(app: App) -> None:
               help="The meter's own option, such as voltage=3.3.")  # fmt: skip
 @click.option("--load", "load_text", metavar="OHMS",
               help="Connected to it: 100ohm, 4.7k±0.1% (1 % where not said), or open.")  # fmt: skip
-@click.option("--voltage", "voltage_v", type=click.FloatRange(0, min_open=True), metavar="VOLTS",
+@click.option("--voltage", "voltage_v", type=Number(0, min_open=True), metavar="VOLTS",
               help="Across the load, by another instrument.")  # fmt: skip
-@click.option("--duration", "duration_s", type=click.FloatRange(0.5, 600), default=3.0,
+@click.option("--duration", "duration_s", type=Number(0.5, 600), default=3.0,
               show_default=True, metavar="S", help="Of the capture, in seconds.")  # fmt: skip
 @common
 def check(

@@ -8,7 +8,7 @@ import click
 
 from waistline_hostctl.console import indented
 from waistline_hostctl.mcu_open import BoardChoice, board_options
-from waistline_hostctl.options import App, common
+from waistline_hostctl.options import App, Number, common
 from waistline_hostctl.results import RunResult
 
 
@@ -22,7 +22,7 @@ from waistline_hostctl.results import RunResult
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N frames.")
 @click.option("--overlap", is_flag=True,
               help="Let stages overlap: more frames a second, latency holds waiting.")  # fmt: skip
-@click.option("--rate", "rate_hz", type=click.FloatRange(min=0, min_open=True), metavar="HZ",
+@click.option("--rate", "rate_hz", type=Number(min=0, min_open=True), metavar="HZ",
               help="Frames a second; frames that come too late are dropped.")  # fmt: skip
 @click.option("--radio", "radios", multiple=True, metavar="PROFILE",
               help="Model the energy of this radio (default: one BLE, one LTE Cat 1).")  # fmt: skip

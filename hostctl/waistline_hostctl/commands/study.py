@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from waistline_hostctl.console import indented
-from waistline_hostctl.options import App, common
+from waistline_hostctl.options import App, Number, common
 
 
 @click.group()
@@ -30,10 +30,10 @@ def command() -> None:
               help="Only this one, such as ctx, or jpeg:60.")  # fmt: skip
 @click.option("--link", "links", multiple=True, metavar="PROFILE",
               help="Advise for this link (default: a BLE, an LTE Cat 1, a Wi-Fi).")  # fmt: skip
-@click.option("--slowdown", type=click.FloatRange(min=0, min_open=True), default=1.0,
+@click.option("--slowdown", type=Number(min=0, min_open=True), default=1.0,
               show_default=True, metavar="K",
               help="The node computes K times slower than this machine.")  # fmt: skip
-@click.option("--max-loss", type=click.FloatRange(0, 1), default=0.01, show_default=True,
+@click.option("--max-loss", type=Number(0, 1), default=0.01, show_default=True,
               metavar="SHARE", help="Of the metric, that an advised codec may lose.")  # fmt: skip
 @click.option("--runs", default="runs", show_default=True, metavar="DIR", help="Run folders.")
 @click.option("--name", default="codecs", show_default=True, metavar="NAME", help="Of the run.")

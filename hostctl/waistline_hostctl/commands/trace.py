@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from waistline_hostctl.options import App, common
+from waistline_hostctl.options import App, Number, common
 
 _PLACES = (
     "A place is seconds (1.5, 250ms), #SAMPLE, or a marker's name; NAME[2] is the third of its "
@@ -35,7 +35,7 @@ def command() -> None:
     waistline trace info run.jls                     what it is, gaps, markers, ledger
     waistline trace energy run.jls --from 1.5 --to 2
     waistline trace plot run.jls -o run.svg
-    waistline trace export run.jls part.csv --from begin --to end
+    waistline trace export run.jls part.csv --from 1.5 --to command-end
     waistline trace import scope.csv run.jls --map current=CH1*0.1,time=t:ms
     waistline trace repair run.jls                   a capture that was killed
     """  # noqa: D301
@@ -142,9 +142,9 @@ def export(
 @click.argument("output", type=_FILE, required=False)
 @click.option("--map", "mapping", metavar="SIGNAL=COLUMN,..",
               help="current=CH1*0.1,d0=#4,time=t:ms (#4: the fourth).")  # fmt: skip
-@click.option("--rate", "rate_hz", type=click.FloatRange(0, min_open=True), metavar="HZ",
+@click.option("--rate", "rate_hz", type=Number(0, min_open=True), metavar="HZ",
               help="Where the file does not tell it.")  # fmt: skip
-@click.option("--supply", "supply_v", type=click.FloatRange(0, min_open=True), metavar="VOLTS",
+@click.option("--supply", "supply_v", type=Number(0, min_open=True), metavar="VOLTS",
               help="Constant supply, where only a current was recorded.")  # fmt: skip
 @click.option("--delimiter", metavar="CHAR", help="Of a text file (default: found).")
 @click.option("--decimal-comma", is_flag=True, help="Numbers are written 1,5.")
@@ -165,6 +165,7 @@ def bring(
     from waistline.trace.importers.base import ImportOptions, parse_map, read_source
     from waistline.trace.store import write_source
     from waistline_hostctl import trace_work
+    from waistline_hostctl.console import si
 
     target = output or recording.with_suffix(".jls")
     options = ImportOptions(
@@ -177,7 +178,7 @@ def bring(
     )
     found = read_source(recording, options)
     count = write_source(found, target)
-    app.console.say(f"{target}: {count:,} samples at {found.spec.rate_hz:g} Hz")
+    app.console.say(f"{target}: {count:,} samples at {si(found.spec.rate_hz, 'Hz')}")
     for remark in found.remarks:
         app.console.note(remark)
     app.console.emit(

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from waistline_hostctl.mcu_open import BoardChoice, board_options
-from waistline_hostctl.options import App, common
+from waistline_hostctl.options import App, Number, common
 from waistline_hostctl.results import VerifyResult
 from waistline_hostctl.services import ending_on_sigterm
 from waistline_hostctl.verifying import Wanted, run, text
@@ -34,7 +34,7 @@ Exit code 5 when the device does not reproduce the bundle."""
 @click.option("--via-bundle", metavar="PATH", help="Where the bundle lies on the device already.")
 @click.option("--ends", type=click.Choice(["head", "tail", "both"]),
               help="What runs on the device behind --via (default head).")  # fmt: skip
-@click.option("--timeout-s", type=click.FloatRange(0, min_open=True), default=60.0, metavar="S",
+@click.option("--timeout-s", type=Number(0, min_open=True), default=60.0, metavar="S",
               help="Longest silence of the device (60).")  # fmt: skip
 @click.option("--source", metavar="DIR|FILE", help="More frames, compared with the own engine's.")
 @click.option("--frames", type=click.IntRange(1), metavar="N", help="Of --source (default 100).")
