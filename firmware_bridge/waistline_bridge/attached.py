@@ -34,6 +34,7 @@ from waistline.errors import (
 from waistline_bridge.boards._programs import behind
 from waistline_bridge.boards.base import Board
 from waistline_bridge.client import DEADLINE_S, Client, Progress
+from waistline_bridge.fit import smaller_fix
 from waistline_bridge.messages import DeviceInfo, Feature, Refusal, Status
 from waistline_bridge.places import release_fix
 
@@ -319,7 +320,7 @@ def check_device(info: DeviceInfo, blob: Blob) -> None:
         raise ModelError(
             f"the head does not fit {info.board}",
             cause="; ".join(missing),
-            fix="choose an earlier or narrower cut (waistline split MODEL --backend mcu --list)",
+            fix=smaller_fix(blob, info.arena_bytes),
         )
 
 

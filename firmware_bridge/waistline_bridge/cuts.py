@@ -18,6 +18,7 @@ class McuCut(msgspec.Struct, frozen=True):
         packed_bytes: the same at `PACKED_BITS`; at x = N as it is.
         blob_bytes, arena_bytes: of the head, with a waist at `PACKED_BITS`, coded by ``ctx``, and
             with the golden frame that a bundle's blob has in it.
+        first_layer_bytes: of the arena, that its first layer uses, and that of every earlier cut.
         boards: on which it fits, of those in ``fit.csv``.
     """
 
@@ -27,4 +28,5 @@ class McuCut(msgspec.Struct, frozen=True):
     packed_bytes: int = 0
     blob_bytes: int = 0
     arena_bytes: int = 0
+    first_layer_bytes: int = 0
     boards: tuple[str, ...] = ()

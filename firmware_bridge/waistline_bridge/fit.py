@@ -18,6 +18,7 @@ from waistline.errors import ConfigError, ModelError
 
 SEAL_BYTES = 32
 """In front of the blob in its slot; PROTOCOL.md section 6."""
+NO_CUT_FITS = "no cut of this model will fit: it takes a smaller input or a larger board"
 _TABLE = Path(__file__).with_name("fit.csv")
 
 
@@ -155,6 +156,33 @@ def require_fit(blob: Blob, limits: BoardLimits) -> Fit:
         raise ModelError(
             f"the head does not fit {limits.board}",
             cause=found.problem,
-            fix="choose an earlier or narrower cut (waistline split MODEL --backend mcu --list)",
+            fix=smaller_fix(blob, limits.arena_bytes),
         )
     return found
+
+
+def smaller_fix(blob: Blob, arena_bytes: int) -> str:
+    """What makes a head fit that does not: another cut, unless every head of its model is too big.
+
+    Args:
+        blob: of the head; a broken one does no harm.
+        arena_bytes: of the board.
+    """
+    if first_layer_bytes(blob) > arena_bytes:
+        return NO_CUT_FITS
+    return "choose an earlier or narrower cut (waistline split MODEL --backend mcu --list)"
+
+
+def first_layer_bytes(blob: Blob) -> int:
+    """Bytes of the arena that the first layer uses: heads of earlier cuts begin with it too."""
+    if not blob.layers:
+        return blob.input_bytes
+    layer = blob.layers[0]
+    used = [layer.scratch]
+    numbers = {*layer.inputs, layer.output} & set(range(len(blob.tensors)))
+    used += [(blob.tensors[k].offset, blob.tensors[k].size_bytes) for k in numbers]
+    taken = end = 0
+    for start, size_bytes in sorted(used):
+        taken += max(0, start + size_bytes - max(start, end))
+        end = max(end, start + size_bytes)
+    return taken

@@ -18,7 +18,7 @@ from waistline.model.graph import Frontier
 from waistline.model.load import CutModel
 from waistline.tensors import WaistTensor
 from waistline_bridge.cuts import PACKED_BITS, McuCut
-from waistline_bridge.fit import fit
+from waistline_bridge.fit import first_layer_bytes, fit
 from waistline_bridge.lower.assemble import LoweredHead, assemble
 from waistline_bridge.lower.build import NoLayer
 from waistline_bridge.lower.cut import FIRST_X, lower_cut
@@ -63,6 +63,7 @@ def _row(model: CutModel, frontier: Frontier) -> McuCut:
         packed_bytes=whole if last else packed,
         blob_bytes=len(lowered.data) + golden,
         arena_bytes=lowered.plan.size_bytes,
+        first_layer_bytes=first_layer_bytes(blob),
         boards=tuple(row.limits.board for row in fit(blob, more_bytes=golden) if not row.problem),
     )
 

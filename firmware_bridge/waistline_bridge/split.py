@@ -46,7 +46,7 @@ from waistline.task.data.base import DataSet, spread
 from waistline.task.load import Task, load_task
 from waistline.task.preprocess import check_frame
 from waistline.tensors import TensorSpec, WaistTensor, quantize
-from waistline_bridge.fit import BoardLimits, Fit, fit, limits_of, require_fit
+from waistline_bridge.fit import BoardLimits, Fit, fit, limits_of, require_fit, smaller_fix
 from waistline_bridge.lower.assemble import LoweredHead, assemble
 from waistline_bridge.lower.codecs import mcu_codecs
 from waistline_bridge.lower.cut import LoweredCut, check_head, is_quantized, lower_cut
@@ -256,12 +256,13 @@ def _build(
 
 def _check_size(head: LoweredHead) -> None:
     """Refuse a head that is far above any board, before it is run here."""
-    arena_bytes = read_blob(head.data).arena_bytes
+    blob = read_blob(head.data)
+    arena_bytes = blob.arena_bytes
     if arena_bytes > MAX_ARENA_BYTES or len(head.data) > MAX_FILE_BYTES:
         raise ModelError(
             "the head fits no board",
             cause=f"its tensors take {arena_bytes} bytes, its blob {len(head.data)}",
-            fix="choose an earlier or narrower cut (waistline split MODEL --list)",
+            fix=smaller_fix(blob, MAX_ARENA_BYTES),
         )
 
 

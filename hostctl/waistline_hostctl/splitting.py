@@ -23,6 +23,7 @@ from waistline_hostctl.options import App
 from waistline_hostctl.results import BoardFit, CutsResult, HeadSizes, SplitResult
 
 if TYPE_CHECKING:
+    from waistline_bridge.fit import BoardLimits
     from waistline_bridge.split import McuSplit
 
 
@@ -150,7 +151,7 @@ def runnable(rows: Sequence[CutRow], found: Sequence[McuCut]) -> list[CutRow]:
 
 def board_text(result: CutsResult, board: str | None) -> str:
     """The table of cuts for a microcontroller, with a legend that says which it cannot run."""
-    from waistline_bridge.fit import all_limits
+    from waistline_bridge.fit import all_limits, limits_of
 
     names = {row.x: names_of(row) for row in result.cuts}
     rows, known = [], len(all_limits())
@@ -180,7 +181,20 @@ def board_text(result: CutsResult, board: str | None) -> str:
         if board is None:
             legend += "; boards: how many of those known it fits (--board NAME asks for one)"
         lines.append(indented(legend, indent=0))
+        limits = all_limits() if board is None else (limits_of(board),)
+        lines += _too_small(result.mcu, max(limits, key=lambda one: one.arena_bytes))
     return "\n".join(lines)
+
+
+def _too_small(cuts: Sequence[McuCut], limits: BoardLimits) -> list[str]:
+    """What is said where the first layer alone, which every cut has, is above the arena."""
+    from waistline_bridge.fit import NO_CUT_FITS
+
+    needed = min(row.first_layer_bytes for row in cuts if not row.refused)
+    if needed <= limits.arena_bytes:
+        return []
+    seen = f"the first layer takes {size(needed)}, the arena of {limits.board} has "
+    return [indented(f"{seen}{size(limits.arena_bytes)}: {NO_CUT_FITS}", indent=0)]
 
 
 def _yes(fits: bool) -> str:

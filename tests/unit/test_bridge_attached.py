@@ -309,6 +309,10 @@ def test_what_a_device_says_of_itself_is_held_against_the_head(desk):
     check_device(info, blob)
     with pytest.raises(ModelError, match="a slot takes 9"):
         check_device(replace(info, slot_bytes=9), blob)
+    for arena_bytes, advice in ((900, "larger board"), (16384, "narrower cut")):
+        with pytest.raises(ModelError, match="its tensors take") as refused:
+            check_device(replace(info, arena_bytes=arena_bytes), blob)
+        assert advice in refused.value.fix
     for other in (replace(info, kernels=99), replace(info, blob_version=2)):
         with pytest.raises(VersionMismatch, match="reads other heads"):
             check_device(other, blob)

@@ -181,3 +181,19 @@ def test_other_splits_say_nothing_of_boards(call):
     assert decode(done.stdout, SplitResult).head is None
     listed = decode(call("split", INT8, "--list", "--json").stdout, CutsResult)
     assert listed.mcu == ()
+
+
+def test_a_board_below_the_first_layer_is_told_so_in_the_list(monkeypatch):
+    found = list(list_mcu_cuts(load_model(INT8)))
+    first = {row.first_layer_bytes for row in found}
+    assert len(first) == 1
+    need = first.pop()
+    assert need <= min(row.arena_bytes for row in found)
+    for arena_bytes, told in ((need, False), (need - 1, True)):
+        thimble = dataclasses.replace(all_limits()[0], board="thimble", arena_bytes=arena_bytes)
+        monkeypatch.setattr(fit, "all_limits", lambda limits=thimble: (limits,))
+        done = CliRunner().invoke(
+            group, ["split", str(INT8), "--backend", "mcu", "--list", "--board", "thimble"]
+        )
+        assert done.exit_code == 0, done.stderr
+        assert (fit.NO_CUT_FITS in " ".join(done.stdout.split())) == told

@@ -9,14 +9,16 @@ from dataclasses import replace
 import pytest
 from bridge_help import FIRMWARE, board_elf, host_program, needs_compiler
 
-from waistline.blob.records import Blob, TensorRecord
+from waistline.blob.records import LOOKUP, Blob, LayerRecord, TensorRecord
 from waistline.errors import ConfigError, ModelError
 from waistline_bridge.boards import open_board
 from waistline_bridge.client import Client
 from waistline_bridge.fit import (
+    NO_CUT_FITS,
     SEAL_BYTES,
     BoardLimits,
     all_limits,
+    first_layer_bytes,
     fit,
     limits_of,
     require_fit,
@@ -57,6 +59,23 @@ def test_the_last_byte_decides(blob_bytes, arena_bytes, problem):
         assert caught.value.cause == problem
     else:
         assert require_fit(_blob(blob_bytes, arena_bytes), SMALL) == row
+
+
+@pytest.mark.parametrize(
+    ("offset", "scratch", "first_bytes"),
+    [(300, (0, 0), 600), (0, (0, 0), 300), (100, (0, 0), 400), (300, (590, 20), 610)],
+)
+def test_where_the_first_layer_is_above_the_arena_no_other_cut_is_advised(
+    offset, scratch, first_bytes
+):
+    tensors = (TensorRecord(0, 10, 10, 3, 0), TensorRecord(offset, 10, 10, 3, 0))
+    layers = (LayerRecord(LOOKUP, (0,), 1, scratch=scratch),)
+    blob = Blob(900, 1, tensors, layers, (), (), (0, 0), bytes(8), bytes(50))
+    assert first_layer_bytes(blob) == first_bytes
+    for arena_bytes, no_cut in ((first_bytes, False), (first_bytes - 1, True)):
+        with pytest.raises(ModelError) as caught:
+            require_fit(blob, replace(SMALL, arena_bytes=arena_bytes))
+        assert (caught.value.fix == NO_CUT_FITS) == no_cut
 
 
 def test_both_slots_count_where_they_lie():
