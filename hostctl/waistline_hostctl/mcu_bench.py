@@ -146,6 +146,7 @@ def measure(
         tick_meaning=worth.meaning,
         blob=str(head.path),
         id=head.blob.id.hex(),
+        bundle_id=head.bundle_id,
         repeat=repeat,
         frames=frames,
         layers=_layers(head, runs, worth),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from waistline.evidence import Figure
 from waistline_hostctl.console import grid, si
+from waistline_hostctl.mcu_load import ID_DIGITS
 from waistline_hostctl.mcu_open import place
 from waistline_hostctl.mcu_results import LayerCost, McuBenchResult, UartTime
 
@@ -14,7 +15,7 @@ def text(result: McuBenchResult) -> str:
     """Layers, their sum, what ticks are worth, the line."""
     lines = [
         place(result.board, result.line, emulated=result.emulated),
-        f"head {result.id} of {result.blob}, {_times(result.repeat, 'run')}",
+        *_measured(result),
         "",
         grid(_headings(result), [_row(result, k) for k in range(len(result.layers))], indent=0),
         "",
@@ -23,6 +24,15 @@ def text(result: McuBenchResult) -> str:
         *_frame(result),
     ]
     return "\n".join(lines)
+
+
+def _measured(result: McuBenchResult) -> list[str]:
+    if not result.bundle_id:
+        return [f"head      {result.id} ({result.blob}), {_times(result.repeat, 'run')}"]
+    return [
+        f"bundle    {result.bundle_id[:ID_DIGITS]} ({result.blob})",
+        f"head      {result.id}, {_times(result.repeat, 'run')}",
+    ]
 
 
 def _unit(result: McuBenchResult) -> str:

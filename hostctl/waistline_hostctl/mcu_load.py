@@ -23,6 +23,8 @@ from waistline_hostctl.mcu_results import McuLoadResult
 
 _MAX_BLOB_BYTES = 64 << 20
 _SOURCE = "waistline mcu load"
+ID_DIGITS = 12
+"""Of a bundle's id, as split and verify show it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,11 @@ class HeadFile:
     @property
     def crc(self) -> int:
         return zlib.crc32(self.blob.data)
+
+    @property
+    def bundle_id(self) -> str:
+        """Of its bundle; "" for a blob's file."""
+        return "" if self.bundle is None else self.bundle.id
 
 
 def read_head(path: Path) -> HeadFile:
@@ -105,6 +112,7 @@ def load(device: Device, head: HeadFile, progress: Progress, *, force: bool) -> 
         emulated=device.emulated,
         blob=str(head.path),
         id=head.blob.id.hex(),
+        bundle_id=head.bundle_id,
         crc=f"{head.crc:08x}",
         sequence=info.sequence,
         already=already,
@@ -152,6 +160,8 @@ def text(result: McuLoadResult) -> str:
     if result.goldens:
         plural = "golden input gives its" if result.goldens == 1 else "golden inputs give their"
         checked = f"{result.goldens} {plural} output bit by bit on the device"
+    if result.bundle_id:
+        lines.append(f"  bundle  {result.bundle_id[:ID_DIGITS]} ({result.blob})")
     lines += [
         f"  head    {result.id}, CRC {result.crc}, commit {result.sequence}",
         f"  sent    {sent}",

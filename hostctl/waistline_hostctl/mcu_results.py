@@ -122,6 +122,8 @@ class McuLoadResult(Result, frozen=True, kw_only=True, tag="mcu load"):
     """A head is on a device.
 
     Attributes:
+        id: of the head.
+        bundle_id: of the bundle it came from; "" for a blob's file.
         already: it was the active head before.
         goldens: golden inputs that gave the expected output there.
         arena_bytes, blob_bytes: of the head; ``.._left_bytes``: what it leaves of the device's.
@@ -134,6 +136,7 @@ class McuLoadResult(Result, frozen=True, kw_only=True, tag="mcu load"):
     emulated: bool
     blob: str
     id: str
+    bundle_id: str = ""
     crc: str
     sequence: int
     already: bool
@@ -185,6 +188,8 @@ class McuBenchResult(Result, frozen=True, kw_only=True, tag="mcu bench"):
     """A head was run on a device.
 
     Attributes:
+        id: of the head.
+        bundle_id: of the bundle it came from; "" for a blob's file.
         tick_meaning: what the device's ticks are worth.
         figures: ``total`` (instructions or s), ``input_bytes``, ``waist_bytes``,
             ``line_up_bytes``, ``line_down_bytes`` (of one frame, with framing), ``frame_duration``,
@@ -200,6 +205,7 @@ class McuBenchResult(Result, frozen=True, kw_only=True, tag="mcu bench"):
     tick_meaning: str
     blob: str
     id: str
+    bundle_id: str = ""
     repeat: int
     frames: int
     layers: tuple[LayerCost, ...]

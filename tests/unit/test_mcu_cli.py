@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 
 import mcu_cli_help as help_
@@ -153,6 +154,22 @@ def test_bench_names_layers_as_the_bundle_does_and_counts_their_macs(tmp_path):
     assert (conv.operator, conv.macs) == ("conv 3x3", high * wide * channels * 9 * 6)
     assert pool.macs == coding.macs == 0
     assert coding.operator == "coding 3 bit|ctx, 4 bit|none"
+
+
+def test_load_and_bench_say_bundle_and_head_and_info_the_head(tmp_path):
+    bundle = mcu_bundle(tmp_path / "small.bundle")
+    loaded = as_json(McuLoadResult, "load", bundle.path, *kept(tmp_path))
+    measured = as_json(McuBenchResult, "bench", bundle.path, *HOST)
+    assert loaded.bundle_id == measured.bundle_id == bundle.id
+    assert loaded.id == measured.id != bundle.id
+    for verb in ("load", "bench"):
+        shown = call(verb, bundle.path, *HOST).stdout
+        assert re.search(rf"^ *bundle +{bundle.id[:12]} \(", shown, re.MULTILINE)
+        assert re.search(rf"^ *head +{loaded.id},", shown, re.MULTILINE)
+    assert re.search(rf"^head +{loaded.id},", call("info", *kept(tmp_path)).stdout, re.MULTILINE)
+    blob = head_file(tmp_path / "head.blob")
+    assert as_json(McuBenchResult, "bench", blob, *HOST).bundle_id == ""
+    assert "bundle " not in call("load", blob, *HOST).stdout
 
 
 def test_bench_models_a_uart_from_the_bytes_it_counted(tmp_path):
