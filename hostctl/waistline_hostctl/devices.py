@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from waistline_hostctl import mcu_survey, survey
+from waistline_hostctl import mcu_survey, meter_survey, survey
 from waistline_hostctl.results import Device
 from waistline_node.sources import _v4l2
 
@@ -18,12 +18,18 @@ _TRIED = {"onnxruntime": ("CPU",), "litert": ("CPU",), "openvino": ("CPU",), BLO
 
 
 def devices(dev: Path = mcu_survey.DEV) -> tuple[Device, ...]:
-    """Engines with their devices, emulated boards, cameras, serial ports, by names that last.
+    """Engines with their devices, emulated boards, cameras, meters, ports, by names that last.
 
     Args:
         dev: the folder of devices.
     """
-    return (*engines(), *mcu_survey.emulated(), *_cameras(dev), *mcu_survey.ports(dev))
+    return (
+        *engines(),
+        *mcu_survey.emulated(),
+        *_cameras(dev),
+        *meter_survey.devices(meter_survey.rows()),
+        *mcu_survey.ports(dev),
+    )
 
 
 def tried(engine: str, device: str) -> str:

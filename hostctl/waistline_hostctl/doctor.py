@@ -14,7 +14,7 @@ from waistline.codec import native
 from waistline.errors import WaistlineError
 from waistline.plugins import pip_install
 from waistline_hostctl import doctor_packages as packages
-from waistline_hostctl import mcu_survey, survey, wheels
+from waistline_hostctl import mcu_survey, meter_survey, survey, wheels
 from waistline_hostctl.devices import BLOB, FAKE, UNTRIED, plain, tried
 from waistline_hostctl.results import DoctorResult, Finding
 
@@ -26,7 +26,10 @@ BASE, ENGINES, SOURCES, LINKS, TOOLS, MACHINE = (
     packages.BASE, "engines", "sources", "links", "tools", "machine",
 )  # fmt: skip
 BOARDS = mcu_survey.BOARDS
-GROUPS = (BASE, ENGINES, BOARDS, TOOLS, SOURCES, LINKS, packages.EXTRAS, packages.TRAPS, MACHINE)
+METERS = meter_survey.METERS
+GROUPS = (
+    BASE, ENGINES, BOARDS, METERS, TOOLS, SOURCES, LINKS, packages.EXTRAS, packages.TRAPS, MACHINE,
+)  # fmt: skip
 """In the order in which they are shown."""
 _FREE_BYTES = 200_000_000
 _TROUBLE = {"wrong version", "no permission", "failed"}
@@ -58,6 +61,7 @@ def _findings(only: tuple[str, ...] | None) -> Iterator[Finding]:
     yield from _engines([row for row in rows if row.package == survey.BACKENDS])
     if only is None:
         yield from mcu_survey.findings()
+        yield from meter_survey.findings(meter_survey.rows())
         yield from _tools()
         for package, group in ((survey.SOURCES, SOURCES), (survey.LINKS, LINKS)):
             for row in rows:

@@ -98,9 +98,10 @@ class Device(msgspec.Struct, frozen=True):
     Attributes:
         id: pasteable: the name that ``--backend`` takes, or flags with their values.
         name: for people.
-        kind: ``engine``, ``board`` (a program of this machine), ``camera`` or ``serial``.
+        kind: ``engine``, ``board`` (a program of this machine), ``camera``, ``meter``,
+            ``serial``.
         state: of an engine's device or a board ``usable`` or what is in the way, as `Finding`
-            words it; ``present`` for a camera or port.
+            words it; ``present`` for a camera, an instrument or a port.
         tried: whether this project has run it on hardware: ``yes`` or ``untried on hardware``.
     """
 

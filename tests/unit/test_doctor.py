@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from waistline.backends.base import Probe
-from waistline_hostctl import devices, doctor, mcu_survey, survey, wheels
+from waistline_hostctl import devices, doctor, mcu_survey, meter_survey, survey, wheels
 from waistline_hostctl import doctor_packages as packages
 from waistline_hostctl.commands.devices import text as devices_text
 from waistline_hostctl.commands.doctor import text
 from waistline_hostctl.console import WIDTH
 from waistline_hostctl.mcu_info import choices_text
+from waistline_hostctl.meter_list import Instrument, MeterRow
 from waistline_hostctl.results import DevicesResult, DoctorResult, Finding, decode
 from waistline_hostctl.survey import BACKENDS, LINKS, SOURCES, Surveyed
 
@@ -239,6 +240,10 @@ def test_devices_say_what_to_paste_and_what_nobody_tried(tmp_path, monkeypatch):
     monkeypatch.setattr(survey, "survey", lambda packages: seen)
     monkeypatch.setattr(devices._v4l2, "list_devices", lambda dev: [
         devices._v4l2.Device("/dev/video0", "/dev/v4l/by-id/usb-Cam", "A Camera")])  # fmt: skip
+    meter = Instrument("serial:1", "/dev/ttyACM0", "a PPK2", untried=True)
+    monkeypatch.setattr(meter_survey, "rows", lambda: (
+        MeterRow("ppk2", "ok", (meter,)), MeterRow("sim", "ok", detail="simulated"),
+        MeterRow("mccdaq", "missing extra", detail="no uldaq", fix="a command")))  # fmt: skip
     found = devices.devices(tmp_path)
     by_id = {row.id: row for row in found}
     assert {row.id: row.tried for row in found} == {
@@ -249,14 +254,33 @@ def test_devices_say_what_to_paste_and_what_nobody_tried(tmp_path, monkeypatch):
         "ncs2": devices.UNTRIED,
         "--source camera:/dev/v4l/by-id/usb-Cam": devices.UNTRIED,
         f"--port {port}": devices.UNTRIED,
+        "--meter ppk2 --port serial:1": devices.UNTRIED,
+        "--meter mccdaq": devices.UNTRIED,
+        "--meter sim": "yes",
         **{f"--board {name}": "yes" for name in mcu_survey.emulated_boards()},
     }
     assert by_id["coral"].state == "missing library"
     shown = devices_text(DevicesResult(devices=found))
     assert "\n      --source camera:/dev/v4l/by-id/usb-Cam\n" in shown
+    assert "\n      --meter ppk2 --port serial:1\n" in shown
+    assert "untried on hardware; no uldaq" in shown
+    assert "--meter sim" not in shown
     assert "no serial" not in shown
     assert f"\n      --port {port}\n" in f"{shown}\n"
     assert "no serial port: no USB adapter" in devices_text(DevicesResult(devices=()))
+
+
+def test_meters_that_crash_the_search_are_one_finding(monkeypatch):
+    program = meter_survey.sys.executable
+    monkeypatch.setattr(meter_survey.sys, "executable", "/bin/false")
+    (row,) = meter_survey.rows()
+    assert (row.state, row.detail) == ("failed", "exit code 1")
+    (problem, plugged) = meter_survey.findings((row,))
+    assert (problem.level, plugged.found) == ("warn", "none is plugged in")
+    monkeypatch.setattr(meter_survey.sys, "executable", program)
+    found = {row.name: row.state for row in meter_survey.rows()}
+    assert found["sim"] == found["replay"] == "ok"
+    assert "sim" in next(meter_survey.findings(meter_survey.rows())).found
 
 
 def test_ports_that_cannot_be_seen_are_not_called_absent(monkeypatch):

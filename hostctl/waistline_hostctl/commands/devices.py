@@ -1,4 +1,4 @@
-"""List the engines, emulated boards, cameras and ports of this machine."""
+"""List the engines, emulated boards, cameras, meters and ports here."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ _HEADINGS = {
     "engine": "engines",
     "board": "emulated boards, for --board",
     "camera": "cameras",
+    "meter": "meters, for --meter",
     "serial": "serial ports",
 }
 _NOWHERE = {
     "engine": "no engine: pip install 'waistline[onnxruntime]'",
     "board": "no emulated board",
     "camera": "no camera: nothing that captures under /dev/video*",
+    "meter": "no meter",
 }
 
 
 @click.command()
 @common
 def command(app: App) -> None:
-    """List the engines, emulated boards, cameras and ports of this machine, with ids to paste."""
+    """List the engines, emulated boards, cameras, meters and ports here, with ids to paste."""
     result = DevicesResult(devices=devices())
     app.console.say(text(result))
     app.console.emit(result)
@@ -42,10 +44,12 @@ def text(result: DevicesResult) -> str:
         state = max((len(row.state) for row in found), default=0)
         for row in found:
             line = f"  {row.name.ljust(name)}  {row.state.ljust(state)}  "
-            about = f"{UNTRIED}; {row.detail}" if row.tried == UNTRIED else row.detail
+            untried = UNTRIED if row.tried == UNTRIED else ""
+            about = "; ".join(part for part in (untried, row.detail) if part)
             lines.append(indented(about, line, len(line)) if about else line.rstrip())
-            # A board's name is what --board takes.
-            flags = row.id.startswith("--") and row.kind != "board"
+            # A board's name is what --board takes, a meter's without a port what --meter takes.
+            named = row.kind == "board" or row.id == f"--meter {row.name}"
+            flags = row.id.startswith("--") and not named
             if flags and row.state in {USABLE, "present"}:
                 lines.append(f"      {row.id}")
         lines.append("")
