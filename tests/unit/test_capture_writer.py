@@ -232,3 +232,22 @@ def test_a_second_without_a_prompt_read_moves_no_marker():
         error = clock.sample_at(int(at_s * 1e9) + 1_000_000) - at_s * 1e5
         assert abs(error) < 1e5 * 4e-3
     assert clock.residual_s < 2e-3
+
+
+def test_values_without_a_finite_sum_end_the_capture_in_order(ring):
+    class Absurd(ByteDecoder):
+        def feed(self, raw, host_ns):
+            parts = super().feed(raw, host_ns)
+            for part in parts:
+                part.current_a[:] = np.inf
+            return parts
+
+    producer = Producer(ring)
+    view = producer.reserve(3)
+    view[:] = b"abc"
+    producer.commit(3, 1)
+    producer.end("", 2)
+    trace = ListTrace()
+    kept = Keeper(ring, Absurd(), trace, INFO).run()
+    assert "beyond all bounds" in kept.error
+    assert (kept.samples, trace.closed is not None) == (0, True)

@@ -45,14 +45,22 @@ def mark(text: str, path: str | Path | None = None) -> SoftwareEvent:
     Args:
         text: what; what is longer than 200 characters is cut off.
         path: of the file, which may grow by several programs at once; None: `VARIABLE` names it,
-            and where that is not set nothing is written.
+            and where that is not set, or the capture is gone, nothing is written.
+
+    Raises:
+        OSError: ``path`` cannot be written.
     """
     event = SoftwareEvent(time.monotonic_ns(), time.time_ns(), text[:_MOST_TEXT])
     target = path or os.environ.get(VARIABLE)
     if target:
         line = msgspec.json.encode(event) + b"\n"
         # One write of a short line to a file opened so is not torn by another.
-        file = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            file = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError:
+            if path:
+                raise
+            return event
         try:
             os.write(file, line)
         finally:

@@ -34,7 +34,7 @@ from waistline.trace.jls_index import U1, Channel, Index, Run, read_index
 from waistline.trace.lock import is_held
 from waistline.trace.overview import envelope
 from waistline.trace.snapshot import decode_start
-from waistline.trace.sums import Samples, window_sums
+from waistline.trace.sums import Samples, checked_edges, window_sums
 
 PIECE = 1 << 20
 """Samples handled at once where a file's own chunks do not say."""
@@ -58,12 +58,12 @@ class JlsTrace:
         if not salvage and not (index.ended and index.file.closed):
             index.file.close()
             raise _unclosed(path)
-        self.spec = _spec(index)
-        self._channels = {
-            name: channel
-            for name in (*self.spec.floats, *(f"d{bit}" for bit in self.spec.bits))
-            if (channel := index.channel(_stored_name(index, name))) is not None
-        }
+        try:
+            self.spec = _spec(index)
+            self._channels = _channels(index, self.spec)
+        except TraceError:
+            index.file.close()
+            raise
         # Bits that are all alike are certain once their summary is written; after damage, that a
         # chunk is missing means nothing.
         ends = [
@@ -78,6 +78,8 @@ class JlsTrace:
         base = self._base
         gaps = (replace(gap, first=gap.first - base) for gap in index.gaps)
         self.gaps = tuple(sorted(gaps, key=lambda gap: gap.first))
+        unsure = [(gap.first, gap.end) for gap in self.gaps if not gap.resolved]
+        self._unsure = np.array(unsure, np.int64).reshape(-1, 2)
         notes = (_moved(note, base) for note in index.annotations)
         self.annotations = tuple(sorted(notes, key=lambda note: note.sample))
         self.utc = tuple(UtcPoint(point.sample - base, point.utc_ns) for point in index.utc)
@@ -155,16 +157,16 @@ class JlsTrace:
 
     def windows(self, edges: Doubles) -> WindowEnergy:
         """Energy between consecutive edges (float64 (n + 1,), ascending, in samples)."""
-        edges = np.asarray(edges, np.float64)
+        edges = checked_edges(edges, self.length)
         name, scale = self._summed()
-        start = int(edges[0]) if len(edges) and edges[0] >= 0 else 0
-        stop = min(self.length, int(edges[-1]) + 1) if len(edges) else 0
+        start, stop = int(edges[0]), min(self.length, int(edges[-1]) + 1)
         sums, missing = window_sums(self.pieces(name, start, stop), edges, self.length)
         uncertain = np.zeros(len(sums), np.bool_)
-        for gap in self.gaps:
-            if not gap.resolved:
-                low = max(0, int(np.searchsorted(edges, gap.first)) - 1)
-                uncertain[low : int(np.searchsorted(edges, gap.end, side="right"))] = True
+        near = self._unsure[(self._unsure[:, 1] >= edges[0]) & (self._unsure[:, 0] <= edges[-1])]
+        lows = np.maximum(np.searchsorted(edges, near[:, 0]) - 1, 0)
+        highs = np.searchsorted(edges, near[:, 1], side="right")
+        for low, high in zip(lows.tolist(), highs.tolist(), strict=True):
+            uncertain[low:high] = True
         return WindowEnergy(sums * (scale / self.spec.rate_hz), missing, uncertain)
 
     def energy(self, start: float = 0, stop: float | None = None) -> Energy:
@@ -194,7 +196,7 @@ class JlsTrace:
         raise TraceError(
             f"{self.path} holds no {name}",
             cause=f"it holds {', '.join(self._channels)}",
-            fix="give --supply VOLTS where only a current was sampled"
+            fix="waistline trace import takes --supply VOLTS where only a current was recorded"
             if name in FLOAT_SIGNALS
             else "choose one of these",
         )
@@ -269,6 +271,16 @@ def _unpacked(index: Index, run: Run, low: int, high: int) -> Bits | int:
 def _moved(note: Annotation, base: int) -> Annotation:
     end = None if note.end_sample is None else note.end_sample - base
     return replace(note, sample=note.sample - base, end_sample=end)
+
+
+def _channels(index: Index, spec: TraceSpec) -> dict[str, Channel]:
+    """Where each signal of the spec is stored; one that is stored as another kind is not there."""
+    found = {}
+    for signal in spec.signals:
+        channel = index.channel(_stored_name(index, signal.name))
+        if channel is not None and (channel.kind == U1) == (signal.dtype == "u1bit"):
+            found[signal.name] = channel
+    return found
 
 
 def _stored_name(index: Index, name: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from waistline.errors import WaistlineError
+from waistline.errors import MeterError, WaistlineError
 from waistline.trace.accuracy import Part, Parts
 from waistline.trace.base import Annotation, Block, Floats, TraceSpec, TraceWriter
 from waistline_hostctl.capture.clock import HostClock
@@ -70,21 +70,31 @@ class _Sums:
     missing: int = 0
 
     def block(self, block: Block, supply_v: float | None) -> None:
+        """Add a block.
+
+        Raises:
+            MeterError: its sums are not finite.
+        """
         count = len(block)
-        self.samples += count
         current, power, voltage = block.current_a, block.power_w, block.voltage_v
         charge = 0.0 if current is None else _sum(current)
         if power is None and current is not None and voltage is not None:
             power = current * voltage
         constant_w = charge * supply_v if power is None and supply_v is not None else 0.0
-        self.parts.add(
-            Part(
-                count,
-                charge,
-                0.0 if voltage is None else _sum(voltage),
-                constant_w if power is None else _sum(power),
-            )
+        part = Part(
+            count,
+            charge,
+            0.0 if voltage is None else _sum(voltage),
+            constant_w if power is None else _sum(power),
         )
+        if not np.isfinite([part.current, part.voltage, part.power]).all():
+            raise MeterError(
+                "the meter's values are beyond all bounds",
+                cause=f"{count} samples from {self.samples} on have no finite sum",
+                fix="see its gain, offset and shunt in the bench file",
+            )
+        self.samples += count
+        self.parts.add(part)
 
 
 def _sum(values: Floats) -> float:
@@ -202,8 +212,8 @@ class Keeper:
     def _write(self, parts: Iterable[Piece]) -> None:
         for part in parts:
             if isinstance(part, Block):
-                self._trace.write(part)
                 self._sums.block(part, self._info.supply_v)
+                self._trace.write(part)
             else:
                 self._trace.gap(part)
                 self._sums.samples += part.count
