@@ -144,7 +144,7 @@ def test_a_bundle_of_another_head_is_refused(bundle):
     ("options", "what"),
     [
         ({"board": "host", "port": "/dev/ttyACM0"}, "two devices"),
-        ({"board": "nucleo-f999"}, "no board 'nucleo-f999'"),
+        ({"board": "nucleo-f999"}, "no emulated board 'nucleo-f999'"),
         ({"board": "host", "speed": "9"}, "no option 'speed'"),
         ({"port": "1:2:3"}, "no serial port 1:2:3"),
     ],
