@@ -107,7 +107,8 @@ def _read(path):
 
 
 def test_a_closed_terminal_ends_what_was_begun_in_order():
-    process = python(HUNG_UP)
+    # The tests themselves may run under nohup.
+    process = python(HUNG_UP, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGHUP)
     assert process.communicate()[0] == "ended in order\n"
