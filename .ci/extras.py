@@ -52,6 +52,15 @@ PROBED = (
     "from waistline.backends import {0} as engine; found = engine.probe(); "
     "assert any(one.state == 'ok' for one in found), found"
 )
+FINDS = "from waistline_hostctl.meters import {0}; {0}.find()"
+UNLESS_NATIVE = """
+from waistline.errors import MissingExtra
+from waistline_hostctl.meters.base import find
+try:
+    find("mccdaq")
+except MissingExtra as error:
+    assert "libuldaq" in str(error) + error.fix, error.lines()
+"""
 CASES = (
     Case(
         "",
@@ -118,6 +127,21 @@ CASES = (
     ),
     Case("edge", ("waistline_edge.metrics", "prometheus_client"), others()),
     Case("capture", ("waistline.trace.jls_write", "waistline.trace.plot"), others()),
+    # What they need beside their Python packages, libuldaq.so above all, no registry brings.
+    Case(
+        "joulescope",
+        ("waistline_hostctl.meters.joulescope",),
+        others(),
+        runs=FINDS.format("joulescope"),
+    ),
+    Case(
+        "counter",
+        ("pynvml", "waistline_hostctl.meters.counter"),
+        others(),
+        runs=FINDS.format("counter"),
+    ),
+    Case("mccdaq", (), others(), runs=UNLESS_NATIVE),
+    Case("gpio", ("gpiod", "waistline_hostctl.markers.gpio"), others()),
     Case("parquet", ("waistline.trace.importers.parquet",), others()),
     Case("smp", ("waistline_bridge.flash.smp",), others()),
     Case("pyocd", ("waistline_bridge.flash.pyocd",), others()),
