@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -25,6 +26,41 @@ def read_limited(path: Path, limit_bytes: int) -> bytes:
     if len(data) > limit_bytes:
         raise ValueError(f"{path.name} is over {limit_bytes} bytes")
     return data
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is no file of bytes, which could be waited for or read for ever.
+
+    Raises:
+        OSError: it is a pipe, a socket, a device, a folder, or not there.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(path))
+
+
+def place_new(made: Path, target: Path) -> None:
+    """Give a finished file its name in the same file system; never over one that exists.
+
+    Raises:
+        FileExistsError: meanwhile there is one.
+        OSError: the folder cannot be written.
+    """
+    try:
+        os.link(made, target)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        # A file system without hard links, such as that of a memory card.
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
+            raise
+        if target.exists() or target.is_symlink():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
+        made.rename(target)
+    else:
+        made.unlink()
 
 
 def write_atomically(target: Path, data: bytes) -> None:

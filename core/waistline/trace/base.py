@@ -25,6 +25,7 @@ Bits = NDArray[np.uint8]
 FLOAT_SIGNALS = {"current": "A", "voltage": "V", "power": "W"}
 """Float signals a block can hold, with their unit; the attribute is ``<name>_<unit>``."""
 LOGIC_BITS = 8
+_MAX_SUPPLY_V = 1e6
 GAP = "gap"
 """Bit signal every trace has: 1 where the samples were lost."""
 
@@ -80,6 +81,12 @@ class TraceSpec:
                 f"a trace cannot have a rate of {self.rate_hz} Hz",
                 cause="a rate is over 0 and at most 1e10",
                 fix="give the meter's sample rate in hertz",
+            )
+        if self.supply_v is not None and not abs(self.supply_v) <= _MAX_SUPPLY_V:
+            raise TraceError(
+                f"a supply cannot have {self.supply_v} V",
+                cause=f"it has {_MAX_SUPPLY_V:g} V at most",
+                fix="give the supply voltage in volts",
             )
         names = [signal.name for signal in self.signals]
         unknown = [name for name in names if name not in SIGNALS]

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from waistline.errors import TraceError
+from waistline.files import check_regular
 from waistline.trace.crc32c import crc32c, rows_crc
 
 MAGIC = bytes.fromhex("6a6c73666d740d0a200a201a2020b21c")
@@ -31,7 +32,8 @@ TAG_ANNOTATION, TAG_UTC = 0x32, 0x3A
 _TAGS = {TAG_SOURCE, TAG_SIGNAL, TAG_USER, TAG_END} | {
     0x20 | track << 3 | kind for track in range(4) for kind in range(5)
 }
-_RESYNC_BYTES = 1 << 20
+_RESYNC_BYTES = (1 << 12, 1 << 20)
+"""Looked through at once for a header: first little, for it is near as a rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class JlsFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
+            check_regular(path)
             with path.open("rb") as stream:
                 head = stream.read(FILE_HEADER.size)
                 self.size = stream.seek(0, 2)
@@ -135,8 +138,10 @@ class JlsFile:
 
     def _next_header(self, offset: int) -> int | None:
         """Offset of the next header with a sound checksum, from ``offset`` on."""
+        stretch, most = _RESYNC_BYTES
         while offset + HEADER.size <= self.size:
-            stop = min(offset + _RESYNC_BYTES, self.size)
+            stop = min(offset + stretch, self.size)
+            stretch = min(2 * stretch, most)
             raw = np.frombuffer(self.map[offset:stop], np.uint8)
             raw = raw[: len(raw) // 8 * 8]
             rows = np.lib.stride_tricks.sliding_window_view(raw, HEADER.size)[::8]

@@ -16,6 +16,7 @@ from waistline.trace import chunks as fmt
 from waistline.trace.base import Annotation, Gap, UtcPoint
 from waistline.trace.chunks import Chunk, JlsFile
 from waistline.trace.snapshot import (
+    MAX_LENGTH,
     USER_LEDGER,
     USER_RUN,
     USER_START,
@@ -28,8 +29,6 @@ _SIGNAL = struct.Struct("<HBBIIIIIIII")
 _SIGNAL_RESERVED = 92
 _NOTE = struct.Struct("<BBBBfI")
 _ID_MASK = 0x0FFF
-MAX_LENGTH = 1 << 48
-"""Samples; more than any file can hold, little enough for arithmetic."""
 
 
 class Run(NamedTuple):
@@ -168,7 +167,7 @@ def _take(index: Index, chunk: Chunk, pending: dict[int, Chunk], *, salvage: boo
         _append(channel, _run(index, chunk, channel.bits), index, salvage=salvage)
     elif number in index.channels and tag == fmt.TAG_FSR_INDEX:
         pending[number] = chunk
-    elif number in index.channels and tag == fmt.TAG_FSR_SUMMARY:
+    elif number in index.channels and tag == fmt.TAG_FSR_SUMMARY and level:
         channel = index.channels[number]
         run = _run(index, chunk, 128)
         channel.summaries.setdefault(level, []).append(run)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import numpy as np
 from pyjls import AnnotationType, DataType, SignalType, Writer
 
 from waistline.errors import TraceError
+from waistline.files import place_new
 from waistline.trace.base import GAP, Annotation, Block, Gap, TraceSpec
 from waistline.trace.chunks import HEADER, stored_size
 from waistline.trace.lock import hold
@@ -69,6 +71,14 @@ def layouts(rate_hz: float) -> tuple[Layout, Layout]:
     return floats, Layout(_BIT_ROW, _BIT_ROW * _BIT_ROWS, _BIT_ROWS, 10)
 
 
+def _exists(path: Path) -> TraceError:
+    return TraceError(
+        f"{path} exists, and a measurement is not overwritten",
+        cause=f"it holds {path.stat().st_size} bytes",
+        fix="choose another name or move it away",
+    )
+
+
 class _Listener(logging.Handler):
     """Remembers the first error pyjls logs."""
 
@@ -97,12 +107,9 @@ class JlsWriter:
         self.spec = spec
         self._reserve_bytes = reserve_bytes
         if path.exists():
-            raise TraceError(
-                f"{path} exists, and a measurement is not overwritten",
-                cause=f"it holds {path.stat().st_size} bytes",
-                fix="choose another name or move it away",
-            )
-        hidden = path.with_name(f".{path.name}.new")
+            raise _exists(path)
+        # Nobody else's: two captures may be started at once, and folders may be shared.
+        hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
         self._log = logging.getLogger("pyjls.c")
         self._listener = _Listener()
         self._log.addHandler(self._listener)
@@ -114,13 +121,15 @@ class JlsWriter:
             self._define()
             self._introduce(hidden, encode_start(spec))
             self._lock = hold(hidden)
-            hidden.rename(path)
+            place_new(hidden, path)
         except BaseException as error:
             self._log.removeHandler(self._listener)
             if self._open:
                 self._open = False
                 self._writer.close()
             hidden.unlink(missing_ok=True)
+            if isinstance(error, FileExistsError):
+                raise _exists(path) from error
             if isinstance(error, (RuntimeError, OSError, ValueError)):
                 raise TraceError(
                     f"{path} cannot be made",

@@ -20,7 +20,7 @@ def hold(path: Path) -> int:
 def is_held(path: Path) -> bool:
     """Whether a writer has the file open."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return False
     try:

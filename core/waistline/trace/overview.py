@@ -104,11 +104,13 @@ def envelope(
     width = (stop - start) / columns
     step = max((step for step in levels if step * _ENTRIES <= width), default=0)
     done = int(start)
-    if step:
-        done = _stored(table, levels[step], step, start, stop)
-    for first, values in raw(done, int(np.ceil(stop))):
-        table.add(first, 1, values, values, values)
-    return table.result(scale)
+    # A hostile file may hold what is no number, or too large a one.
+    with np.errstate(invalid="ignore", over="ignore"):
+        if step:
+            done = _stored(table, levels[step], step, start, stop)
+        for first, values in raw(done, int(np.ceil(stop))):
+            table.add(first, 1, values, values, values)
+        return table.result(scale)
 
 
 def _stored(

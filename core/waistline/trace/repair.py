@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from waistline.errors import TraceError
-from waistline.files import unwritable
+from waistline.files import place_new, unwritable
 from waistline.trace.lock import is_held
 
 TIMEOUT_S = 3600.0
@@ -62,7 +63,8 @@ def repair(path: str | Path, output: str | Path | None = None) -> RepairReport:
         MissingExtra: pyjls is not installed.
     """
     source = Path(path)
-    target = source if output is None else Path(output)
+    # Of a link, the file it points to is mended.
+    target = Path(os.path.realpath(source)) if output is None else Path(output)
     if is_held(source):
         raise TraceError(
             f"{source} is still being written", cause="its capture runs", fix="wait, or stop it"
@@ -79,15 +81,22 @@ def repair(path: str | Path, output: str | Path | None = None) -> RepairReport:
         if report.repaired:
             with new.open("rb") as stream:
                 os.fsync(stream.fileno())
-            new.replace(target)
-        return replace(report, path=str(target if report.repaired else source))
+            _move(new, target, over=output is None)
+        return replace(report, path=str(source if output is None else target))
     finally:
-        new.unlink(missing_ok=True)
-        Path(folder).rmdir()
+        # Of a child that was killed more may be left than the new file.
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _move(new: Path, target: Path, *, over: bool) -> None:
+    try:
+        new.replace(target) if over else place_new(new, target)
+    except OSError as error:
+        raise unwritable(target, error, left="the original is as it was") from error
 
 
 def _in_child(source: Path, new: Path) -> RepairReport:
-    command = [sys.executable, "-m", "waistline.trace.mend", str(source), str(new)]
+    command = [sys.executable, "-P", "-m", "waistline.trace.mend", str(source), str(new)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired as error:

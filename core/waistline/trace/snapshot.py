@@ -7,6 +7,8 @@ end of a segment, the size of a gap) as JSON behind ASCII 28, where the format p
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 
 from waistline.errors import TraceError
@@ -16,6 +18,8 @@ from waistline.trace.base import SIGNALS, Annotation, AnnotationKind, Gap, GapKi
 USER_START, USER_RUN, USER_LEDGER = 0x10, 0x11, 0x12
 """The 12 application bits of a JLS user data chunk."""
 SCHEMA = 1
+MAX_LENGTH = 1 << 48
+"""Samples; more than any file can hold, little enough for arithmetic."""
 SEPARATOR = "\x1c"
 TEXT_LIMIT = 1000
 # 2018-01-01, where JLS time begins; its unit is 2**-30 s.
@@ -54,7 +58,7 @@ def encode_start(spec: TraceSpec) -> bytes:
         waistline_trace=SCHEMA,
         rate_hz=spec.rate_hz,
         signals=[signal.name for signal in spec.signals],
-        source=spec.source,
+        source=plain(spec.source),
         evidence=spec.evidence,
         start_utc_ns=spec.start_utc_ns,
         start_monotonic_ns=spec.start_monotonic_ns,
@@ -71,7 +75,7 @@ def decode_start(data: bytes, where: str) -> TraceSpec:
     """
     try:
         start = msgspec.json.decode(data, type=Start)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise TraceError(
             f"{where} does not say what it holds",
             cause=f"its start snapshot cannot be read: {error}",
@@ -118,22 +122,32 @@ def parse_annotation(sample: int, text: str) -> Annotation | Gap:
     """What is stored at ``sample``; text of other programs is a marker."""
     name, _, meta = text.partition(SEPARATOR)
     fields = _decoded(meta)
-    if isinstance(fields, _Hole):
+    if isinstance(fields, _Hole) and _possible(fields):
         return Gap(sample, fields.count, fields.gap, fields.low, fields.high)
-    if isinstance(fields, _Note) and (fields.kind == "segment") == (fields.end is not None):
+    if isinstance(fields, _Note) and _inside(fields):
         return Annotation(fields.at, fields.kind, name, fields.end)
     return Annotation(float(sample), "marker", plain(name))
 
 
+def _possible(hole: _Hole) -> bool:
+    low = hole.count if hole.low is None else hole.low
+    high = hole.count if hole.high is None else hole.high
+    return 0 <= hole.count < MAX_LENGTH and low <= high < MAX_LENGTH
+
+
+def _inside(note: _Note) -> bool:
+    ends = (note.at,) if note.end is None else (note.at, note.end)
+    fits = (note.kind == "segment") == (note.end is not None) and ends[0] <= ends[-1]
+    return fits and all(abs(end) < MAX_LENGTH for end in ends)
+
+
 def _decoded(meta: str) -> _Note | _Hole | None:
-    try:
-        return msgspec.json.decode(meta.encode(), type=_Hole)
-    except msgspec.MsgspecError:
-        pass
-    try:
-        return msgspec.json.decode(meta.encode(), type=_Note)
-    except msgspec.MsgspecError:
-        return None
+    kind: type[_Hole] | type[_Note]
+    for kind in (_Hole, _Note):
+        # JSON may be nested deeper than its reader goes.
+        with contextlib.suppress(msgspec.MsgspecError, RecursionError):
+            return msgspec.json.decode(meta.encode(), type=kind)
+    return None
 
 
 def to_jls_time(utc_ns: int) -> int:

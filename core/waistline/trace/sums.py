@@ -1,7 +1,8 @@
 """Exact sums between fractional edges: what an energy is made of.
 
-Sums run over raw samples in float64. A lost sample (NaN) counts as missing and adds nothing; it is
-found for free, because only a part that holds one sums to NaN, and only that is added up again.
+Sums run over raw samples in float64. A lost sample (NaN, or what is not finite) counts as missing
+and adds nothing; it is found for free: only a part that holds one has no finite sum, and only that
+is added up again.
 The averages a JLS file stores are never used: over several windows they are off by up to a fifth.
 """
 
@@ -47,7 +48,8 @@ def window_sums(
     for first, values in pieces:
         end = first + len(values)
         inside = slice(*np.searchsorted(whole, [first, end]))
-        at_edge[inside] = values[whole[inside] - first]
+        with np.errstate(invalid="ignore"):
+            at_edge[inside] = values[whole[inside] - first]
         low = max(0, int(np.searchsorted(whole, first, side="right")) - 1)
         high = min(len(sums), int(np.searchsorted(whole, end)))
         if high > low:
@@ -57,9 +59,10 @@ def window_sums(
             sums[low:high] += part
             found[low:high] += there
     share = edges - whole
-    lost = np.isnan(at_edge)
+    there_at_edge = np.isfinite(at_edge)
+    lost = ~there_at_edge
     lost[whole >= length] = False
-    value = np.where(np.isnan(at_edge), 0.0, at_edge)
+    value = np.where(there_at_edge, at_edge, 0.0)
     missing = np.diff(whole) - found
     sums += value[1:] * share[1:] - value[:-1] * share[:-1]
     missing += lost[1:] * share[1:] - lost[:-1] * share[:-1]
@@ -96,14 +99,14 @@ def _part_sums(values: Samples, cuts: NDArray[np.int64]) -> tuple[Doubles, Doubl
             starts = cuts[:-1][some]
             part[some] = np.add.reduceat(values[: cuts[-1]], starts, dtype=np.float64)
     there = sizes.astype(np.float64)
-    for place in np.flatnonzero(np.isnan(part)):
+    for place in np.flatnonzero(~np.isfinite(part)):
         part[place], there[place] = _sum_of_found(values[cuts[place] : cuts[place + 1]])
     return part, there
 
 
 def _sum_of_found(values: Samples) -> tuple[float, int]:
     """Sum and number of the samples that are there."""
-    lost = np.isnan(values)
+    lost = ~np.isfinite(values)
     # Lost samples come in runs: adding up what lies between them is faster than picking.
     turns = np.flatnonzero(lost[1:] != lost[:-1]) + 1
     if len(turns) > _MANY_TURNS:

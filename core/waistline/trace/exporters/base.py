@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -78,10 +79,15 @@ def export(trace: Trace, path: str | Path, part: Part | None = None, kind: str =
 
 
 @contextmanager
-def unfinished_removed(path: Path) -> Iterator[None]:
-    """Remove ``path`` when what writes it fails; a full disk becomes an error for people."""
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A new file; removed when what writes it fails. A full disk becomes an error for people."""
     try:
-        yield
+        stream = path.open("xb")
+    except OSError as error:
+        raise unwritable(path, error) from error
+    try:
+        with stream:
+            yield stream
     except OSError as error:
         path.unlink(missing_ok=True)
         raise unwritable(path, error) from error
@@ -103,6 +109,9 @@ def tables(trace: Trace, part: Part) -> Iterator[tuple[Samples, list[np.ndarray]
     any of them, and so is ``gap``.
     """
     start, stop = part.bounds(trace)
+    if part.every > ROWS:
+        yield from _long_rows(trace, part)
+        return
     step = max(1, ROWS // part.every) * part.every
     for first in range(start, stop, step):
         end = min(first + step, stop)
@@ -113,6 +122,30 @@ def tables(trace: Trace, part: Part) -> Iterator[tuple[Samples, list[np.ndarray]
         for name in [*(f"d{bit}" for bit in trace.spec.bits), GAP]:
             columns.append(np.maximum.reduceat(trace.bits(name, first, end), cuts))
         yield (first + cuts) / trace.spec.rate_hz, columns
+
+
+def _long_rows(trace: Trace, part: Part) -> Iterator[tuple[Samples, list[np.ndarray]]]:
+    """As `tables`, for rows that are longer than what is read at once."""
+    start, stop = part.bounds(trace)
+    bits = [*(f"d{bit}" for bit in trace.spec.bits), GAP]
+    for first in range(start, stop, part.every):
+        end = min(first + part.every, stop)
+        total, number = np.zeros(len(trace.spec.floats)), np.zeros(len(trace.spec.floats))
+        high = np.zeros(len(bits), np.uint8)
+        for low in range(first, end, ROWS):
+            until = min(low + ROWS, end)
+            for place, name in enumerate(trace.spec.floats):
+                values = trace.read(name, low, until)
+                there = values[~np.isnan(values)]
+                total[place] += there.sum(dtype=np.float64)
+                number[place] += len(there)
+            for place, name in enumerate(bits):
+                high[place] |= trace.bits(name, low, until).max()
+        with np.errstate(invalid="ignore"):
+            mean = (total / number).astype(np.float32)
+        columns: list[np.ndarray] = list(np.split(mean, len(mean)))
+        columns += np.split(high, len(high))
+        yield np.array([first / trace.spec.rate_hz]), columns
 
 
 def _averaged(values: Samples, cuts: np.ndarray) -> Samples:

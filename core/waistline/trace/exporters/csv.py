@@ -6,13 +6,15 @@ they are wanted.
 
 from __future__ import annotations
 
+import math
+from io import TextIOWrapper
 from pathlib import Path
 
 import numpy as np
 
 from waistline.errors import ConfigError
 from waistline.trace.base import Trace
-from waistline.trace.exporters.base import Part, headings, tables, unfinished_removed
+from waistline.trace.exporters.base import Part, headings, new_file, tables
 
 SPREADSHEET_ROWS = 1_048_576
 
@@ -31,11 +33,15 @@ def export(trace: Trace, path: Path, part: Part) -> int:
             cause=f"a spreadsheet opens {SPREADSHEET_ROWS:,} and drops the rest",
             fix=f"average with --every {every}, choose --from and --to, or say --force",
         )
-    with unfinished_removed(path), path.open("x", encoding="ascii", newline="\n") as stream:
+    # A nanosecond, or a thousandth of a sample where that is less.
+    digits = max(9, math.ceil(math.log10(trace.spec.rate_hz)) + 3)
+    with new_file(path) as raw, TextIOWrapper(raw, "ascii", newline="\n") as stream:
         stream.write(",".join(["time_s", *headings(trace)]) + "\n")
         for times, columns in tables(trace, part):
             # Nine digits give a float32 back exactly.
-            row = ",".join(["%.9f", *("%d" if c.dtype == np.uint8 else "%.9g" for c in columns)])
+            row = ",".join(
+                [f"%.{digits}f", *("%d" if c.dtype == np.uint8 else "%.9g" for c in columns)]
+            )
             rows_of = zip(times.tolist(), *(column.tolist() for column in columns), strict=True)
             text = "\n".join(map(row.__mod__, rows_of))
             stream.write(text.replace("nan", "") + "\n")

@@ -9,7 +9,7 @@ import pyarrow as arrow
 import pyarrow.parquet as files
 
 from waistline.trace.base import FLOAT_SIGNALS, Trace
-from waistline.trace.exporters.base import Part, headings, tables, unfinished_removed
+from waistline.trace.exporters.base import Part, headings, new_file, tables
 from waistline.trace.snapshot import encode_start
 
 
@@ -22,7 +22,7 @@ def export(trace: Trace, path: Path, part: Part) -> int:
         kind = arrow.float32() if name in units else arrow.uint8()
         fields.append(arrow.field(name, kind, metadata={"unit": units.get(name, "")}))
     schema = arrow.schema(fields, metadata={"waistline_trace": encode_start(trace.spec)})
-    with unfinished_removed(path), files.ParquetWriter(path, schema, compression="zstd") as out:
+    with new_file(path) as raw, files.ParquetWriter(raw, schema, compression="zstd") as out:
         for times, columns in tables(trace, part):
             kept = [
                 # An empty cell is what other programs take for a lost sample.

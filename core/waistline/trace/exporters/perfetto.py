@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from waistline.trace.base import Trace
-from waistline.trace.exporters.base import Part, unfinished_removed
+from waistline.trace.exporters.base import Part, new_file
 
 MAX_RATE_HZ = 1000.0
 _WINDOWS = 1 << 14
@@ -27,7 +28,7 @@ def export(trace: Trace, path: Path, part: Part) -> int:
     start, stop = part.bounds(trace)
     step = max(part.every, math.ceil(trace.spec.rate_hz / MAX_RATE_HZ))
     count = 0
-    with unfinished_removed(path), path.open("x", encoding="ascii") as stream:
+    with new_file(path) as raw, TextIOWrapper(raw, "ascii") as stream:
         stream.write('{"displayTimeUnit":"ns","traceEvents":[\n')
         stream.write(",\n".join(json.dumps(row) for row in _names(trace)))
         for rows in (_power(trace, start, stop, step), _notes(trace, start, stop)):

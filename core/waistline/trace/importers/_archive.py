@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import lzma
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import IO
 
 from waistline.errors import TraceError
 
 MAX_BYTES = 64 << 30
+DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    ValueError,
+    struct.error,
+    NotImplementedError,
+)
+"""What unpacking a damaged member raises."""
 _SMALL = 64 << 20
 # Deflate reaches 1,032; samples of a real meter stay below ten.
 _MAX_RATIO = 300
@@ -23,7 +37,7 @@ def open_archive(path: Path) -> zipfile.ZipFile:
     """
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+    except DAMAGED as error:
         raise TraceError(
             f"{path.name} is no ZIP archive", cause=str(error), fix="save it again"
         ) from error
@@ -53,8 +67,18 @@ def open_member(archive: zipfile.ZipFile, name: str, path: Path) -> IO[bytes]:
         raise _bomb(path, f"{name} would unpack {info.compress_size} to {info.file_size} bytes")
     try:
         return archive.open(info)
-    except (RuntimeError, NotImplementedError, zipfile.BadZipFile, OSError) as error:
+    except (RuntimeError, *DAMAGED) as error:
         raise TraceError(f"{name} in {path.name} cannot be read", cause=str(error)) from error
+
+
+def check_rows(path: Path, rows: int, size_bytes: int) -> None:
+    """Refuse a table of so many rows in so few bytes.
+
+    Raises:
+        TraceError: they cannot be samples of an instrument.
+    """
+    if 4 * rows > max(_SMALL, _MAX_RATIO * size_bytes):
+        raise _bomb(path, f"it declares {rows:,} rows in {size_bytes:,} bytes")
 
 
 def _bomb(path: Path, cause: str) -> TraceError:

@@ -16,6 +16,8 @@ Batch = Mapping[str, NDArray[np.float64]]
 # A time may lie this share of a sample period off its place before it means another sample.
 _JITTER = 0.4
 _MAX_GAP_S = 3600.0
+_MAX_LOST, _MAX_LOST_TIMES = 100_000_000, 100
+"""Samples that may be missing in all, or times those that are there."""
 
 
 def timed_source(
@@ -60,7 +62,8 @@ def first_of(batches: Callable[[], Iterator[Batch]]) -> Batch | None:
 
 
 def _rate(times: NDArray[np.float64], path: Path) -> float:
-    steps = np.diff(times)
+    with np.errstate(invalid="ignore", over="ignore"):
+        steps = np.diff(times)
     period = float(np.median(steps))
     if not period > 0 or not np.isfinite(period):
         raise _uneven(path, "its times do not ascend, or are too coarse to tell samples apart")
@@ -75,17 +78,19 @@ def _rate(times: NDArray[np.float64], path: Path) -> float:
 
 
 def _parts(batches: Iterable[Batch], period_s: float, path: Path) -> Iterator[Block | Gap]:
-    first, last = 0, None
+    first, lost, last = 0, 0, None
     for batch in batches:
         times = batch["time"]
         if not len(times):
             continue
         before = times[0] - period_s if last is None else last
-        steps = np.diff(times, prepend=before) / period_s
-        whole = np.rint(steps)
+        with np.errstate(invalid="ignore", over="ignore"):
+            steps = np.diff(times, prepend=before) / period_s
+            whole = np.rint(steps)
+            off = np.abs(steps - whole)
         # A hole may be a fraction of a sample long where an instrument was started again.
-        if not (whole >= 1).all() or (np.abs(steps - whole)[whole == 1] > _JITTER).any():
-            place = int(np.argmax((whole < 1) | (np.abs(steps - whole) > _JITTER)))
+        if not (whole >= 1).all() or (off[whole == 1] > _JITTER).any():
+            place = int(np.argmax(~(whole >= 1) | (off > _JITTER)))
             raise _uneven(
                 path,
                 f"sample {first + place} comes {steps[place]:.3g} periods after the one before",
@@ -101,6 +106,11 @@ def _parts(batches: Iterable[Batch], period_s: float, path: Path) -> Iterator[Bl
                 first += cut - start
             if cut < len(times):
                 missing = int(whole[cut]) - 1
+                there = first - lost
+                lost += missing
+                # A few rows could fill a disk with holes.
+                if lost > max(_MAX_LOST, _MAX_LOST_TIMES * there):
+                    raise _uneven(path, f"it lacks {lost:,} samples and has {there:,}")
                 yield Gap(first, missing, "import")
                 first += missing
             start = cut

@@ -9,6 +9,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from waistline.errors import ConfigError, TraceError
 from waistline.trace.base import SIGNALS, Source
-from waistline.trace.importers._archive import open_archive, open_member
+from waistline.trace.importers._archive import DAMAGED, open_archive, open_member
 from waistline.trace.importers._times import first_of, timed_source
 from waistline.trace.importers.base import (
     ROWS,
@@ -30,6 +31,8 @@ from waistline.trace.importers.base import (
 )
 
 Columns = dict[str, NDArray[np.float64]]
+# NumPy parses a header as Python text, which fails in ways of its own.
+_DAMAGED = (*DAMAGED, OverflowError, MemoryError, RecursionError, SyntaxError, TokenError, KeyError)
 
 
 def read_source(path: Path, options: ImportOptions) -> Source:
@@ -42,16 +45,16 @@ def read_source(path: Path, options: ImportOptions) -> Source:
     read = _archive if path.suffix.lower() == ".npz" else _array
 
     def batches() -> Iterator[Columns]:
-        return read(path, options)
+        try:
+            yield from read(path, options)
+        except _DAMAGED as error:
+            raise TraceError(
+                f"{path.name} holds no array of numbers, or is damaged",
+                cause=str(error).splitlines()[0][:200] if str(error) else type(error).__name__,
+                fix="save it with numpy.save, without objects in it",
+            ) from error
 
-    try:
-        first = first_of(batches) or {}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise TraceError(
-            f"{path.name} holds no array of numbers",
-            cause=str(error).splitlines()[0][:200] if str(error) else type(error).__name__,
-            fix="save it with numpy.save, without objects in it",
-        ) from error
+    first = first_of(batches) or {}
     if options.rate_hz is None and "time" in first:
         return timed_source(batches, path, options)
     names = [name for name in first if name in SIGNALS]
@@ -76,10 +79,11 @@ def _chosen(options: ImportOptions, names: list[str], path: Path) -> dict[str, C
 
 
 def _array(path: Path, options: ImportOptions) -> Iterator[Columns]:
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    with np.errstate(over="ignore"):
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     _checked(array.dtype)
     names = list(array.dtype.names or ())
-    if array.ndim > 2 or (names and array.ndim > 1):
+    if not 0 < array.ndim <= 2 or (names and array.ndim > 1):
         raise ValueError(f"an array of {array.ndim} dimensions")
     if array.ndim == 1 and not names:
         array = array[:, None]
@@ -98,7 +102,9 @@ def _array(path: Path, options: ImportOptions) -> Iterator[Columns]:
 
 
 def _scaled(values: NDArray[np.generic], column: Column) -> NDArray[np.float64]:
-    return np.asarray(values, np.float64) * column.scale + column.offset
+    # Numbers that no float holds become infinite, which is a lost sample.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(values, np.float64) * column.scale + column.offset
 
 
 def _archive(path: Path, options: ImportOptions) -> Iterator[Columns]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from waistline import plugins
 from waistline.errors import ConfigError, TraceError
 from waistline.evidence import Evidence
+from waistline.files import check_regular
 from waistline.trace.base import FLOAT_SIGNALS, SIGNALS, Block, Source, TraceSpec
 
 ROWS = 1 << 18
@@ -93,6 +94,14 @@ def read_source(path: str | Path, options: ImportOptions | None = None) -> Sourc
             cause=f"no importer reads {suffix or 'files without a suffix'}",
             fix="export it as .csv, .npy, .npz, .parquet or .ppk2",
         )
+    try:
+        check_regular(file)
+    except OSError as error:
+        raise TraceError(
+            f"{file} cannot be read",
+            cause=error.strerror or str(error),
+            fix="give the path of a recording",
+        ) from error
     source: Source = plugins.load(package, name).read_source(file, options or ImportOptions())
     return source
 
@@ -171,7 +180,7 @@ def to_block(first: int, columns: Mapping[str, NDArray[np.float64]]) -> Block:
     floats: dict[str, NDArray[np.float32]] = {}
     for name, values in columns.items():
         if name in FLOAT_SIGNALS:
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", invalid="ignore"):
                 kept = values.astype(np.float32)
             kept[~np.isfinite(kept)] = np.nan
             floats[name] = kept

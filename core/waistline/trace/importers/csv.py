@@ -31,6 +31,7 @@ from waistline.trace.importers.base import (
 )
 
 _MAX_LINE = 1 << 16
+_MAX_BLOCK = 1 << 25
 _MAX_HEAD = 500
 _BITS = re.compile(r"[01]{8}\Z")
 
@@ -162,7 +163,7 @@ def _batches(
 ) -> Iterator[dict[str, NDArray[np.float64]]]:
     order = sorted(set(places.values()))
     row = table.skipped
-    while block := list(islice(lines, ROWS)):
+    while block := _next_lines(lines):
         if not any(line.strip() for line in block):
             row += len(block)
             continue
@@ -176,6 +177,18 @@ def _batches(
                 signal: values[:, order.index(places[signal])] * column.scale + column.offset
                 for signal, column in columns.items()
             }
+
+
+def _next_lines(lines: Iterator[str]) -> list[str]:
+    """`ROWS` lines, or fewer long ones."""
+    block: list[str] = []
+    size = 0
+    for line in islice(lines, ROWS):
+        block.append(line)
+        size += len(line)
+        if size > _MAX_BLOCK:
+            break
+    return block
 
 
 def _quickly(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from waistline.errors import ConfigError, TraceError
 from waistline.trace.base import SIGNALS, Source
+from waistline.trace.importers._archive import check_rows
 from waistline.trace.importers._times import timed_source
 from waistline.trace.importers.base import (
     ROWS,
@@ -34,7 +35,8 @@ def read_source(path: Path, options: ImportOptions) -> Source:
     """
     try:
         names = list(files.read_schema(path).names)
-    except (OSError, arrow.ArrowException) as error:
+        check_rows(path, files.read_metadata(path).num_rows, path.stat().st_size)
+    except (OSError, arrow.ArrowException, UnicodeDecodeError) as error:
         raise TraceError(f"{path.name} is no Parquet table", cause=str(error)) from error
     columns = dict(options.columns) or guess_columns(names)
     if not set(columns) & set(SIGNALS):
@@ -68,15 +70,24 @@ def _batches(
             for batch in table.iter_batches(ROWS, columns=sorted(set(chosen.values()))):
                 yield {
                     signal: _values(batch.column(name), name, path, origins) * columns[signal].scale
+                    + columns[signal].offset
                     for signal, name in chosen.items()
                 }
-    except (OSError, arrow.ArrowException) as error:
-        raise TraceError(f"{path.name} is damaged", cause=str(error)) from error
+    except (OSError, arrow.ArrowException, KeyError, UnicodeDecodeError) as error:
+        raise TraceError(
+            f"{path.name} is damaged", cause=str(error), fix="save it again"
+        ) from error
 
 
 def _values(column: Any, name: str, path: Path, origins: dict[str, int]) -> NDArray[np.float64]:
     kind = column.type
     if arrow.types.is_timestamp(kind):
+        if column.null_count:
+            raise TraceError(
+                f"the column {name} of {path.name} has empty cells",
+                cause="where a time is missing, so is the place of the sample",
+                fix="give --rate HERTZ to count samples instead of reading their times",
+            )
         scale = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}[kind.unit]
         ticks: NDArray[np.int64] = column.cast("int64").to_numpy(zero_copy_only=False)
         # From the first one on: nanoseconds since 1970 do not fit a float.

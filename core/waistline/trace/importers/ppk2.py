@@ -10,7 +10,6 @@ whether the application lost samples (its files do not say).
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 
 from waistline.errors import TraceError
 from waistline.trace.base import LOGIC_BITS, Block, Source
-from waistline.trace.importers._archive import open_archive, open_member
+from waistline.trace.importers._archive import DAMAGED, open_archive, open_member
 from waistline.trace.importers.base import ROWS, ImportOptions
 
 _FRAME = np.dtype([("current_ua", "<f4"), ("bits", "<u2")])
@@ -68,13 +67,13 @@ def _has_session(archive: zipfile.ZipFile) -> bool:
 
 
 def _metadata(archive: zipfile.ZipFile, path: Path) -> _File:
-    with open_member(archive, "metadata.json", path) as stream:
-        data = stream.read(_MAX_METADATA + 1)
     try:
+        with open_member(archive, "metadata.json", path) as stream:
+            data = stream.read(_MAX_METADATA + 1)
         if len(data) > _MAX_METADATA:
             raise msgspec.DecodeError(f"over {_MAX_METADATA} bytes")
         return msgspec.json.decode(data, type=_File)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError, *DAMAGED) as error:
         raise TraceError(
             f"{path.name} does not say its sample rate",
             cause=f"metadata.json: {error}",
@@ -93,7 +92,7 @@ def _blocks(path: Path) -> Iterator[Block]:
                 if count:
                     yield _block(first, np.frombuffer(data, _FRAME, count))
                     first += count
-    except (zlib.error, zipfile.BadZipFile, EOFError) as error:
+    except DAMAGED as error:
         raise TraceError(
             f"{path.name} is damaged",
             cause=f"session.raw after sample {first}: {error}",
