@@ -134,3 +134,20 @@ def test_a_board_that_refuses_is_named(tmp_path):
     with emulated("ppk2", tmp_path) as there, pytest.raises(MeterError) as caught:
         open_meter(MeterChoice("lpm01a", there.port))
     assert "htc" in caught.value.what
+
+
+def test_a_torn_line_is_a_slip_and_a_message_is_none():
+    form = Text()
+    torn = b"09-07\r\nack start\r\n6409-07\r\nsummary\r\n640907\r\n9999+99\r\n6409-07\r6409-07\r\n"
+    assert form.feed(torn).tolist() == [np.float32(6409e-7)]
+    assert form.slips == 3
+
+
+@pytest.mark.parametrize("form", ["binary", "ascii"])
+def test_an_account_without_samples_does_not_close(form):
+    decoder = lpm01a.Lpm01aDecoder(1000, form)
+    for number in range(100):
+        decoder.feed(b"\x00garbage", number * 10**8)
+    decoder.finish(10**10)
+    assert decoder.ledger()["kept"] == 0
+    assert not decoder.ledger()["closes"]

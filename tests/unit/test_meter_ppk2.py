@@ -258,3 +258,32 @@ def test_a_whole_turn_lost_right_before_copies_is_not_taken_for_fewer_copies():
     np.testing.assert_array_equal(current[there], expected[there])
     assert there.sum() > 190_000
     assert decoder.ledger()["closes"]
+
+
+def test_a_stream_that_never_comes_to_rest_does_not_close():
+    ids = np.arange(100_000)
+    calibration = parse(Instrument(Constant(0.0, 3.3)).metadata())
+    one, raw = ppk2.Ppk2Decoder(calibration, 3.3), ramp_words(ids + ids // 17 * 5)
+    for at in range(0, len(raw), 4000):
+        one.feed(raw[at : at + 4000], (at + 4000) * 2500)
+    one.finish(len(raw) * 2500)
+    account = one.ledger()
+    assert account["start_dropped"] > 0
+    assert not account["closes"]
+
+
+def test_a_calibration_of_endless_currents_is_refused():
+    text = Instrument(Constant(0.0, 3.3)).metadata().replace(b"R2: 10.15", b"R2: 1e-300")
+    with pytest.raises(MeterError) as caught:
+        parse(text)
+    assert "currents of up to" in caught.value.cause
+
+
+def test_a_port_that_may_not_be_opened_names_its_group(monkeypatch):
+    def refuse(*_, **__):
+        raise _serial.serial.SerialException("[Errno 13] Permission denied")
+
+    monkeypatch.setattr(_serial.serial, "Serial", refuse)
+    with pytest.raises(MeterError) as caught:
+        _serial.Port("/dev/null", 9600)
+    assert "usermod -aG" in caught.value.fix

@@ -78,10 +78,14 @@ class Ledger:
 
     @property
     def closes(self) -> bool:
-        """Whether nothing is unknown, taken back, or at odds with the host's clock."""
+        """Whether nothing is unknown, taken back, or at odds with the host's clock.
+
+        Without a sample, or a quiet stretch after those that were dropped, there is no account.
+        """
         allowed = 64 + self.elapsed * _PPM * 1e-6
         balanced = self.balance is None or abs(self.balance) <= allowed
-        return not self.unknown and not self.contradictions and balanced
+        begun = self.kept > 0 and (self.balance is not None or not self.start_dropped)
+        return begun and balanced and not self.unknown and not self.contradictions
 
     def as_dict(self) -> dict[str, object]:
         """Plain JSON values."""

@@ -3,7 +3,8 @@
 Binary: a sample is two bytes, high first: a nibble ``e`` and twelve bits ``m``, m * 16**-e amperes.
 A message begins with 0xF0 and a type 0xF1 to 0xF5, which no sample does, and ends with 0xFF 0xFF; a
 time stamp (0xF3) has four bytes of milliseconds and one of buffer load in percent.
-Text: a sample is a line such as ``6409-07`` for 6409e-7 A; other lines are messages.
+Text: a sample is a line such as ``6409-07`` for 6409e-7 A; other lines are messages, but for those
+of digits and signs alone, which are torn samples.
 """
 
 from __future__ import annotations
@@ -20,8 +21,12 @@ _FIRST, _LAST = 0xF0F1, 0xF0F5
 _STAMP, _END = 0xF3, 0xF4
 _STAMP_BYTES = 9
 _MOST = 512
+_PIECE = 4096
+_MOST_A = 1000.0
 _STAMP_FORM = re.compile(rb"\xf0\xf3.{5}\xff\xff", re.DOTALL)
 _SAMPLE = re.compile(rb"(\d{4})([+-]\d\d)")
+_TORN = re.compile(rb"[\d+\-\r]+")
+"""A line of nothing but what samples are made of."""
 _SCALE = (16.0 ** -np.arange(16)).astype(np.float32)
 
 
@@ -47,10 +52,12 @@ class Binary:
         self.stamps_ms: list[int] = []
 
     def feed(self, raw: bytes | memoryview) -> Floats:
-        self._buffer += raw
         found: list[Floats] = []
-        while not self.ended and self._step(found.append):
-            pass
+        # What is left is copied at each message: of many, only a little at a time.
+        for place in range(0, len(raw), _PIECE):
+            self._buffer += raw[place : place + _PIECE]
+            while not self.ended and self._step(found.append):
+                pass
         if self.ended:
             self._buffer = b""
         return np.concatenate(found) if found else np.empty(0, np.float32)
@@ -104,6 +111,7 @@ class Text:
 
     def __init__(self) -> None:
         self._rest = b""
+        self._begun = False
         self.slips = 0
         self.ended = False
         self.stamps_ms: list[int] = []
@@ -113,9 +121,14 @@ class Text:
         self._rest = self._rest[-_MOST:]
         values = []
         for line in lines:
-            match = _SAMPLE.fullmatch(line.strip(b"\r\0 "))
-            if match:
-                values.append(float(match[1]) * 10.0 ** int(match[2]))
+            line = line.strip(b"\r\0 ")
+            match = _SAMPLE.fullmatch(line)
+            value = float(match[1]) * 10.0 ** int(match[2]) if match else 0.0
+            if match and value <= _MOST_A:
+                values.append(value)
+                self._begun = True
+            elif self._begun and _TORN.fullmatch(line):
+                self.slips += 1
         return np.array(values, np.float32)
 
 

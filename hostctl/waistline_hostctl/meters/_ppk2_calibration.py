@@ -21,6 +21,7 @@ _MULTIPLIER = 1.8 / 163840
 _PER_RANGE = ("R", "GS", "GI", "O", "S", "I", "UG")
 _SINGLE = ("VDD", "HW", "mode", "IA", "Calibrated")
 _MAX = 1e12
+_MOST_V = 5.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,12 @@ def parse(text: bytes) -> Calibration:
     zero = [key for key in values if key.startswith("R") and values[key] <= 0]
     if zero:
         raise _bad(f"{zero[0]} is {values[zero[0]]}, a resistor in ohm")
-    return Calibration(values)
+    found = Calibration(values)
+    with np.errstate(over="ignore", invalid="ignore"):
+        most = np.abs(found.table(_MOST_V)).max()
+    if not most <= _MAX:
+        raise _bad(f"it makes currents of up to {most:.3g} A")
+    return found
 
 
 def _number(key: str, text: str) -> float:

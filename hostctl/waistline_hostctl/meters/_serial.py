@@ -14,6 +14,7 @@ from serial.tools import list_ports
 
 from waistline.errors import MeterError
 from waistline.evidence import Evidence
+from waistline_bridge.boards.base import permission_fix
 from waistline_hostctl.meters.base import Found, gone
 
 _WRITE_S = 2.0
@@ -72,7 +73,7 @@ class Port:
             raise MeterError(
                 f"cannot open the meter at {path}",
                 cause=str(error),
-                fix="sudo usermod -aG dialout $USER, then log in again"
+                fix=permission_fix(Path(path))
                 if "Permission" in str(error)
                 else "close the program that has it open, or plug it in",
             ) from error

@@ -128,8 +128,7 @@ class Ppk2:
         self._path = path
         self._voltage_v = voltage_v
         self._setup = (_MODES[mode], regulator_command(voltage_v)) + ((_ON,) if switch_on else ())
-        text = self._identify()
-        self._calibration = parse(text)
+        self._calibration = self._identify()
         identity, evidence = identity_of(path, found)
         self.info = MeterInfo(
             name="ppk2",
@@ -144,7 +143,7 @@ class Ppk2:
             details={"mode": mode, "calibration": dict(self._calibration.values)},
         )
 
-    def _identify(self) -> bytes:
+    def _identify(self) -> Calibration:
         port = Port(self._path, _BAUD)
         try:
             port.send(_STOP)
@@ -157,9 +156,11 @@ class Ppk2:
                     cause=f"asked for its calibration, it sent {len(text)} bytes without an END",
                     fix="check the port (waistline devices), or unplug it and plug it in again",
                 )
+            # A device is not switched on by an instrument that cannot be understood.
+            calibration = parse(text)
             for command in self._setup:
                 port.send(command)
-            return text
+            return calibration
         finally:
             port.close()
 
