@@ -17,7 +17,7 @@ from waistline.errors import ConfigError, MissingExtra, RateTooLow, SamplesLost
 from waistline.evidence import Evidence
 from waistline.trace.base import SIGNALS
 from waistline_hostctl.capture.command import Command
-from waistline_hostctl.capture.control import Wanted, check_rate, run
+from waistline_hostctl.capture.control import Signals, Wanted, check_rate, run
 from waistline_hostctl.capture.live import Live
 from waistline_hostctl.capture.processes import Child
 from waistline_hostctl.capture.record import Captured, problems_of
@@ -295,3 +295,19 @@ def test_without_pyjls_the_extra_is_named_before_anything_begins(monkeypatch, tm
     with pytest.raises(MissingExtra, match="capture needs the Python package 'pyjls'"):
         run(wanted, resolve(), Console(json=True))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ignored", [True, False])
+def test_a_closed_terminal_ends_a_capture_in_order_unless_it_is_to_go_on(ignored):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        found = Signals()
+        with found.taken():
+            if ignored:
+                signal.raise_signal(signal.SIGHUP)
+            signal.raise_signal(signal.SIGTERM)
+            if not ignored:
+                signal.raise_signal(signal.SIGHUP)
+        assert found.received == [signal.SIGTERM] + [signal.SIGHUP] * (not ignored)
+    finally:
+        signal.signal(signal.SIGHUP, before)

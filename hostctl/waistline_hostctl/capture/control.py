@@ -89,11 +89,16 @@ class Signals:
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
-        """Collect SIGINT and SIGTERM; in a thread that is not the main one there are none."""
+        """Collect SIGINT, SIGTERM and SIGHUP; in a thread that is not the main one there are none.
+
+        A SIGHUP that is ignored (nohup) stays so.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        numbers = (signal.SIGINT, signal.SIGTERM)
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
         before = {number: signal.signal(number, self._take) for number in numbers}
         try:
             yield
