@@ -8,18 +8,16 @@ its FIFO drops shows by time alone. The truth is logged as by the emulated PPK2.
 
 from __future__ import annotations
 
-import json
-import signal
+import argparse
 import sys
 
 import numpy as np
 from numpy.typing import NDArray
 
-from waistline.errors import WaistlineError
 from waistline_hostctl.emulators._faults import Truth, at_random, parse
 from waistline_hostctl.emulators._line import Line
+from waistline_hostctl.emulators._program import arguments, run
 from waistline_hostctl.emulators._stream import Stream
-from waistline_hostctl.emulators.ppk2 import arguments
 from waistline_hostctl.simulated.waveform import Waveform, open_waveform
 
 _TICK_S = 0.002
@@ -150,20 +148,14 @@ class Lpm01a:
 def main(argv: list[str] | None = None) -> int:
     """Serve until ended."""
     options = arguments("An emulated X-NUCLEO-LPM01A.").parse_args(argv)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    try:
-        truth = Truth(options.truth)
-        board = Lpm01a(options.waveform, options.fault, options.fifo, truth, options.ppm)
-        board.add_random(options.random_faults, options.random_seconds, options.seed)
-    except WaistlineError as error:
-        print("\n".join(error.lines()), file=sys.stderr)
-        return error.exit_code
-    print(json.dumps({"instrument": "lpm01a", "port": board.line.path}), flush=True)
-    try:
-        board.serve()
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return run("lpm01a", options, _opened)
+
+
+def _opened(options: argparse.Namespace) -> Lpm01a:
+    truth = Truth(options.truth)
+    board = Lpm01a(options.waveform, options.fault, options.fifo, truth, options.ppm)
+    board.add_random(options.random_faults, options.random_seconds, options.seed)
+    return board
 
 
 if __name__ == "__main__":

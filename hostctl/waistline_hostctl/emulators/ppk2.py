@@ -10,23 +10,18 @@ ranges with hysteresis, and logs the truth (``--truth FILE``, JSON lines).
 from __future__ import annotations
 
 import argparse
-import json
-import math
-import signal
 import sys
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from waistline.errors import WaistlineError
 from waistline_hostctl.emulators._faults import Truth, at_random, parse
 from waistline_hostctl.emulators._line import Line
+from waistline_hostctl.emulators._program import arguments, run
 from waistline_hostctl.emulators._stream import Stream
 from waistline_hostctl.simulated.waveform import Waveform, open_waveform
 
 RATE_HZ = 100_000
-FIFO = 4096
 _TICK_S = 0.002
 _ARGUMENTS = {0x0C: 1, 0x0D: 2, 0x11: 1, 0x25: 5}
 """Bytes that follow a command; others have none."""
@@ -166,39 +161,10 @@ class Ppk2:
         )
 
 
-def arguments(description: str) -> argparse.ArgumentParser:
-    """Options that emulated instruments share."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--waveform", default="constant:0.01", help="constant:A, device: or file:")
-    parser.add_argument("--fault", action="append", default=[], metavar="KIND@SAMPLE[:SIZE]")
-    parser.add_argument("--random-faults", type=int, default=0, metavar="N")
-    parser.add_argument("--random-seconds", type=float, default=10.0, help="they lie before this")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--fifo", type=int, default=FIFO, help="samples it holds")
-    parser.add_argument("--ppm", type=float, default=0.0, help="its clock is fast by this")
-    parser.add_argument("--truth", type=Path, help="write what truly happened here")
-    parser.add_argument("--bad-metadata", action="store_true", help="answer with garbage")
-    return parser
-
-
 def main(argv: list[str] | None = None) -> int:
     """Serve until ended."""
     options = arguments("An emulated Power Profiler Kit II.").parse_args(argv)
-    if not (options.fifo > 0 and math.isfinite(options.ppm)):
-        print("error: --fifo is over 0, --ppm a number", file=sys.stderr)
-        return 2
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    try:
-        instrument = Ppk2(options)
-    except WaistlineError as error:
-        print("\n".join(error.lines()), file=sys.stderr)
-        return error.exit_code
-    print(json.dumps({"instrument": "ppk2", "port": instrument.line.path}), flush=True)
-    try:
-        instrument.serve()
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return run("ppk2", options, Ppk2)
 
 
 if __name__ == "__main__":
