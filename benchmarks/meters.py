@@ -30,7 +30,7 @@ from waistline_hostctl.simulated.network import Rc
 from waistline_hostctl.simulated.waveform import Constant
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "unit"))
-from meter_help import RATE_HZ, Fault, faulty_ids, hidden, ramp_words, reads
+from meter_help import RATE_HZ, faulty_ids, hidden, ramp_words, random_faults, reads
 
 from waistline.trace.base import Gap
 
@@ -62,19 +62,6 @@ def decode_speed(switch: int) -> dict[str, float]:
         decoding.append(time.process_time() - start)
     spent = statistics.median(decoding)
     return {"msps": SAMPLES / spent / 1e6, "times_reading": spent / statistics.median(reading)}
-
-
-def random_faults(rng: np.random.Generator, length: int) -> list[Fault]:
-    kinds = (
-        lambda: int(rng.integers(1, 64)),
-        lambda: int(rng.integers(1, 5000)),
-        lambda: 64 * int(rng.integers(1, 50)),
-        lambda: -int(rng.integers(1, 200)),
-    )
-    return [
-        Fault(int(rng.integers(30_000, length - 25_000)), kinds[rng.integers(4)]())
-        for _ in range(rng.integers(0, 5))
-    ]
 
 
 def sequence(seed: int) -> dict[str, int]:

@@ -22,6 +22,20 @@ class Fault:
     count: int
 
 
+def random_faults(rng: np.random.Generator, length: int) -> list[Fault]:
+    """Up to four losses, of whole turns of the counter too, and copies, in ``length`` samples."""
+    kinds = (
+        lambda: int(rng.integers(1, 64)),
+        lambda: int(rng.integers(1, 5000)),
+        lambda: 64 * int(rng.integers(1, 50)),
+        lambda: -int(rng.integers(1, 200)),
+    )
+    return [
+        Fault(int(rng.integers(30_000, length - 25_000)), kinds[rng.integers(4)]())
+        for _ in range(rng.integers(0, 5))
+    ]
+
+
 def hidden(faults: list[Fault]) -> bool:
     """Whether whole turns of the counter are lost and given back within one floor window (0.2 s).
 

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from meter_help import RATE_HZ, Fault, faulty_ids, hidden, misplaced, reads, resolve
+from meter_help import (
+    RATE_HZ,
+    Fault,
+    faulty_ids,
+    hidden,
+    misplaced,
+    random_faults,
+    reads,
+    resolve,
+)
 
 from waistline.trace.base import Gap
 from waistline_hostctl.meters._ledger import Ledger
 from waistline_hostctl.meters._losses import Resolver
 
 
-def _random_faults(rng: np.random.Generator, length: int) -> list[Fault]:
-    kinds = (
-        lambda: int(rng.integers(1, 64)),
-        lambda: int(rng.integers(1, 5000)),
-        lambda: 64 * int(rng.integers(1, 50)),
-        lambda: -int(rng.integers(1, 200)),
-    )
-    return [
-        Fault(int(rng.integers(30_000, length - 25_000)), kinds[rng.integers(4)]())
-        for _ in range(rng.integers(0, 5))
-    ]
-
-
 def _sequence(seed: int) -> tuple[int, int, int]:
     """(wrong runs, unknown holes, samples by which the account is off) of one random sequence."""
     rng = np.random.default_rng(seed)
     length = int(rng.uniform(1.0, 2.0) * RATE_HZ)
-    faults = _random_faults(rng, length)
+    faults = random_faults(rng, length)
     if hidden(faults):
         return 0, 0, 0
     ids = faulty_ids(length, faults)
@@ -64,7 +60,7 @@ def test_a_loss_just_when_the_trace_can_begin_is_counted(seed):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", range(20))
-def test_ten_thousand_random_faults(block):
+def test_ten_thousandrandom_faults(block):
     results = [_sequence(1_000_000 + 500 * block + number) for number in range(500)]
     assert all(wrong == 0 and off == 0 for wrong, _, off in results)
     assert sum(unknown for _, unknown, _ in results) <= 5

@@ -6,13 +6,14 @@ state. However long the trace, a picture is made of at most a few thousand colum
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from waistline.errors import ConfigError
-from waistline.files import unwritable
+from waistline.files import unwritable, write_atomically
 from waistline.plugins import missing_extra
 from waistline.trace.base import FLOAT_SIGNALS, Annotation, Gap, Trace
 
@@ -61,8 +62,11 @@ def plot(
     axes = figure.add_subplot()
     _draw(axes, trace, signal, start, stop)
     _caption(figure, axes, trace, signal, (start, stop), title)
+    kind = target.suffix.lower()[1:]
+    picture = BytesIO()
+    figure.savefig(picture, format=kind, metadata={"Date": None} if kind == "svg" else None)
     try:
-        figure.savefig(target, metadata={"Date": None} if target.suffix == ".svg" else None)
+        write_atomically(target, picture.getvalue())
     except OSError as error:
         raise unwritable(target, error) from error
 
