@@ -298,7 +298,7 @@ def test_a_timeout_that_is_none_is_refused(home, timeout_s):
         "verify", home / "cut.bundle", "--via", PROBE, "--timeout-s", timeout_s, cwd=home
     )  # fmt: skip
     assert done.returncode == 2
-    assert "--timeout-s is" in done.stderr
+    assert "--timeout-s" in done.stderr
 
 
 def test_what_a_far_side_says_does_not_steer_the_terminal(home):
