@@ -28,7 +28,7 @@ from capture_processes import Emulated, measure
 
 PPK2_LIMIT, SIM_LIMIT = 10.0, 12.0
 """Per cent of one core."""
-RATES_HZ = (4e6, 6e6, 8e6, 12e6, 16e6, 24e6, 32e6)
+RATES_HZ = (4e6, 8e6, 12e6, 16e6)
 PROBE_S, BUSY_S = 12.0, 20.0
 SECTIONS = ("ppk2", "sim", "rates", "kills", "busy")
 
