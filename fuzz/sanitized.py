@@ -29,7 +29,7 @@ import tempfile
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,27 +150,6 @@ def try_talk(driver: Driver, sizes: Sizes, said: Sequence[bytes]) -> set[str]:
     return model.asked
 
 
-def fuzz_talks(drivers: Sequence[Driver], seed: int, more: Callable[[], bool]) -> Found:
-    rng, found = random.Random(seed), Found("talks")
-    sound = [random_blob(seed * SEEDS + k).data for k in range(SEEDS)]
-    for driver in itertools.cycle(drivers):
-        if not more() or len(found.problems) >= MAX_PROBLEMS:
-            return found
-        sizes = rng.choice(_DEVICES)
-        pool = [
-            data if rng.random() < 0.7 else blobs.changed(rng, data, sizes[0])
-            for data in rng.sample(sound, 3)
-        ]
-        said = list(talks.arrivals(rng, pool))
-        found.inputs += len(said)
-        try:
-            found.ends.update(try_talk(driver, sizes, said))
-        except Exception as error:
-            kept = b"".join(struct.pack("<I", len(one)) + one for one in said)
-            found.problem(f"{type(error).__name__}: {error}", _SIZES.pack(*sizes) + kept)
-    return found
-
-
 def try_update(driver: Driver, sizes: Sizes, said: Sequence[bytes]) -> str:
     """How it ended.
 
@@ -186,25 +165,45 @@ def try_update(driver: Driver, sizes: Sizes, said: Sequence[bytes]) -> str:
     return updates.check(take, list(said), sizes[0])
 
 
-def fuzz_updates(drivers: Sequence[Driver], seed: int, more: Callable[[], bool]) -> Found:
-    rng, found = random.Random(seed), Found("updates")
+def _converse(
+    found: Found,
+    drivers: Sequence[Driver],
+    seed: int,
+    more: Callable[[], bool],
+    heads: int,
+    arrivals: Callable[[random.Random, list[bytes]], Iterable[bytes]],
+    attempt: Callable[[Driver, Sizes, Sequence[bytes]], Iterable[str]],
+) -> Found:
+    """Devices of all sizes in turn, each told of ``heads`` heads, some of them damaged."""
+    rng = random.Random(seed)
     sound = [random_blob(seed * SEEDS + k).data for k in range(SEEDS)]
     for driver in itertools.cycle(drivers):
         if not more() or len(found.problems) >= MAX_PROBLEMS:
-            return found
+            break
         sizes = rng.choice(_DEVICES)
         pool = [
             data if rng.random() < 0.7 else blobs.changed(rng, data, sizes[0])
-            for data in rng.sample(sound, 2)
+            for data in rng.sample(sound, heads)
         ]
-        said = list(updates.arrivals(rng, pool))
+        said = list(arrivals(rng, pool))
         found.inputs += len(said)
         try:
-            found.ends[try_update(driver, sizes, said)] += 1
+            found.ends.update(attempt(driver, sizes, said))
         except Exception as error:
             kept = b"".join(struct.pack("<I", len(one)) + one for one in said)
             found.problem(f"{type(error).__name__}: {error}", _SIZES.pack(*sizes) + kept)
     return found
+
+
+def fuzz_talks(drivers: Sequence[Driver], seed: int, more: Callable[[], bool]) -> Found:
+    return _converse(Found("talks"), drivers, seed, more, 3, talks.arrivals, try_talk)
+
+
+def fuzz_updates(drivers: Sequence[Driver], seed: int, more: Callable[[], bool]) -> Found:
+    def attempt(driver: Driver, sizes: Sizes, said: Sequence[bytes]) -> list[str]:
+        return [try_update(driver, sizes, said)]
+
+    return _converse(Found("updates"), drivers, seed, more, 2, updates.arrivals, attempt)
 
 
 TARGETS: dict[str, tuple[Callable[..., Found], tuple[str, ...]]] = {
