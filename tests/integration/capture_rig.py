@@ -33,9 +33,14 @@ class Emulator:
 
     def truth(self, event: str) -> list[dict]:
         """Rows of one kind, of the last time it sampled."""
-        rows = [json.loads(line) for line in self._truth.read_text().splitlines()]
-        begin = max(k for k, row in enumerate(rows) if row["event"] == "start")
-        return [row for row in rows[begin:] if row["event"] == event]
+        return [row for row in self.events() if row["event"] == event]
+
+    def events(self) -> list[dict]:
+        """All that happened since it last began to sample; whole lines, also while it runs."""
+        *lines, _ = self._truth.read_text().split("\n")
+        rows = [json.loads(line) for line in lines]
+        begins = [k for k, row in enumerate(rows) if row["event"] == "start"]
+        return rows[begins[-1] :] if begins else []
 
     def stop(self) -> None:
         self.process.terminate()

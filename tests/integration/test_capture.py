@@ -57,28 +57,6 @@ def test_a_capture_for_a_time(tmp_path):
         assert energy.energy_j == pytest.approx(3.3 * AMPERE * there.sum() / 1e5, rel=0.01)
 
 
-def test_faults_of_the_instrument_are_in_the_account(tmp_path):
-    faults = ("drop@250000:455", "byte@310000", "dup@330000:7", "stall@350000:0.02")
-    flags = [word for fault in faults for word in ("--fault", fault)]
-    with emulator(tmp_path, *flags) as instrument:
-        with capturing(
-            tmp_path, *PPK2, "--port", instrument.port, "--duration", "4s", "-o", "run.jls"
-        ) as capture:
-            code, result = capture.result()
-        ledger = result["ledger"]
-        assert (code == 0) == ledger["closes"]
-        if instrument.truth("stop")[-1]["samples"] > 360_000 and ledger["closes"]:
-            lost = [row for row in instrument.truth("lost") if row["cause"] == "fifo"]
-            wanted = 455 + 1 + sum(row["count"] for row in lost)
-            if not ledger["start_dropped"]:
-                # On a busy machine two faults may be one hole, of which the sum is known.
-                assert sum(ledger["lost"].values()) - ledger["repeated"] == wanted - 7
-    with read(tmp_path / "run.jls") as trace:
-        holes = sum(gap.count for gap in trace.gaps)
-        assert holes == result["missing"] == int(trace.bits("gap").sum())
-        assert np.isnan(trace.read("current")).sum() == holes
-
-
 def test_unplugging_ends_it_and_keeps_the_trace(tmp_path):
     with (
         emulator(tmp_path, "--fault", "unplug@200000") as instrument,
