@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from waistline.errors import TraceError
 from waistline.evidence import Evidence
@@ -161,13 +162,17 @@ class JlsTrace:
         name, scale = self._summed()
         start, stop = int(edges[0]), min(self.length, int(edges[-1]) + 1)
         sums, missing = window_sums(self.pieces(name, start, stop), edges, self.length)
-        uncertain = np.zeros(len(sums), np.bool_)
+        return WindowEnergy(sums * (scale / self.spec.rate_hz), missing, self.uncertain(edges))
+
+    def uncertain(self, edges: Doubles) -> NDArray[np.bool_]:
+        """Bool (n,): whether a gap of unknown size touches what lies between two edges."""
+        uncertain = np.zeros(len(edges) - 1, np.bool_)
         near = self._unsure[(self._unsure[:, 1] >= edges[0]) & (self._unsure[:, 0] <= edges[-1])]
         lows = np.maximum(np.searchsorted(edges, near[:, 0]) - 1, 0)
         highs = np.searchsorted(edges, near[:, 1], side="right")
         for low, high in zip(lows.tolist(), highs.tolist(), strict=True):
             uncertain[low:high] = True
-        return WindowEnergy(sums * (scale / self.spec.rate_hz), missing, uncertain)
+        return uncertain
 
     def energy(self, start: float = 0, stop: float | None = None) -> Energy:
         """Energy between two positions in samples."""
