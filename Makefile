@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 FIRMWARE := firmware_bridge/firmware
 BUILD  := pyproject.toml hatch_build.py $(wildcard core/c/*.[ch])
 
-.PHONY: help setup demo test test-slow check extras bench fuzz tools firmware clean
+.PHONY: help setup demo test test-slow check extras oracles bench fuzz tools firmware clean
 .DELETE_ON_ERROR:
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make check      formatting, lint, types, import rules, C warnings"
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make extras     install each extra alone and check what imports and what must not"
+	@echo "make oracles    an environment with what the tests hold ours against, if there (120 MB)"
 	@echo "make bench      every figure in docs/BENCHMARKS.md, written anew (about two hours)"
 	@echo "make fuzz       1,000,000 mutated frames, every parser guided by coverage, the firmware"
 	@echo "make firmware   the microcontroller's firmware for every board"
@@ -90,6 +91,12 @@ firmware:
 extras: | $(BIN)/python
 	@$(BIN)/python .ci/extras.py
 
+oracles: .oracles/.made
+
+.oracles/.made: .ci/oracles | $(BIN)/python
+	@.ci/oracles $(BIN)/python
+	@touch $@
+
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/run.py
 
@@ -107,5 +114,5 @@ tools: $(VENV)/.demo
 	$(BIN)/waistline tools install ncs2 || echo "going on without ncs2"
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache runs
+	rm -rf $(VENV) .oracles .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache runs
 	find core node edge hostctl planner calibration firmware_bridge -name '*.so' -delete

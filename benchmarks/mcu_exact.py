@@ -1,10 +1,10 @@
 """Whether the firmware computes what tflite-micro does, and sends what the host's codec does.
 
-    WAISTLINE_TFLM_PYTHON=PYTHON python benchmarks/mcu_exact.py [--outputs N] [--json FILE]
+    make oracles && python benchmarks/mcu_exact.py [--outputs N] [--json FILE]
 
-PYTHON has the wheel (`pip install --pre tflite-micro`). Without it random layers are not made, the
-vectors stored in tests/vectors stand in for them, and boards are held against the NumPy
-interpreter; the page says so. Needs cc, arm-none-eabi-gcc and qemu-system-arm.
+Without tflite-micro random layers are not made, the vectors stored in tests/vectors stand in for
+them, and boards are held against the NumPy interpreter; the page says so. Needs cc,
+arm-none-eabi-gcc and qemu-system-arm.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ import mcu_tools
 import numpy as np
 import tflite_help
 from lower_help import Firmware, lowered, random_inputs
-from tflm_help import KINDS, PYTHON, Oracle, differing
+from oracle_help import Micro, missing, python_with
+from tflm_help import KINDS, differing
 
 from waistline.blob.interpret import every_tensor, run_head
 from waistline.blob.records import read_blob
@@ -40,13 +41,12 @@ CODECS = ("raw|none", "raw|ctx", *(f"i8:b={b}|{c}" for b in range(1, 9) for c in
 
 
 def random_layers(outputs: int) -> list[dict[str, Any]]:
-    oracle, random = Oracle(), np.random.default_rng(20_260)
-    rows = []
-    for kind in KINDS:
-        mcu_tools.note(f"  {kind.__name__} ...")
-        compared, different, _ = differing(oracle, random, [kind], outputs // len(KINDS))
-        rows.append({"kind": kind.__name__, "compared": compared, "different": different})
-    oracle.close()
+    random, rows = np.random.default_rng(20_260), []
+    with Micro() as oracle:
+        for kind in KINDS:
+            mcu_tools.note(f"  {kind.__name__} ...")
+            compared, different, _ = differing(oracle, random, [kind], outputs // len(KINDS))
+            rows.append({"kind": kind.__name__, "compared": compared, "different": different})
     return rows
 
 
@@ -82,7 +82,7 @@ def networks(boards: dict[str, Path]) -> list[dict[str, Any]]:
         head = lower_tflite(tflite_help.load(model))
         frame = random_inputs(head)
         wanted = {head.tensors[k].name: tensor for k, tensor in every_tensor(head, frame)}
-        if PYTHON:
+        if python_with("tflite_micro"):
             micro = mcu_models.micro_tensors(model, frame)
             wanted = {key: micro.get(key, tensor) for key, tensor in wanted.items()}
         made = lowered(head, "i8:b=8|none")
@@ -129,12 +129,13 @@ def waists(boards: dict[str, Path]) -> dict[str, int]:
 
 def measure(chosen: argparse.Namespace) -> tuple[str, dict[str, Any], bool]:
     mcu_tools.need("cc", "make", "arm-none-eabi-gcc", "qemu-system-arm")
+    oracle = python_with("tflite_micro")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        layers = random_layers(chosen.outputs) if PYTHON else stored_layers(folder)
+        layers = random_layers(chosen.outputs) if oracle else stored_layers(folder)
         boards = mcu_tools.firmware(folder, mcu_tools.BOARDS)
         nets, codecs = networks(boards), waists(boards)
-    figures = {"oracle": bool(PYTHON), "layers": layers, "networks": nets, "codecs": codecs}
+    figures = {"oracle": bool(oracle), "layers": layers, "networks": nets, "codecs": codecs}
     compared = sum(row["compared"] for row in layers)
     wrong = sum(row["different"] for row in layers)
     fine = wrong == 0 and not any(codecs.values())
@@ -164,9 +165,9 @@ def report(figures: dict[str, Any], compared: int, wrong: int) -> str:
         )
     else:
         lines.append(
-            "WAISTLINE_TFLM_PYTHON names no Python that has tflite-micro: below are the vectors "
-            "that it gave once (tests/vectors/mcu_layers.json), by the firmware built for this "
-            "machine; boards are held against the NumPy interpreter. **The goal is not judged.**\n"
+            f"There is {missing('tflite_micro')}: below are the vectors that it gave once "
+            f"(tests/vectors/mcu_layers.json), by the firmware built for this machine; boards are "
+            f"held against the NumPy interpreter. **The goal is not judged.**\n"
         )
     lines += [mcu_tools.table(("layer", "outputs", "differ"), kinds), ""]
     lines += [

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import mcu_tools  # also the path to the tests' helpers
 import numpy as np
 import tflite_help
-from lower_help import micro
 from lower_nets import ACTS, SAME, VALID, Int8Net
+from oracle_help import Micro
 
 from waistline.bundle.cuts import list_cuts, pick_default_cut
 from waistline.model import tflite_cut
@@ -83,6 +83,6 @@ def micro_tensors(model: bytes, inputs: Sequence[np.ndarray]) -> dict[str, np.nd
     graph.outputs = [number for operator in graph.operators for number in operator.outputs]
     names = [graph.tensors[number].name for number in graph.outputs]
     texts = [name.decode() if isinstance(name, bytes) else name for name in names]
-    found = micro(tflite_help.packed(changed), inputs, len(texts))
-    assert found is not None
+    with Micro() as micro:
+        found = micro(tflite_help.packed(changed), inputs, len(texts))
     return dict(zip(texts, found, strict=True))

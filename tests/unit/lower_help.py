@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import shutil
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,40 +90,3 @@ def _aligned(data: bytes) -> np.ndarray:
     held = raw[start : start + len(data)]
     held[:] = np.frombuffer(data, np.uint8)
     return held
-
-
-_MICRO = """
-import sys
-import numpy as np
-from tflite_micro.python.tflite_micro import runtime
-size, shapes, outputs = {size}, {shapes}, {outputs}
-data = sys.stdin.buffer.read()
-engine = runtime.Interpreter.from_bytes(data[:size], arena_size=1 << 24)
-rest = np.frombuffer(data[size:], np.int8)
-for k, shape in enumerate(shapes):
-    count = int(np.prod(shape))
-    engine.set_input(rest[:count].reshape(shape), k)
-    rest = rest[count:]
-engine.invoke()
-for k in range(outputs):
-    found = engine.get_output(k)
-    sys.stdout.buffer.write(np.int32(found.size).tobytes() + found.tobytes())
-"""
-
-
-def micro(model: bytes, inputs: Sequence[np.ndarray], outputs: int) -> list[np.ndarray] | None:
-    """What tflite-micro makes of a model, in the Python that WAISTLINE_TFLM_PYTHON names."""
-    python = os.environ.get("WAISTLINE_TFLM_PYTHON")
-    if not python:
-        return None
-    shapes = [list(array.shape) for array in inputs]
-    text = _MICRO.format(size=len(model), shapes=shapes, outputs=outputs)
-    given = model + b"".join(array.tobytes() for array in inputs)
-    done = subprocess.run([python, "-c", text], input=given, capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()[-2000:]
-    found, rest = [], done.stdout
-    for _ in range(outputs):
-        size = int(np.frombuffer(rest[:4], "<i4")[0])
-        found.append(np.frombuffer(rest[4 : 4 + size], np.int8))
-        rest = rest[4 + size :]
-    return found

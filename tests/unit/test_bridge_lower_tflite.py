@@ -14,8 +14,9 @@ pytest.importorskip("ai_edge_litert", reason="writes and runs TFLite models")
 
 import lower_nets
 import tflite_help
-from lower_help import lowered, micro, random_inputs
+from lower_help import lowered, random_inputs
 from lower_nets import NETS, Int8Net, everything, reference
+from oracle_help import Micro, missing, python_with
 from tflite_help import OPS, TYPES, changed, schema
 
 from waistline.blob.interpret import every_tensor, run_head
@@ -63,14 +64,20 @@ def test_each_operator_gives_the_references_bits(name):
     assert min(spread) > 2, "a constant output compares nothing"
 
 
+@pytest.fixture(scope="module")
+def micro():
+    if not python_with("tflite_micro"):
+        pytest.skip(missing("tflite_micro"))
+    with Micro() as opened:
+        yield opened
+
+
 @pytest.mark.parametrize("name", NETS)
-def test_each_operator_gives_tflite_micros_bits(name):
+def test_each_operator_gives_tflite_micros_bits(micro, name):
     data = NETS[name]()
     head = lower_tflite(tflite_help.load(data))
     inputs = random_inputs(head)
     found = micro(data, inputs, len(head.outputs))
-    if found is None:
-        pytest.skip("WAISTLINE_TFLM_PYTHON names no Python with tflite-micro")
     for wanted, made in zip(found, run_head(head, inputs), strict=True):
         np.testing.assert_array_equal(made.reshape(-1), wanted)
 

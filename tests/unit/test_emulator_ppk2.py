@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import oracle_help
 import pytest
 from emulator_help import capture, emulated, lost
 
@@ -26,7 +27,7 @@ from waistline_hostctl.meters.base import MeterChoice, open_meter
 from waistline_hostctl.simulated.waveform import Constant, open_waveform
 
 OPTIONS = {"voltage": "3.3", "mode": "source"}
-STOCK = os.environ.get("WAISTLINE_PPK2_API_PYTHON")
+STOCK = oracle_help.python_with("ppk2_api")
 DEVICE = {
     "load": {
         "period_s": 0.0100013,
@@ -188,17 +189,17 @@ def test_ten_random_faults_through_the_line(tmp_path, seed):
         assert sum(account["lost"].values()) - account["repeated"] == true - copies
 
 
-@pytest.mark.skipif(not STOCK, reason="WAISTLINE_PPK2_API_PYTHON names no Python with ppk2-api")
+@pytest.mark.skipif(not STOCK, reason=oracle_help.missing("ppk2_api"))
 def test_the_stock_driver_reads_the_emulator_and_agrees_with_ours(tmp_path):
     device = tmp_path / "device.json"
     device.write_text(json.dumps(DEVICE))
     raw_file, samples_file = tmp_path / "raw", tmp_path / "samples.npy"
     script = Path(__file__).with_name("ppk2_stock.py")
     with emulated("ppk2", tmp_path, "--waveform", f"device:{device}") as there:
-        command = [str(STOCK), str(script), there.port, "1.0", str(raw_file), str(samples_file)]
-        subprocess.run(command, check=True, timeout=60)
+        command = [str(STOCK), str(script), there.port, "100000", str(raw_file), str(samples_file)]
+        subprocess.run(command, check=True, timeout=300)
     raw, theirs = raw_file.read_bytes(), np.load(samples_file)
-    assert len(theirs) > 50_000
+    assert len(theirs) > 90_000
     decoder = ppk2.Ppk2Decoder(parse(Instrument(Constant(0.0, 3.3)).metadata()), 3.3)
     ours = []
     # Nothing but the samples' values is compared: a loss must not hold any back.

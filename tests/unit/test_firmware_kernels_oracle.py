@@ -8,10 +8,9 @@ import pytest
 pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert")
 pytest.importorskip("flatbuffers", reason="needs flatbuffers")
 from firmware_kernels import CC
+from oracle_help import Micro, missing, python_with
 from tflm_help import (
     KINDS,
-    PYTHON,
-    Oracle,
     add,
     concat,
     conv,
@@ -28,15 +27,14 @@ OUTPUTS = 1_000_000
 
 pytestmark = [
     pytest.mark.skipif(CC is None, reason="needs a C compiler (cc)"),
-    pytest.mark.skipif(not PYTHON, reason="WAISTLINE_TFLM_PYTHON names no Python"),
+    pytest.mark.skipif(not python_with("tflite_micro"), reason=missing("tflite_micro")),
 ]
 
 
 @pytest.fixture(scope="module")
 def oracle():
-    opened = Oracle()
-    yield opened
-    opened.close()
+    with Micro() as opened:
+        yield opened
 
 
 @pytest.mark.parametrize("maker", KINDS)

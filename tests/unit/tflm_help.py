@@ -1,14 +1,10 @@
 """Random layers of every kind, as our kernels run them and as tflite-micro does.
 
-WAISTLINE_TFLM_PYTHON names a Python that has the wheel (`pip install --pre tflite-micro`), which
-shares no dependencies with this one. Layers are written as TFLite models, one operator each.
+Layers are written as TFLite models, one operator each.
 """
 
 from __future__ import annotations
 
-import os
-import struct
-import subprocess
 from collections.abc import Callable, Sequence
 from ctypes import byref
 from typing import Any
@@ -30,57 +26,10 @@ from firmware_kernels import (
     records_of,
     simple,
 )
+from oracle_help import Micro
 from tflite_help import OPS, TYPES, Net, schema
 
 from waistline.blob import fixed, pack
-
-PYTHON = os.environ.get("WAISTLINE_TFLM_PYTHON")
-
-ORACLE = """
-import struct, sys
-import numpy as np
-from tflite_micro.python.tflite_micro import runtime
-read, write = sys.stdin.buffer.read, sys.stdout.buffer.write
-while head := read(8):
-    size, inputs = struct.unpack("<2I", head)
-    engine = runtime.Interpreter.from_bytes(read(size), arena_size=1 << 23)
-    for k in range(inputs):
-        shape = struct.unpack("<4I", read(16))
-        data = np.frombuffer(read(int(np.prod(shape))), np.int8)
-        engine.set_input(data.reshape(shape), k)
-    engine.invoke()
-    out = engine.get_output(0)
-    write(struct.pack("<I", out.size) + out.tobytes())
-    sys.stdout.flush()
-"""
-
-
-class Oracle:
-    """tflite-micro in a process of its own: model, inputs -> the output's codes."""
-
-    def __init__(self) -> None:
-        assert PYTHON is not None
-        self._process = subprocess.Popen(
-            [PYTHON, "-c", ORACLE],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-
-    def __call__(self, model: bytes, *inputs: np.ndarray) -> np.ndarray:
-        write, read = self._process.stdin.write, self._process.stdout.read
-        write(struct.pack("<2I", len(model), len(inputs)) + model)
-        for x in inputs:
-            write(struct.pack("<4I", *x.shape) + x.astype(np.int8).tobytes())
-        self._process.stdin.flush()
-        (size,) = struct.unpack("<I", read(4))
-        return np.frombuffer(read(size), np.int8)
-
-    def close(self) -> None:
-        self._process.stdin.close()
-        self._process.wait(30)
-        self._process.stdout.close()
-
 
 ACTIVATION = schema.ActivationFunctionType
 CLAMPS = [ACTIVATION.NONE, ACTIVATION.RELU, ACTIVATION.RELU6, ACTIVATION.RELU_N1_TO_1]
@@ -350,14 +299,14 @@ KINDS = (conv, depthwise, dense, pool, mean, add, pad, concat)
 
 
 def differing(
-    oracle: Oracle, random: np.random.Generator, makers: Sequence[Callable[..., Any]], outputs: int
+    oracle: Micro, random: np.random.Generator, makers: Sequence[Callable[..., Any]], outputs: int
 ) -> tuple[int, int, set[str]]:
     """(compared, different, by which kinds) of at least so many outputs, each by both paths."""
     compared, different, guilty = 0, 0, set()
     while compared < outputs:
         for maker in makers:
             model, inputs, both = maker(random)
-            wanted = oracle(model, *inputs)
+            (wanted,) = oracle(model, inputs)
             for path, found in zip(PATHS, both, strict=True):
                 assert found.size == wanted.size, maker.__name__
                 wrong = int((found != wanted).sum())

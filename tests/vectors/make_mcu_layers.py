@@ -1,8 +1,6 @@
 """Write mcu_layers.json: small int8 models and what tflite-micro makes of them.
 
-    WAISTLINE_TFLM_PYTHON=PYTHON python tests/vectors/make_mcu_layers.py
-
-PYTHON has the wheel ``tflite-micro`` (a pre-release: ``pip install --pre tflite-micro``).
+make oracles && python tests/vectors/make_mcu_layers.py
 """
 
 from __future__ import annotations
@@ -17,8 +15,9 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "unit"))
 
 import tflite_help  # noqa: E402
-from lower_help import micro, random_inputs  # noqa: E402
+from lower_help import random_inputs  # noqa: E402
 from lower_nets import NETS  # noqa: E402
+from oracle_help import Micro, missing, python_with  # noqa: E402
 
 from waistline_bridge.lower.tflite import lower_tflite  # noqa: E402
 
@@ -42,23 +41,24 @@ def _text(data: bytes) -> str:
     return base64.b64encode(zlib.compress(data, 9)).decode()
 
 
+def _case(micro: Micro, name: str) -> dict[str, object]:
+    model = NETS[name]()
+    head = lower_tflite(tflite_help.load(model))
+    inputs = random_inputs(head)
+    outputs = micro(model, inputs, len(head.outputs))
+    return {
+        "name": name,
+        "model": _text(model),
+        "inputs": [_text(array.tobytes()) for array in inputs],
+        "outputs": [_text(array.tobytes()) for array in outputs],
+    }
+
+
 def main() -> None:
-    cases = []
-    for name in CHOSEN:
-        model = NETS[name]()
-        head = lower_tflite(tflite_help.load(model))
-        inputs = random_inputs(head)
-        outputs = micro(model, inputs, len(head.outputs))
-        if outputs is None:
-            sys.exit("set WAISTLINE_TFLM_PYTHON to a Python that has tflite-micro")
-        cases.append(
-            {
-                "name": name,
-                "model": _text(model),
-                "inputs": [_text(array.tobytes()) for array in inputs],
-                "outputs": [_text(array.tobytes()) for array in outputs],
-            }
-        )
+    if not python_with("tflite_micro"):
+        sys.exit(missing("tflite_micro"))
+    with Micro() as micro:
+        cases = [_case(micro, name) for name in CHOSEN]
     path = HERE / "mcu_layers.json"
     path.write_text(json.dumps({"by": "tflite-micro", "cases": cases}, indent=1) + "\n")
     print(f"{len(cases)} cases, {path.stat().st_size} bytes")
