@@ -15,7 +15,8 @@ import numpy as np
 from waistline.errors import ConfigError
 from waistline.files import unwritable, write_atomically
 from waistline.plugins import missing_extra
-from waistline.trace.base import FLOAT_SIGNALS, Annotation, Gap, Trace
+from waistline.trace.base import FLOAT_SIGNALS, Annotation, Trace
+from waistline.trace.view import prefix, time_unit, visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,6 +29,7 @@ _GAP = "#b03a2e"
 # Below this share of the width a segment is too narrow for its name.
 _NAME_SHARE = 0.014
 _MAX_SHADED = 600
+_GAP_COLUMNS = 1200
 
 
 def plot(
@@ -74,8 +76,8 @@ def plot(
 def _draw(axes: Axes, trace: Trace, signal: str, start: float, stop: float) -> None:
     view = trace.overview(signal, start, stop, COLUMNS)
     rate_hz = trace.spec.rate_hz
-    unit_s, _ = _time_unit((stop - start) / rate_hz)
-    scale, prefix = _prefix(view.high, view.low)
+    unit_s, _ = time_unit((stop - start) / rate_hz)
+    scale, letter = prefix(view.high, view.low)
     times = view.starts / rate_hz / unit_s
     width = (stop - start) / max(1, len(times)) / rate_hz / unit_s
     _shade(axes, trace, start, stop, unit_s)
@@ -91,7 +93,7 @@ def _draw(axes: Axes, trace: Trace, signal: str, start: float, stop: float) -> N
             label="minimum to maximum",
         )
     axes.stairs(view.mean * scale, edges, baseline=None, color=_LINE, linewidth=0.9, label="mean")
-    axes.set_ylabel(f"{signal} ({prefix}{FLOAT_SIGNALS[signal]})")
+    axes.set_ylabel(f"{signal} ({letter}{FLOAT_SIGNALS[signal]})")
     axes.set_xlim(start / rate_hz / unit_s, max(stop, start + 1) / rate_hz / unit_s)
     low = float(np.nanmin(view.low, initial=0.0)) * scale
     high = float(np.nanmax(view.high, initial=0.0)) * scale
@@ -120,9 +122,9 @@ def _shade(axes: Axes, trace: Trace, start: float, stop: float, unit_s: float) -
     for note in [note for note in shown if note.end_sample is None][:_MAX_SHADED]:
         axes.axvline(note.sample * scale, color=_INK, linewidth=0.7, linestyle=(0, (4, 3)))
     label = "lost samples"
-    for gap in _visible(trace.gaps, start, stop):
+    for gap in visible(trace.gaps, start, stop, _GAP_COLUMNS):
         # At least a pixel wide, so that no gap is invisible.
-        end = max(gap.end, gap.first + (stop - start) / 1200)
+        end = max(gap.end, gap.first + (stop - start) / _GAP_COLUMNS)
         axes.axvspan(
             gap.first * scale,
             end * scale,
@@ -158,20 +160,6 @@ def _touches(note: Annotation, start: float, stop: float) -> bool:
     return note.sample <= stop and end >= start
 
 
-def _visible(gaps: tuple[Gap, ...], start: float, stop: float) -> list[Gap]:
-    """Gaps in view; many close ones as one, for there are only so many columns."""
-    near = (stop - start) / 1200
-    merged: list[Gap] = []
-    for gap in gaps:
-        if gap.end < start or gap.first > stop:
-            continue
-        if merged and gap.first - merged[-1].end < near:
-            merged[-1] = Gap(merged[-1].first, gap.end - merged[-1].first, gap.kind)
-        else:
-            merged.append(gap)
-    return merged
-
-
 def _caption(
     figure: Figure,
     axes: Axes,
@@ -181,7 +169,7 @@ def _caption(
     title: str,
 ) -> None:
     start, stop = bounds
-    _, unit = _time_unit((stop - start) / trace.spec.rate_hz)
+    _, unit = time_unit((stop - start) / trace.spec.rate_hz)
     axes.set_xlabel(f"time ({unit})")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -200,24 +188,8 @@ def _caption(
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1.0), ncols=3, frameon=False, fontsize=8)
 
 
-def _time_unit(duration_s: float) -> tuple[float, str]:
-    for limit_s, unit in ((2e-3, "µs"), (2.0, "ms"), (600.0, "s"), (36000.0, "min")):
-        if duration_s < limit_s:
-            return {"µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}[unit], unit
-    return 3600.0, "h"
-
-
-def _prefix(high: np.ndarray, low: np.ndarray) -> tuple[float, str]:
-    """(factor, prefix) that keep the largest value between 1 and 1000."""
-    largest = max(np.nanmax(np.abs(high), initial=0.0), np.nanmax(np.abs(low), initial=0.0))
-    for factor, prefix in ((1.0, ""), (1e3, "m"), (1e6, "µ"), (1e9, "n")):
-        if largest * factor >= 1 or largest == 0:
-            return factor, prefix
-    return 1.0, ""
-
-
 def _si(value: float) -> str:
-    for scale, prefix in ((1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n")):
+    for scale, letter in ((1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n")):
         if abs(value) >= scale:
-            return f"{value / scale:.4g} {prefix}"
+            return f"{value / scale:.4g} {letter}"
     return f"{value:.4g} "
