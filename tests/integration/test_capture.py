@@ -18,7 +18,8 @@ pytest.importorskip("pyjls")
 from waistline_hostctl.meters.sim import Device, layers
 
 AMPERE = 0.01
-SIM = ("--meter", "sim", "--meter-option", "rate=200000")
+SIM = ("--meter", "sim", "--meter-option", "rate=200000", "--meter-option", "fifo=60")
+"""Loses nothing while the machine stands still."""
 
 
 def _account_is_true(result, instrument):

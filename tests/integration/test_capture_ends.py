@@ -30,7 +30,8 @@ from cli_rig import cli
 
 pytest.importorskip("pyjls")
 
-SIM = ("--meter", "sim", "--meter-option", "rate=200000")
+SIM = ("--meter", "sim", "--meter-option", "rate=200000", "--meter-option", "fifo=60")
+"""Loses nothing while the machine stands still."""
 
 
 def _shared_memory():
