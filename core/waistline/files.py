@@ -28,13 +28,33 @@ def read_limited(path: Path, limit_bytes: int) -> bytes:
     return data
 
 
+def read_regular(path: Path, limit_bytes: int) -> bytes:
+    """As `read_limited`, of a file of bytes alone: what was opened is looked at, not its name.
+
+    Raises:
+        OSError: it cannot be read, or is a pipe, a socket, a device or a folder.
+        ValueError: it is over ``limit_bytes``; no more than that was read.
+    """
+    # Without O_NONBLOCK the opening itself of a pipe waits for its writer.
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as stream:
+        _refuse_others(os.fstat(handle).st_mode, path)
+        data = stream.read(limit_bytes + 1)
+    if len(data) > limit_bytes:
+        raise ValueError(f"{path.name} is over {limit_bytes} bytes")
+    return data
+
+
 def check_regular(path: Path) -> None:
     """Refuse what is no file of bytes, which could be waited for or read for ever.
 
     Raises:
         OSError: it is a pipe, a socket, a device, a folder, or not there.
     """
-    mode = path.stat().st_mode
+    _refuse_others(path.stat().st_mode, path)
+
+
+def _refuse_others(mode: int, path: Path) -> None:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
