@@ -1,4 +1,7 @@
-"""Emulated instruments as processes, and a capture of a few seconds without a ring."""
+"""Emulated instruments as processes, and captures without a ring.
+
+They end at a sample of the instrument, never at a second of the host: it may stand still.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +18,8 @@ from pathlib import Path
 from waistline.errors import MeterError
 from waistline.trace.base import Gap
 from waistline_hostctl.meters.base import Meter, Part
+
+WAIT_S = 120.0
 
 
 @dataclass
@@ -25,8 +30,18 @@ class Emulated:
     truth_file: Path
 
     def truth(self, event: str) -> list[dict]:
-        rows = map(json.loads, self.truth_file.read_text().splitlines())
+        # Whole lines, also while it runs.
+        rows = map(json.loads, self.truth_file.read_text().split("\n")[:-1])
         return [row for row in rows if row["event"] == event]
+
+    def at_mark(self, sample: int) -> bool:
+        """Whether it has come to a `mark` at that sample."""
+        return any(row["first"] >= sample for row in self.truth("stall"))
+
+
+def mark(sample: int) -> tuple[str, str]:
+    """Options: the instrument notes when it comes to a sample; nothing is lost for it."""
+    return "--fault", f"stall@{sample}:0.001"
 
 
 @contextmanager
@@ -39,19 +54,22 @@ def emulated(name: str, tmp_path: Path, *options: str) -> Iterator[Emulated]:
         yield Emulated(json.loads(process.stdout.readline())["port"], truth)
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(WAIT_S)
         assert process.stdout is not None
         process.stdout.close()
 
 
-def capture(meter: Meter, duration_s: float) -> tuple[list[Part], dict, MeterError | None]:
-    """Parts, ledger, and what ended it early."""
+def capture(
+    meter: Meter, enough: Callable[[], bool] = lambda: False
+) -> tuple[list[Part], dict, MeterError | None]:
+    """Parts, ledger, and what ended it before there was enough."""
     reader, decoder = meter.reader(), meter.decoder()
     buffer, parts, ended = memoryview(bytearray(1 << 16)), [], None
     reader.start()
-    end = time.monotonic() + duration_s
+    limit = time.monotonic() + WAIT_S
     try:
-        while time.monotonic() < end:
+        while not enough():
+            assert time.monotonic() < limit, "neither enough nor an end"
             time.sleep(0.003)
             got = reader.read_into(buffer)
             select.select([reader.fileno()], [], [], 0.1)
