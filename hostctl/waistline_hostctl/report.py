@@ -118,7 +118,8 @@ def _outcomes(rows: Dicts, streams: Mapping[str, str]) -> str:
     return f"<h2>What became of each frame {grade(Evidence.MEASURED)}</h2>{table}"
 
 
-def provenance(record: RunRecord) -> str:
+def provenance(record: RunRecord, source: str = "the raw tables") -> str:
+    """Versions, hashes, settings; ``source``: what everything is computed from, as HTML."""
     machine = record.machine
     rows = [
         ("command", " ".join(record.command)),
@@ -134,7 +135,7 @@ def provenance(record: RunRecord) -> str:
     names = ", ".join(f"<code>{escape(row.name)}.csv</code>" for row in record.tables)
     return (
         "<h2>How to do it again</h2>"
-        '<p class="note">Everything here is computed from the raw tables beside this file '
+        f'<p class="note">Everything here is computed from {source} beside this file '
         f"(<code>waistline report RUN --recompute</code>): {names}. Each has its units in a "
         f"<code>.schema.json</code>.</p><details><summary>Versions, hashes, settings</summary>"
         f"{tabulate(('', ''), cells)}</details>"

@@ -36,15 +36,15 @@ def stacked(bars: Sequence[Bar], axis: str, show: Callable[[float], str]) -> str
     longest = max(sum(value for _, value, _ in bar.parts) for bar in bars) or 1.0
     ticks = _ticks(longest)
     scale = (WIDTH - left - 90) / max(ticks[-1], longest)
-    out = [_open(height)]
+    out = [opened(height)]
     bottom = height - 44
     for tick in ticks:
         x = left + tick * scale
-        out.append(_line(x, 10, x, bottom, "grid"))
-        out.append(_text(x, bottom + 18, show(tick), "tick", "middle"))
+        out.append(line(x, 10, x, bottom, "grid"))
+        out.append(text(x, bottom + 18, show(tick), "tick", "middle"))
     for place, bar in enumerate(bars):
         y, x = 18 + place * (bar_height + gap), float(left)
-        out.append(_text(left - 12, y + bar_height / 2 + 4, bar.name, "name", "end"))
+        out.append(text(left - 12, y + bar_height / 2 + 4, bar.name, "name", "end"))
         for label, value, shade in bar.parts:
             width = value * scale
             title = f"<title>{escape(label)}: {escape(show(value))}</title>"
@@ -53,11 +53,11 @@ def stacked(bars: Sequence[Bar], axis: str, show: Callable[[float], str]) -> str
                 f'height="{bar_height}">{title}</rect>'
             )
             if width > 8 * len(label) + 8:
-                out.append(_text(x + width / 2, y + bar_height / 2 + 4, label, "inside", "middle"))
+                out.append(text(x + width / 2, y + bar_height / 2 + 4, label, "inside", "middle"))
             x += width
         total = sum(value for _, value, _ in bar.parts)
-        out.append(_text(x + 8, y + bar_height / 2 + 4, show(total), "value", "start"))
-    out.append(_text(left, height - 6, axis, "axis-name", "start"))
+        out.append(text(x + 8, y + bar_height / 2 + 4, show(total), "value", "start"))
+    out.append(text(left, height - 6, axis, "axis-name", "start"))
     return "".join([*out, "</svg>"])
 
 
@@ -101,11 +101,11 @@ def columns(bars: Sequence[Column], levels: Sequence[Level], axis: str, below: s
         return top + plot_height * (1 - share)
 
     right = WIDTH - label_room
-    out = [_open(height), _text(_LEFT - 50, 16, axis, "axis-name", "start")]
+    out = [opened(height), text(_LEFT - 50, 16, axis, "axis-name", "start")]
     for power in range(low, high + 1):
         y = y_of(10.0**power)
-        out.append(_line(_LEFT, y, right, y, "grid"))
-        out.append(_text(_LEFT - 8, y + 4, _power(power), "tick", "end"))
+        out.append(line(_LEFT, y, right, y, "grid"))
+        out.append(text(_LEFT - 8, y + 4, _power(power), "tick", "end"))
     pitch = (right - _LEFT) / len(bars)
     every = max(1, math.ceil(22 / pitch))
     for place, bar in enumerate(bars):
@@ -119,9 +119,9 @@ def columns(bars: Sequence[Column], levels: Sequence[Level], axis: str, below: s
         crowded = any(other.stressed for other in bars[max(place - every + 1, 0) : place + every])
         if bar.stressed or (place % every == 0 and not crowded):
             mark = "tick strong" if bar.stressed else "tick"
-            out.append(_text(x + pitch / 2, height - bottom + 16, bar.name, mark, "middle"))
+            out.append(text(x + pitch / 2, height - bottom + 16, bar.name, mark, "middle"))
     out += _levels(levels, y_of, right)
-    out.append(_text(_LEFT, height - 8, below, "axis-name", "start"))
+    out.append(text(_LEFT, height - 8, below, "axis-name", "start"))
     return "".join([*out, "</svg>"])
 
 
@@ -132,8 +132,8 @@ def _levels(levels: Sequence[Level], y_of: Callable[[float], float], right: floa
     for level in sorted(levels, key=lambda row: -row.value):
         y = y_of(level.value)
         label_y = max(y + 4, label_y + 16)
-        out.append(_line(_LEFT, y, right, y, f"level l{level.shade}"))
-        out.append(_text(right + 8, label_y, level.label, f"level-name t{level.shade}", "start"))
+        out.append(line(_LEFT, y, right, y, f"level l{level.shade}"))
+        out.append(text(right + 8, label_y, level.label, f"level-name t{level.shade}", "start"))
     return out
 
 
@@ -157,17 +157,17 @@ def points(
     low = min([row.value - by for row, by in zip(rows, reach, strict=True)] + known)
     high = max([row.value + by for row, by in zip(rows, reach, strict=True)] + known)
     span = (high - low) or 1.0
-    ticks = [tick for tick in _between(low - 0.04 * span, high + 0.04 * span)]
+    ticks = [tick for tick in between(low - 0.04 * span, high + 0.04 * span)]
     low, high = min(low, ticks[0]), max(high, ticks[-1])
     right, plot_height = WIDTH - 118, height - top - bottom
 
     def y_of(value: float) -> float:
         return top + plot_height * (high - value) / (high - low)
 
-    out = [_open(height), _text(_LEFT - 50, 16, axis, "axis-name", "start")]
+    out = [opened(height), text(_LEFT - 50, 16, axis, "axis-name", "start")]
     for tick in ticks:
-        out.append(_line(_LEFT, y_of(tick), right, y_of(tick), "grid"))
-        out.append(_text(_LEFT - 8, y_of(tick) + 4, show(tick), "tick", "end"))
+        out.append(line(_LEFT, y_of(tick), right, y_of(tick), "grid"))
+        out.append(text(_LEFT - 8, y_of(tick) + 4, show(tick), "tick", "end"))
     if level:
         out += _levels([level], y_of, right)
     pitch = (right - _LEFT) / len(rows)
@@ -177,26 +177,27 @@ def points(
     for x, row, by in zip(places, rows, reach, strict=True):
         if by:
             upper, lower = y_of(row.value + by), y_of(row.value - by)
-            out.append(_line(x, upper, x, lower, "error"))
-            out += [_line(x - 5, y, x + 5, y, "error") for y in (upper, lower)]
+            out.append(line(x, upper, x, lower, "error"))
+            out += [line(x - 5, y, x + 5, y, "error") for y in (upper, lower)]
         out.append(
             f'<circle class="s0" cx="{x:.1f}" cy="{y_of(row.value):.1f}" r="4.5">'
             f"<title>{escape(row.title)}</title></circle>"
         )
-        out.append(_text(x, height - bottom + 16, row.x_name, "tick", "middle"))
-    out.append(_text(_LEFT, height - 8, below, "axis-name", "start"))
+        out.append(text(x, height - bottom + 16, row.x_name, "tick", "middle"))
+    out.append(text(_LEFT, height - 8, below, "axis-name", "start"))
     return "".join([*out, "</svg>"])
 
 
-def _open(height: float) -> str:
+def opened(height: float) -> str:
     return f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" xmlns="http://www.w3.org/2000/svg">'
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, css: str) -> str:
-    return f'<line class="{css}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+def line(x1: float, y1: float, x2: float, y2: float, css: str, title: str = "") -> str:
+    end = f"><title>{escape(title)}</title></line>" if title else "/>"
+    return f'<line class="{css}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"{end}'
 
 
-def _text(x: float, y: float, text: str, css: str, anchor: str) -> str:
+def text(x: float, y: float, text: str, css: str, anchor: str) -> str:
     return (
         f'<text class="{css}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
     )
@@ -214,7 +215,7 @@ def _ticks(longest: float) -> list[float]:
     return [place * step for place in range(math.ceil(longest / step) + 1)]
 
 
-def _between(low: float, high: float) -> list[float]:
+def between(low: float, high: float) -> list[float]:
     step = _step(high - low)
     first = math.ceil(low / step)
     return [place * step for place in range(first, math.floor(high / step) + 1)] or [low]

@@ -15,10 +15,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 def document(title: str, sections: Iterable[str], *, style: str = "") -> bytes:
     """A whole page that opens from disk and may load nothing; ``style`` comes behind page.css."""
-    css = (
-        resources.files("waistline_hostctl").joinpath("page.css").read_text(encoding="utf-8")
-        + style
-    )
+    css = resources.files("waistline_hostctl").joinpath("page.css").read_text(encoding="utf-8")
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
