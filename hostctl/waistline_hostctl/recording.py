@@ -107,6 +107,8 @@ def report_again(run: str | Path, *, recompute: bool, task: str | Path | None = 
     """
     folder = Path(run)
     record = load_run(folder)
+    if "capture" in record.settings:
+        return _capture_again(folder, record, recompute=recompute)
     maker = _maker(record)
     raw = {row.name: _unedited(folder, row) for row in record.tables if row.raw}
     changed: list[str] = []
@@ -138,6 +140,18 @@ def report_again(run: str | Path, *, recompute: bool, task: str | Path | None = 
     except OSError as error:
         raise unwritable(target, error, elsewhere="make it writable") from error
     return Rendered(target, tuple(computed) if recompute else (), tuple(changed))
+
+
+def _capture_again(folder: Path, record: RunRecord, *, recompute: bool) -> Rendered:
+    """As `report_again`, of a capture: its raw file is the trace."""
+    from waistline_hostctl import capture_folder
+
+    with _fitting(folder):
+        if recompute or not record.tables:
+            found = capture_folder.file_capture(folder, record)
+            return Rendered(found.page, found.made, found.changed)
+        tables = {row.name: _unedited(folder, row) for row in record.tables}
+        return Rendered(capture_folder.write_page(folder, record, tables), (), ())
 
 
 def _with_metric(settings: Settings, task: str | Path | None) -> Settings:
@@ -182,12 +196,6 @@ def _maker(record: RunRecord) -> _Maker:
         from waistline_hostctl import study_report, study_tables
 
         return _Maker(study_tables.recorded_settings, study_tables.derive, study_report.render)
-    if "capture" in record.settings:
-        raise ConfigError(
-            f"run {record.name} is a capture, which has no report",
-            cause="its figures are in run.json, its samples in trace.jls",
-            fix="waistline trace info RUN/trace.jls, or waistline trace plot RUN/trace.jls",
-        )
     from waistline_hostctl import report
 
     return _Maker(report.recorded_settings, derive, report.render)
