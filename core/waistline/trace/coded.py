@@ -5,15 +5,17 @@ changed, on its own clock. In the trace the code is found by correlation, then f
 with a straight edge at each change; that says where on the trace one moment of the device lies.
 Two codes, before and after what is measured, give the drift, too.
 
-All changes are seen late alike by what the supply and the processor's clock take to follow: that
-shift is in no uncertainty here. A wire has none of it.
+All changes are seen late alike by what the supply and the processor's clock take to follow. Where
+a bound of that is given, half of it is taken off and the rest is a type B uncertainty; else it is
+in none. A wire has none of it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -21,7 +23,8 @@ from numpy.typing import NDArray
 
 from waistline.errors import MarkerMissing, TraceError
 from waistline.trace.base import Doubles, Trace
-from waistline.trace.clocks import ClockMap
+from waistline.trace.clocks import DRIFT, ClockMap, map_of
+from waistline.trace.markers import EDGE_SIGMA
 
 _TAPS = {5: 3, 6: 5, 7: 6, 8: (6, 5, 4), 9: 5, 10: 7, 11: 9}
 """By number of bits: the others whose sum, with the last one, goes in."""
@@ -124,7 +127,7 @@ def find_code(trace: Trace, played: Played, start: int = 0, stop: int | None = N
             "the code does not fit into this stretch of the trace",
             cause=f"it lasts {busy.length_s:g} s, the stretch "
             f"{(stop - start) / trace.spec.rate_hz:g} s",
-            fix="name the stretch in which it was run, or use longer chips",
+            fix="name the stretch in which it was run (--from, --to), or use longer chips",
         )
     match = _correlation(_power(trace, edges), expected)
     at = int(np.argmax(match))
@@ -132,7 +135,13 @@ def find_code(trace: Trace, played: Played, start: int = 0, stop: int | None = N
     aside = max(2, math.ceil(chip / bin_size))
     rest = np.concatenate([match[: max(0, at - aside)], match[at + aside + 1 :]])
     rival = float(rest.max(initial=0.0))
-    if best < _LEAST_MATCH or best < _RIVAL * rival:
+    if best >= _LEAST_MATCH and rival > best / _RIVAL:
+        raise MarkerMissing(
+            "the code could be in two places of this trace",
+            cause=f"the best place has a correlation of {best:.2f}, another {rival:.2f}",
+            fix="name the stretch in which it was run: --from, --to",
+        )
+    if best < _LEAST_MATCH:
         raise MarkerMissing(
             "the code is not in the power of this trace",
             cause=f"the best place has a correlation of {best:.2f}, another {rival:.2f}",
@@ -150,35 +159,57 @@ def find_code(trace: Trace, played: Played, start: int = 0, stop: int | None = N
     )
 
 
-def clock_of(found: Sequence[CodeAt], rate_hz: float, drift: float = 300e-6) -> ClockMap:
+def clock_of(
+    found: Sequence[CodeAt], rate_hz: float, drift: float = DRIFT, *, lag_s: float = 0.0
+) -> ClockMap:
     """The map that codes give.
 
     Args:
         found: one code or more.
         rate_hz: nominal, of the trace.
         drift: how far off the rates may be; counts where there is one code alone.
+        lag_s: the power follows the load within this time; any delay up to it is as likely.
     """
     times = np.array([one.time_s for one in found])
-    there = np.array([one.place for one in found]) / rate_hz
+    places = np.array([one.place for one in found]) - lag_s / 2 * rate_hz
     sigma_s = math.sqrt(float(np.mean([one.uncertainty_s**2 for one in found])))
-    middle_s, middle = float(times.mean()), float(there.mean())
-    away = times - middle_s
-    square = float(away @ away)
-    slope = float(away @ (there - middle - away)) / square if square else 0.0
-    residuals = there - middle - (1 + slope) * away
-    return ClockMap(
-        rate_hz=rate_hz,
-        middle_s=middle_s,
-        middle=middle * rate_hz,
-        drift=slope,
-        residual_s=float(np.sqrt(np.mean(residuals**2))),
-        n=len(found),
-        missed=0,
-        extra=0,
-        spread_s=math.sqrt(square) if square else sigma_s / drift,
-        sigma_s=sigma_s,
-        locked=False,
-    )
+    clock = map_of(times, places, rate_hz, sigma_s, drift)
+    return replace(clock, common_s=lag_s * EDGE_SIGMA)
+
+
+def find_codes(
+    trace: Trace, played: Sequence[Played], start: int = 0, stop: int | None = None
+) -> list[CodeAt]:
+    """Find several codes of one clock, each where the others leave room for it.
+
+    The same code played twice is found twice; each is looked for only where the ones before and
+    behind it have room, too.
+
+    Args:
+        trace: an open one.
+        played: in any order.
+        start: first sample to look at.
+        stop: the one behind the last; None is the end.
+
+    Raises:
+        MarkerMissing: as `find_code`; or the codes overlap, or last longer than the trace.
+    """
+    stop = trace.length if stop is None else stop
+    rows = sorted(played, key=lambda one: one.times_s[0])
+    if any(first.times_s[-1] > last.times_s[0] for first, last in pairwise(rows)):
+        raise MarkerMissing(
+            "two of the codes were run at one time",
+            cause="the second began before the first had ended",
+            fix="give each file once, and only those of one clock",
+        )
+    found = []
+    for one in rows:
+        before_s = (one.times_s[0] - rows[0].times_s[0]) * (1 - DRIFT)
+        behind_s = (rows[-1].times_s[-1] - one.times_s[-1]) * (1 - DRIFT)
+        first = start + int(before_s * trace.spec.rate_hz)
+        last = stop - int(behind_s * trace.spec.rate_hz)
+        found.append(find_code(trace, one, first, max(first, last)))
+    return found
 
 
 class _Busy:

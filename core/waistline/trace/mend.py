@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from waistline.errors import TraceError, WaistlineError
-from waistline.trace.base import Annotation, Block, Gap
-from waistline.trace.jls_read import PIECE, JlsTrace
+from waistline.trace.base import Annotation, Gap
+from waistline.trace.jls_read import JlsTrace
 from waistline.trace.repair import RepairReport, report_json
+from waistline.trace.rewrite import ordered, stretches, write_samples
 from waistline.trace.store import create
 
 
@@ -42,7 +42,7 @@ def mend(source: Path, new: Path) -> RepairReport:
         )
         if whole:
             return report
-        gaps = _merged(old, lost)
+        gaps = ordered([*old.gaps, *lost], old.length)
         _write(old, new, gaps)
         _compare(old, new, gaps)
     _read_by_pyjls(new, report.length)
@@ -91,54 +91,9 @@ def _between(holes: list[tuple[int, int]], gaps: tuple[Gap, ...]) -> Iterator[Ga
             yield Gap(start, end - start, "damage")
 
 
-def _merged(old: JlsTrace, lost: tuple[Gap, ...]) -> list[Gap]:
-    """Gaps in order, none over another, none past the end."""
-    found: list[Gap] = []
-    for gap in sorted([*old.gaps, *lost], key=lambda gap: gap.first):
-        first = max(gap.first, found[-1].end if found else 0)
-        count = min(gap.end, old.length) - first
-        if gap.first > old.length or count < 0 or (count == 0 and gap.count):
-            continue
-        whole = (first, count) == (gap.first, gap.count)
-        found.append(gap if whole else replace(gap, first=first, count=count, low=None, high=None))
-    return found
-
-
-def _stretches(length: int, gaps: list[Gap]) -> Iterator[tuple[int, int, Gap | None]]:
-    """(start, end, gap): what lies between gaps, and the gaps, in order."""
-    start = 0
-    for gap in gaps:
-        for first in range(start, gap.first, PIECE):
-            yield first, min(first + PIECE, gap.first), None
-        yield gap.first, gap.end, gap
-        start = gap.end
-    for first in range(start, length, PIECE):
-        yield first, min(first + PIECE, length), None
-
-
-def _block(old: JlsTrace, start: int, end: int) -> Block:
-    values = {name: old.read(name, start, end) for name in old.spec.floats}
-    logic = None
-    if old.spec.bits:
-        logic = np.zeros(end - start, np.uint8)
-        for bit in old.spec.bits:
-            logic |= old.bits(f"d{bit}", start, end) << np.uint8(bit)
-    return Block(
-        start,
-        logic=logic,
-        current_a=values.get("current"),
-        voltage_v=values.get("voltage"),
-        power_w=values.get("power"),
-    )
-
-
 def _write(old: JlsTrace, new: Path, gaps: list[Gap]) -> None:
     with create(new, old.spec) as writer:
-        for start, end, gap in _stretches(old.length, gaps):
-            if gap is None:
-                writer.write(_block(old, start, end))
-            else:
-                writer.gap(gap)
+        write_samples(old, writer, gaps)
         for note in old.annotations:
             if note.sample <= old.length:
                 writer.annotate(note)
@@ -154,7 +109,7 @@ def _compare(old: JlsTrace, new: Path, gaps: list[Gap]) -> None:
     """Every sample outside gaps, bit by bit."""
     with JlsTrace(new) as made:
         same = made.length == old.length and made.spec == old.spec
-        for start, end, gap in _stretches(old.length, gaps):
+        for start, end, gap in stretches(old.length, gaps):
             if gap is not None or not same:
                 continue
             for name in old.spec.floats:
