@@ -27,6 +27,7 @@ from waistline.trace.accuracy import figures_of, trace_figures
 from waistline.trace.repair import repair
 from waistline.trace.store import open_trace
 from waistline_hostctl.capture.command import Command
+from waistline_hostctl.capture.page import with_page
 from waistline_hostctl.capture.record import (
     FAILURES,
     Captured,
@@ -135,9 +136,10 @@ def run(wanted: Wanted, bench: ResolvedBench, console: Console) -> Captured:
                     cause="it plays as fast as it is taken",
                     fix="leave out pace=fast, or the command",
                 )
-            return _Run(wanted, bench, meter.info, command).capture(meter, signals, console)
+            found = _Run(wanted, bench, meter.info, command).capture(meter, signals, console)
         finally:
             meter.close()
+    return with_page(found, console)
 
 
 def check_output(path: Path | None) -> None:

@@ -47,6 +47,7 @@ class Captured:
         samples: in the trace, lost ones included.
         missing: of these, lost.
         command_code: exit code of the program it was made around; below 0 the signal that ended it.
+        report: the page of the run's folder; None where there is none.
     """
 
     trace: Path
@@ -60,6 +61,7 @@ class Captured:
     samples: int
     missing: int
     command_code: int | None = None
+    report: Path | None = None
 
     def check(self) -> None:
         """Refuse a capture that cannot be trusted.

@@ -25,3 +25,4 @@ class CaptureResult(Result, frozen=True, kw_only=True, tag="capture"):
     figures: dict[str, Figure]
     ledger: dict[str, Any]
     command_code: int | None = None
+    report: str = ""
