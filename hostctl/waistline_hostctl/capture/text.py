@@ -29,6 +29,8 @@ def captured(found: Captured) -> str:
     lines.append(indented(str(found.trace), "trace"))
     if found.folder is not None:
         lines.append(indented(str(found.folder), "run"))
+    if found.report is not None:
+        lines.append(indented(str(found.report), "report"))
     return "\n".join(lines)
 
 
@@ -49,4 +51,5 @@ def result(found: Captured) -> CaptureResult:
         figures=found.figures,
         ledger=found.ledger,
         command_code=found.command_code,
+        report=str(found.report or ""),
     )
