@@ -50,7 +50,7 @@ def build(kind: str, folder: Path, *more: str, name: str = "") -> Path:
     """
     program = folder / f"device-{name or kind}"
     sources = [file for file in sorted(FIRMWARE.glob("*.c")) if file.name != "main.c"]
-    sources += [CODEC / "waist_pack.c", CODEC / "waist_ctx.c"]
+    sources += [CODEC / f"{name}.c" for name in ("waist_pack", "waist_ctx", "waist_ctx_encode")]
     flags = [*_FLAGS, *KINDS[kind], f"-I{FIRMWARE}", f"-I{CODEC}"]
     with tempfile.TemporaryDirectory(dir=folder) as objects:
         _compile([*flags, _COVERED, "-c", *map(str, sources)], objects)

@@ -25,7 +25,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WAIST_VERSION 3u
+#define WAIST_VERSION 4u
 
 #ifdef __cplusplus
 extern "C" {
@@ -169,16 +169,13 @@ int waist_table_encode(const uint8_t *q, size_t count, const uint8_t *table, uin
 int waist_table_decode(const uint8_t *packed, size_t count, const uint8_t *table, uint32_t bits,
                        uint8_t *q);
 
-/* What is known of one decision: the chance of a 1 in 2^-16, and how many were seen, up to 60. */
-typedef struct {
-    uint16_t one, seen;
-} waist_ctx_node;
+/* What is known of one decision. */
+typedef uint32_t waist_ctx_node;
 
 /*
- * Packed codes as planes of rows of columns, for the coder below, which goes plane by plane, row
- * by row. Code (plane, row, column) is code (plane * rows + row) * columns + column of the stream,
- * or, interleaved != 0 (channels last), (row * columns + column) * planes + plane. Vectors are one
- * plane of one row.
+ * Codes as planes of rows of columns, for the coder below, which goes plane by plane, row by row.
+ * Code (plane, row, column) is number (plane * rows + row) * columns + column, or, interleaved != 0
+ * (channels last), (row * columns + column) * planes + plane. Vectors are one plane of one row.
  *
  * Working memory is the caller's; nothing in it is kept between calls.
  */
@@ -197,18 +194,20 @@ typedef struct {
 size_t waist_ctx_nodes(uint32_t bits);
 
 /*
- * Entropy code the packed codes into at most `capacity` bytes; *size says how many. WAIST_TOO_LONG
- * if they do not fit, out is then meaningless. *size may be 0.
+ * Entropy code values[planes * rows * columns], a byte each, into at most `capacity` bytes; *size
+ * says how many. The code of a value is table[value], as in waist_table_encode, or, without a
+ * table, the value; each must be below 2^bits. WAIST_TOO_LONG if they do not fit, out is then
+ * meaningless. *size may be 0.
  */
-int waist_ctx_encode(const waist_ctx *ctx, const uint8_t *packed, uint8_t *out, size_t capacity,
-                     size_t *size);
+int waist_ctx_encode(const waist_ctx *ctx, const uint8_t *values, const uint8_t *table,
+                     uint8_t *out, size_t capacity, size_t *size);
 
 /*
- * The reverse, into waist_packed_size(planes * rows * columns, bits) bytes. Any data is safe.
- * WAIST_CORRUPT unless data is exactly, to its last byte, what waist_ctx_encode makes of the codes
- * decoded; packed is then meaningless.
+ * The reverse, into codes[planes * rows * columns], a byte each. Any data is safe. WAIST_CORRUPT
+ * unless data is exactly, to its last byte, what waist_ctx_encode makes of the codes decoded; codes
+ * are then meaningless.
  */
-int waist_ctx_decode(const waist_ctx *ctx, const uint8_t *data, size_t size, uint8_t *packed);
+int waist_ctx_decode(const waist_ctx *ctx, const uint8_t *data, size_t size, uint8_t *codes);
 
 #ifdef __cplusplus
 }

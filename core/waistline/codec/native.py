@@ -22,7 +22,7 @@ from waistline.codec.quantizers import NumpyKernels
 from waistline.errors import ConfigError
 
 LIBRARY = Path(__file__).with_name("_waist.so")
-VERSION = 3
+VERSION = 4
 """WAIST_VERSION of the sources this binding was written for."""
 _CHOICE = "WAISTLINE_CODEC"
 _MAP_FLOATS = 7
@@ -91,8 +91,10 @@ _PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "waist_q2_decode": (_POINTER, _SIZE, _POINTER, _POINTER),
     "waist_table_encode": (_POINTER, _SIZE, _POINTER, _BITS, _POINTER),
     "waist_table_decode": (_POINTER, _SIZE, _POINTER, _BITS, _POINTER),
+    "waist_pack": (_POINTER, _SIZE, _BITS, _POINTER),
+    "waist_unpack": (_POINTER, _SIZE, _BITS, _POINTER),
     "waist_ctx_nodes": (_BITS,),
-    "waist_ctx_encode": (_POINTER, _POINTER, _POINTER, _SIZE, _POINTER),
+    "waist_ctx_encode": (_POINTER, _POINTER, _POINTER, _POINTER, _SIZE, _POINTER),
     "waist_ctx_decode": (_POINTER, _BYTES, _SIZE, _POINTER),
 }
 
@@ -280,10 +282,11 @@ class CContext:
     def __init__(
         self, library: ctypes.CDLL, shape: tuple[int, int, int], interleaved: bool, bits: int
     ) -> None:
-        self._encode, self._decode = library.waist_ctx_encode, library.waist_ctx_decode
-        self._size_bytes = packed_size(math.prod(shape), bits)
+        self._c, self._count, self._bits = library, math.prod(shape), bits
+        self._size_bytes = packed_size(self._count, bits)
         nodes = np.empty(library.waist_ctx_nodes(bits) * _CTX_NODE_BYTES, np.uint8)
         above = np.empty(shape[2], np.uint8)
+        self._codes = np.empty(self._count, np.uint8)
         self._coded = np.empty(self._size_bytes, np.uint8)
         fields = _Context(*shape, interleaved, bits, _at(nodes), _at(above))
         self._at = ctypes.addressof(fields)
@@ -293,17 +296,21 @@ class CContext:
         """The stream, valid until the next call; None if it is not shorter than ``packed``."""
         size = ctypes.c_size_t()
         capacity = self._size_bytes - 1
-        source = np.frombuffer(packed, np.uint8, self._size_bytes)
-        status = self._encode(
-            self._at, _at(source), _at(self._coded), capacity, ctypes.addressof(size)
+        source, codes = np.frombuffer(packed, np.uint8, self._size_bytes), _at(self._codes)
+        self._c.waist_unpack(_at(source), self._count, self._bits, codes)
+        status = self._c.waist_ctx_encode(
+            self._at, codes, None, _at(self._coded), capacity, ctypes.addressof(size)
         )
         return None if status else self._coded.data[: size.value]
 
     def decode(self, data: memoryview) -> memoryview | None:
         """The packed codes; None if ``data`` is not exactly a stream of such codes."""
+        codes = _at(self._codes)
+        if self._c.waist_ctx_decode(self._at, bytes(data), len(data), codes):
+            return None
         packed = np.empty(self._size_bytes, np.uint8)
-        status = self._decode(self._at, bytes(data), len(data), _at(packed))
-        return None if status else packed.data
+        self._c.waist_pack(codes, self._count, self._bits, _at(packed))
+        return packed.data
 
 
 def _at(array: NDArray[Any]) -> int:

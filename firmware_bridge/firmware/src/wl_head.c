@@ -106,26 +106,27 @@ static void mark_layer(const wl_head *head, uint32_t index)
 }
 
 /* Pack one waist tensor's codes. A table of its own bytes saves a second way to copy. */
-static void pack(const wl_head *head, const wl_blob_waist *waist, uint32_t count, uint8_t *packed)
+static void pack(const uint8_t *values, const uint8_t *table, uint32_t bits, uint32_t count,
+                 uint8_t *packed)
 {
-    const uint8_t *values = head->arena + head->blob->tensors[waist->tensor].offset;
-
-    if (waist->table == 0)
+    if (table == NULL)
         wl_copy(packed, values, count);
     else
-        waist_table_encode(values, count, head->blob->base + waist->table, waist->bits, packed);
+        waist_table_encode(values, count, table, bits, packed);
 }
 
 /* Encode it behind `out`; returns the bytes written. */
 static uint32_t encode(const wl_head *head, const wl_blob_waist *waist, uint8_t *out)
 {
-    uint32_t count = wl_tensor_bytes(&head->blob->tensors[waist->tensor]);
+    const wl_blob_tensor *tensor = &head->blob->tensors[waist->tensor];
+    const uint8_t *values = head->arena + tensor->offset;
+    const uint8_t *table = waist->table ? head->blob->base + waist->table : NULL;
+    uint32_t count = wl_tensor_bytes(tensor);
     uint32_t size = (uint32_t)waist_packed_size(count, waist->bits);
-    uint8_t *packed = head->arena + waist->scratch;
     size_t coded;
 
     if (waist->coder == WL_CODER_CTX) {
-        uint8_t *nodes = packed + (size + 3u) / 4u * 4u;
+        uint8_t *nodes = head->arena + waist->scratch;
         waist_ctx ctx = {waist->planes,
                          waist->rows,
                          waist->columns,
@@ -133,14 +134,12 @@ static uint32_t encode(const wl_head *head, const wl_blob_waist *waist, uint8_t 
                          waist->bits,
                          (waist_ctx_node *)(void *)nodes,
                          nodes + 4u * waist_ctx_nodes(waist->bits)};
-        pack(head, waist, count, packed);
-        if (waist_ctx_encode(&ctx, packed, out + 4, size - 1u, &coded) == WAIST_OK) {
+        if (waist_ctx_encode(&ctx, values, table, out + 4, size - 1u, &coded) == WAIST_OK) {
             wl_put_u32(out, (uint32_t)coded);
             return (uint32_t)coded + 4u;
         }
-        wl_copy(out + 4, packed, size);
-    } else
-        pack(head, waist, count, out + 4);
+    }
+    pack(values, table, waist->bits, count, out + 4);
     wl_put_u32(out, size | STORED);
     return size + 4u;
 }
