@@ -118,7 +118,7 @@ CASES = (
     Case(
         "host",
         (
-            "waistline_hostctl.cli",
+            "waistline_hostctl.verbs",
             "waistline.model.onnx_graph",
             "waistline_hostctl.verifying",
             "waistline_hostctl.doctor",

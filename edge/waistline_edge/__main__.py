@@ -1,8 +1,10 @@
 """``python -m waistline_edge BUNDLE..``: the edge for a service manager."""
 
-import sys
-
-from waistline_edge.service import main
+import os
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        from waistline.program import run
+    except KeyboardInterrupt:
+        os._exit(130)
+    run("waistline_edge.service")

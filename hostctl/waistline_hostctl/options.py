@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from waistline import interrupts
 from waistline.bench import FILE_NAME, ResolvedBench, resolve
 from waistline_hostctl.console import Console
 
@@ -61,6 +62,7 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
         *args: Any, as_json: bool, bench_path: str | None, verbose: bool, **rest: Any
     ) -> Any:
         del verbose  # whoever shows errors looks for it, also when no command was reached
+        interrupts.be_raised()
         return function(App(Console(json=as_json), bench_file(bench_path)), *args, **rest)
 
     return with_app

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
-from waistline import errors
+from waistline import errors, interrupts
 from waistline.arguments import PROGRAM
 from waistline.errors import WaistlineError
 
@@ -41,7 +41,8 @@ def become(module: str, arguments: Sequence[str]) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os.environ[PROGRAM] = f"waistline {module.removeprefix('waistline_')}"
-    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
+    with interrupts.held_back():
+        os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
 
 
 @contextlib.contextmanager
@@ -84,7 +85,7 @@ class Service:
     def __init__(self, module: str, arguments: Sequence[str], log: Path) -> None:
         self._module = module
         self._log = log
-        with log.open("wb") as stream:
+        with log.open("wb") as stream, interrupts.held_back():
             # A session of its own: an interrupt at the terminal reaches us alone, and we end both
             # services in order, the node first.
             self._process = subprocess.Popen(

@@ -1,10 +1,10 @@
 """Start the node: ``python -m waistline_node BUNDLE --source S --edge E``."""
 
-from __future__ import annotations
-
-import sys
-
-from waistline_node.service import main
+import os
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        from waistline.program import run
+    except KeyboardInterrupt:
+        os._exit(130)
+    run("waistline_node.service")

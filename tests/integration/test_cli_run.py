@@ -18,7 +18,6 @@ from waistline.errors import ConfigError
 from waistline.files import sha256_file
 from waistline.run import load_run, read_table
 from waistline_hostctl import recording
-from waistline_hostctl.cli import group
 from waistline_hostctl.results import (
     CutsResult,
     DemoResult,
@@ -27,6 +26,7 @@ from waistline_hostctl.results import (
     SplitResult,
     VerifyResult,
 )
+from waistline_hostctl.verbs import group
 
 
 @pytest.fixture(scope="module")

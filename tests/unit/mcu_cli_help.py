@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from waistline_bridge.boards.qemu import PROGRAM
 from waistline_bridge.frames import REPLY, Frame, FrameParser, encode_frame
 from waistline_bridge.messages import Command
-from waistline_hostctl.cli import group
+from waistline_hostctl.verbs import group
 
 PLANES = (6, 4, 5)
 needs_arm = pytest.mark.skipif(

@@ -27,7 +27,7 @@ from waistline_bridge import fit, listing
 from waistline_bridge.fit import all_limits
 from waistline_bridge.listing import list_mcu_cuts
 from waistline_bridge.split import split_mcu
-from waistline_hostctl.cli import group
+from waistline_hostctl.verbs import group
 from waistline_hostctl.results import CutsResult, SplitResult, decode
 
 INT8 = FASHION / "model.int8.tflite"

@@ -9,9 +9,9 @@ from flash_help import esp_image, program
 pytest.importorskip("serial", reason="pyserial is not installed (extra mcu)")
 
 from waistline_bridge.boards import serial
-from waistline_hostctl.cli import group
 from waistline_hostctl.flash_work import FlashResult
 from waistline_hostctl.results import decode
+from waistline_hostctl.verbs import group
 
 ID = "0403:6001:ABC"
 HERE = serial.Port("1366:0105", "/dev/waistline-here", "J-Link")

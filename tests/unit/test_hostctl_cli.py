@@ -13,7 +13,6 @@ from click.testing import CliRunner, Result
 from waistline import plugins
 from waistline.errors import LinkError
 from waistline_hostctl import doctor, survey
-from waistline_hostctl.cli import COMMANDS, group
 from waistline_hostctl.results import (
     SCHEMA_VERSION,
     DevicesResult,
@@ -23,6 +22,7 @@ from waistline_hostctl.results import (
     VerifyResult,
     decode,
 )
+from waistline_hostctl.verbs import COMMANDS, group
 
 VERBS = {"demo", "doctor", "devices", "split", "verify", "run", "node", "edge", "report"}
 
@@ -47,7 +47,7 @@ def test_every_verb_is_a_file_with_a_line_of_help(call) -> None:
 
 def test_help_imports_no_command_and_nothing_heavy() -> None:
     code = (
-        "import sys\nfrom waistline_hostctl.cli import group\n"
+        "import sys\nfrom waistline_hostctl.verbs import group\n"
         "try:\n    group.main(['--help'])\nexcept SystemExit:\n    pass\n"
         "print(sorted(name for name in sys.modules if name in "
         "{'numpy', 'onnx', 'onnxruntime', 'PIL'} or '.commands.' in name))"

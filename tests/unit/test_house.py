@@ -31,11 +31,11 @@ def test_no_file_outgrows_its_reader():
     ("module", "forbidden"),
     [
         ("waistline_node", {"onnx", "onnxruntime", "serial", "click", "PIL", "prometheus_client"}),
-        ("waistline_node.__main__", {"onnx", "onnxruntime", "serial", "click"}),
+        ("waistline_node.service", {"onnx", "onnxruntime", "serial", "click"}),
         ("waistline_edge", {"onnx", "onnxruntime", "click", "prometheus_client"}),
-        ("waistline_edge.__main__", {"onnx", "onnxruntime", "click"}),
+        ("waistline_edge.service", {"onnx", "onnxruntime", "click"}),
         ("waistline", {"numpy", "onnx", "onnxruntime", "click"}),
-        ("waistline_hostctl.cli", {"onnx", "onnxruntime"}),
+        ("waistline_hostctl.verbs", {"onnx", "onnxruntime"}),
     ],
 )
 def test_importing_a_room_brings_nothing_heavy(module, forbidden):

@@ -14,11 +14,11 @@ from waistline.bench import Bench
 from waistline.errors import ConfigError, MeterError, MissingExtra
 from waistline.instrument import MeterBench
 from waistline_hostctl import meter_list
-from waistline_hostctl.cli import group
 from waistline_hostctl.meter_check import Comparison, Load, parse_load
 from waistline_hostctl.meters import base
 from waistline_hostctl.meters.base import Found
 from waistline_hostctl.results import decode
+from waistline_hostctl.verbs import group
 
 SIM = ("--meter", "sim", "--meter-option", "rate=100000", "--duration", "0.5")
 CURRENT = ("--meter-option", "waveform=constant:0.033")

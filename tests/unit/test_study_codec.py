@@ -26,11 +26,11 @@ from waistline.split import split
 from waistline.task.data.base import spread
 from waistline.tensors import TensorSpec, WaistTensor
 from waistline_hostctl import study, study_report, study_tables
-from waistline_hostctl.cli import group
 from waistline_hostctl.console import Console
 from waistline_hostctl.recording import report_again
 from waistline_hostctl.results import decode
 from waistline_hostctl.study_front import loss_bound
+from waistline_hostctl.verbs import group
 
 FLOAT = TensorSpec("b", "float32", (1, 4, 8, 8), "NCHW", 1)
 
