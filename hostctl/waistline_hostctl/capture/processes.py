@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from waistline import interrupts
 from waistline.errors import MeterError, WaistlineError
 from waistline_hostctl.capture.tasks import Answer, Begun, Failed, Lines, Note, Task
 
@@ -33,15 +34,17 @@ class Child:
     def __init__(self, name: str, descriptors: Sequence[int]) -> None:
         self.name = name
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115
-        # A process group of its own: an interrupt at the terminal is for us alone.
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", CHILD],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._complaints,
-            pass_fds=descriptors,
-            process_group=0,
-        )
+        # A process group of its own: an interrupt at the terminal is for us alone,
+        # also while it has not left ours yet.
+        with interrupts.held_back():
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", CHILD],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._complaints,
+                pass_fds=descriptors,
+                process_group=0,
+            )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._control = self._process.stdin
