@@ -9,6 +9,7 @@ from waistline.evidence import Figure
 from waistline.trace.base import Annotation, Gap
 from waistline.trace.repair import RepairReport
 from waistline_hostctl.console import grid, indented, si
+from waistline_hostctl.trace_markers_result import Clock, TraceMarkersResult
 from waistline_hostctl.trace_work import TraceEnergyResult, TraceInfoResult
 
 _LABELS = {"mean_current_a": "current", "mean_power_w": "power", "energy_j": "energy"}
@@ -140,3 +141,67 @@ def repaired(report: RepairReport) -> str:
     if report.left_out:
         lines.append(indented(", ".join(report.left_out), "left out"))
     return "\n".join(lines)
+
+
+def markers(found: TraceMarkersResult) -> str:
+    """What was placed, and by which clock."""
+    lines = [] if found.clock is None else _clock(found.clock)
+    placed = f"{len(found.notes):,}"
+    for count, text in (
+        (found.outside, "outside the trace, or the stretch"),
+        (sum(note.lost for note in found.notes), "in a gap"),
+        (found.odd, "pieces of the pin's signal made no sense"),
+        (found.replaced, "took the place of one that was there"),
+    ):
+        placed += f"; {count:,} {text}" if count else ""
+    lines.append(indented(placed, "markers"))
+    rows = [
+        (
+            f"{note.at_s:.6f}",
+            "" if note.end_s is None else f"{note.end_s:.6f}",
+            "" if note.uncertainty_s is None else f"± {si(note.uncertainty_s, 's')}",
+            "in a gap" if note.lost else "",
+            note.text,
+        )
+        for note in found.notes[:_ROWS]
+    ]
+    if rows:
+        lines.append(grid(("at_s", "to_s", "", "", "name"), rows))
+    if len(found.notes) > _ROWS:
+        lines.append(f"  and {len(found.notes) - _ROWS:,} more")
+    if found.output:
+        lines.append(indented(found.output, "written"))
+    return "\n".join(lines)
+
+
+def _clock(clock: Clock) -> list[str]:
+    offset, drift = clock.figures["offset_s"], clock.figures["drift"]
+    begins = {"host": "the first of them", "ticks": "the first run"}.get(
+        clock.by, "the first event"
+    )
+    spread = (
+        "" if offset.standard_uncertainty is None else f" ± {si(offset.standard_uncertainty, 's')}"
+    )
+    rate = f"{drift.value * 1e6:+.4g}"
+    if drift.standard_uncertainty is not None:
+        rate += f" ± {drift.standard_uncertainty * 1e6:.2g}"
+    lines = [
+        indented(clock.told, "clock"),
+        indented(f"{offset.value:.9g} s{spread} of the trace is {begins}", "offset"),
+        indented(
+            f"{rate} ppm, the trace's clock against the other" if clock.n > 1 else "unknown",
+            "drift",
+        ),
+        indented(f"{si(clock.residual_s, 's')} rms about the line", "residual"),
+    ]
+    if clock.common_s:
+        lines.append(indented(f"± {si(clock.common_s, 's')} alike for all, by the lag", "shift"))
+    if clock.by == "edges":
+        lines.append(
+            indented(
+                f"{clock.n} matched; {clock.missed} events without an edge, {clock.extra} edges "
+                "without an event",
+                "edges",
+            )
+        )
+    return lines

@@ -94,10 +94,17 @@ def place(trace: JlsTrace, text: str) -> float:
     return sample
 
 
+def seconds(text: str) -> float | None:
+    """``250ms`` as seconds; None: it is no time."""
+    found = _TIME.match(text.strip())
+    return float(found["number"]) * _UNITS[found["unit"] or ""] if found else None
+
+
 def _marker(trace: JlsTrace, text: str) -> Annotation:
-    numbered = _NUMBERED.match(text)
+    exact = [note for note in trace.annotations if note.text == text]
+    numbered = None if exact else _NUMBERED.match(text)
     name = numbered["name"] if numbered else text
-    rows = [note for note in trace.annotations if note.text == name]
+    rows = exact or [note for note in trace.annotations if note.text == name]
     if len(rows) == 1 and numbered is None:
         return rows[0]
     if numbered is not None:

@@ -188,7 +188,7 @@ def _unlike(both: Both, why: str) -> MarkerMissing:
         "the edges of the two clocks do not fit each other",
         cause=f"{len(both.times)} on one, {len(both.there)} on the other; {why} "
         f"within {both.limit_s * 1e6:.3g} us",
-        fix="check that they are of one run, the marker's bit and mode, and the jitter",
+        fix="check that they are of one run, the bit, and how late an edge may be noted (--jitter)",
     )
 
 
@@ -197,7 +197,8 @@ def _even(best: Line, other: Line) -> MarkerMissing:
     return MarkerMissing(
         "the edges come too evenly to tell which belongs to which",
         cause=f"{best.n} fit one way, and {other.n} fit {apart_s * 1e3:.3g} ms beside it",
-        fix="add a random delay before each inference, or say where the clocks stand",
+        fix="add a random delay before each inference, or say how close the clocks are, such as "
+        "--within 4ms",
     )
 
 

@@ -1,4 +1,4 @@
-"""Look into traces: info, plot, energy, export, import, repair."""
+"""Look into traces: info, plot, energy, markers, export, import, repair."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from waistline_hostctl.commands._trace_markers import markers
 from waistline_hostctl.options import App, Number, common
 
 _PLACES = (
@@ -29,16 +30,20 @@ def _part(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group()
 def command() -> None:
-    """Look into traces: info, plot, energy, export, import, repair.
+    """Look into traces: info, plot, energy, markers, export, import, repair.
 
     \b
     waistline trace info run.jls                     what it is, gaps, markers, ledger
     waistline trace energy run.jls --from 1.5 --to 2
     waistline trace plot run.jls -o run.svg
+    waistline trace markers run.jls --bit 0 --events events.jsonl -o placed.jls
     waistline trace export run.jls part.csv --from 1.5 --to command-end
     waistline trace import scope.csv run.jls --map current=CH1*0.1,time=t:ms
     waistline trace repair run.jls                   a capture that was killed
     """  # noqa: D301
+
+
+command.add_command(markers)
 
 
 @command.command()
