@@ -214,6 +214,9 @@ class Keeper:
             if isinstance(part, Block):
                 self._sums.block(part, self._info.supply_v)
                 self._trace.write(part)
+            elif isinstance(part, Annotation):
+                self._trace.annotate(part)
+                self._annotations += 1
             else:
                 self._trace.gap(part)
                 self._sums.samples += part.count

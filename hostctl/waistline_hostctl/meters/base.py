@@ -25,11 +25,12 @@ from waistline import plugins
 from waistline.bench import Bench
 from waistline.errors import ConfigError, MeterError, MissingExtra
 from waistline.evidence import Evidence
-from waistline.trace.base import Block, Gap, Signal
+from waistline.trace.base import Annotation, Block, Gap, Signal
 from waistline_hostctl.meters._calibrated import CalibratedMeter, calibrated, choice_of
 
 PACKAGE = "waistline_hostctl.meters"
-Part = Block | Gap
+Part = Block | Gap | Annotation
+"""Annotations are of samples that have come; only a trace that is played again has some."""
 LedgerGrade = Literal["counter", "host-time"]
 """What losses are counted by: the instrument's own counter, or the host's clock alone."""
 

@@ -1,14 +1,15 @@
-"""A trace, played again: its samples and gaps, at its own rate or as fast as they are taken.
+"""A trace, played again: samples, gaps and notes, at its own rate or as fast as they are taken.
 
 The trace is given as ``--port FILE.jls``. Options: ``pace`` (``real`` or ``fast``). The clock of
 what comes out is the trace's; its samples are ``replayed``, or of a weaker grade if they were
-before. Markers are not played.
+before. Markers and segments come at the samples they lay on, once what they mark has been played.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,11 +18,12 @@ from numpy.typing import NDArray
 
 from waistline.errors import ConfigError
 from waistline.evidence import Evidence, weakest
-from waistline.trace.base import Gap
+from waistline.trace.base import Annotation, Block, Gap
 from waistline.trace.jls_read import JlsTrace
+from waistline.trace.rewrite import logic_of
 from waistline.trace.store import open_trace
 from waistline_hostctl.meters._planar import Form, PlanarDecoder
-from waistline_hostctl.meters.base import Found, MeterChoice, MeterInfo, check_options
+from waistline_hostctl.meters.base import Found, MeterChoice, MeterInfo, Part, check_options
 
 _OPTIONS = ("pace",)
 _END = -1
@@ -66,9 +68,15 @@ def reader_from(settings: Mapping[str, object]) -> ReplayReader:
     return ReplayReader(msgspec.convert(settings, Settings))
 
 
-def decoder_from(settings: Mapping[str, object]) -> PlanarDecoder:
-    """What takes its blocks apart."""
-    return PlanarDecoder(_form(msgspec.convert(settings, Settings)))
+def decoder_from(settings: Mapping[str, object]) -> ReplayDecoder:
+    """What takes its blocks apart, and puts its notes between them.
+
+    Raises:
+        TraceError: the trace cannot be read any more.
+    """
+    found = msgspec.convert(settings, Settings)
+    with open_trace(found.path) as trace:
+        return ReplayDecoder(PlanarDecoder(_form(found)), trace.annotations)
 
 
 def _form(settings: Settings) -> Form:
@@ -103,6 +111,51 @@ class Replay:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+class ReplayDecoder:
+    """Blocks, gaps, and each note behind the last sample that it is about.
+
+    A note of a later sample than what was played, and a segment that was cut short, are left out.
+
+    Args:
+        samples: takes blocks apart.
+        notes: of the trace.
+    """
+
+    def __init__(self, samples: PlanarDecoder, notes: Sequence[Annotation]) -> None:
+        self._samples = samples
+        self._notes = deque(sorted(notes, key=_last))
+        self._next = 0
+
+    def feed(self, raw: bytes | memoryview, host_ns: int) -> list[Part]:
+        return self._with_notes(self._samples.feed(raw, host_ns))
+
+    def skip(self, size_bytes: int, host_ns: int) -> list[Part]:
+        return self._with_notes(self._samples.skip(size_bytes, host_ns))
+
+    def finish(self, host_ns: int) -> list[Part]:
+        return self._with_notes(self._samples.finish(host_ns))
+
+    def ledger(self) -> dict[str, object]:
+        return self._samples.ledger()
+
+    def _with_notes(self, parts: list[Part]) -> list[Part]:
+        found: list[Part] = []
+        for part in parts:
+            found.append(part)
+            if isinstance(part, Block):
+                self._next = part.first + len(part)
+            elif isinstance(part, Gap):
+                self._next = part.end
+            while self._notes and _last(self._notes[0]) <= self._next:
+                found.append(self._notes.popleft())
+        return found
+
+
+def _last(note: Annotation) -> float:
+    """Where what it is about ends."""
+    return note.sample if note.end_sample is None else note.end_sample
 
 
 class ReplayReader:
@@ -161,8 +214,5 @@ class ReplayReader:
             trace.read(name, start, stop) for name in self._settings.floats
         ]
         if self._settings.bits:
-            logic = np.zeros(count, np.uint8)
-            for bit in self._settings.bits:
-                logic |= trace.bits(f"d{bit}", start, stop) << np.uint8(bit)
-            planes.append(logic)
+            planes.append(logic_of(trace, start, stop))
         return planes
