@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from waistline.blob.pack import VERSION as KERNELS
 from waistline.blob.records import VERSION, Blob
+from waistline.bundle.store import Bundle
 from waistline.errors import (
     BadFrame,
     BridgeError,
@@ -35,6 +36,7 @@ from waistline_bridge.boards._programs import behind
 from waistline_bridge.boards.base import Board
 from waistline_bridge.client import DEADLINE_S, Client, Progress
 from waistline_bridge.fit import smaller_fix
+from waistline_bridge.golden import goldens_of
 from waistline_bridge.messages import DeviceInfo, Feature, Refusal, Status
 from waistline_bridge.places import release_fix
 
@@ -59,6 +61,7 @@ class Attached:
     Args:
         open_: starts or attaches to it.
         blob: of the head; loaded unless the board holds it.
+        bundle: that the head is of; its golden frame is sent where the blob holds none.
         budget_s: time in which a piece of work may be begun anew.
         say: told what a person should know, in one line.
         progress: told bytes loaded, and bytes in all.
@@ -79,6 +82,7 @@ class Attached:
         self,
         open_: Callable[[], Board],
         blob: Blob,
+        bundle: Bundle | None = None,
         *,
         budget_s: float = BUDGET_S,
         say: Callable[[str], None] = lambda text: None,
@@ -87,6 +91,7 @@ class Attached:
         self._open = open_
         self._blob = blob
         self._crc = zlib.crc32(blob.data)
+        self._golden = next(iter(goldens_of(blob, bundle)), None)
         self._budget_s = budget_s
         self._say = say
         self._progress = progress
@@ -259,19 +264,19 @@ class Attached:
         self._info = client.info
 
     def _prove(self, client: Client) -> None:
-        """Run the head's golden input, which lies in the blob.
+        """Run the head's golden input.
 
         Raises:
             VerificationFailed: the output is another.
         """
-        if self._blob.goldens:
+        if self._golden is not None:
             began = time.monotonic()
-            made = zlib.crc32(client.infer(golden=0, limit_bytes=self._blob.output[1]).output)
+            made = self._golden.run(client, self._blob.output[1])
             self._silence_s = max(self._budget_s, _SLOWEST * (time.monotonic() - began))
-            if made != self._blob.goldens[0].crc:
+            if problem := self._golden.problem(made):
                 raise VerificationFailed(
                     f"{self._info.board} does not reproduce the head's golden output",
-                    cause=f"its CRC is {made:08x}, {self._blob.goldens[0].crc:08x} was expected",
+                    cause=problem,
                     fix=release_fix("; or split again"),
                 )
         self._proved = (self._info.board, self._info.build)

@@ -14,10 +14,11 @@ class McuCut(msgspec.Struct, frozen=True):
     Attributes:
         x: from 2 on.
         refused: why no board runs it, "" if one does; the rest is 0 or empty then.
-        waist_bytes: of the int8 waist; at x = N of the int8 outputs.
+        waist_bytes: of the int8 waist, with inputs that only cross the cut as the model has them;
+            at x = N of the int8 outputs.
         packed_bytes: the same at `PACKED_BITS`; at x = N as it is.
-        blob_bytes, arena_bytes: of the head, with a waist at `PACKED_BITS`, coded by ``ctx``, and
-            with the golden frame that a bundle's blob has in it.
+        blob_bytes, arena_bytes: of the head, with a waist at `PACKED_BITS`, coded by ``ctx``. A
+            bundle's blob also holds the golden input, where that takes no board from it.
         first_layer_bytes: of the arena, that its first layer uses, and that of every earlier cut.
         boards: on which it fits, of those in ``fit.csv``.
     """

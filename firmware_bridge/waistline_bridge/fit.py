@@ -131,18 +131,15 @@ def limits_of(board: str) -> BoardLimits:
     )
 
 
-def fit(
-    blob: Blob, boards: Iterable[BoardLimits] | None = None, *, more_bytes: int = 0
-) -> list[Fit]:
+def fit(blob: Blob, boards: Iterable[BoardLimits] | None = None) -> list[Fit]:
     """A row for each board, by default for all of the table.
 
     Args:
         blob: of the head.
         boards: those to look at.
-        more_bytes: that the blob will have beyond what it has now.
     """
     chosen = all_limits() if boards is None else boards
-    return [Fit(limits, len(blob.data) + more_bytes, blob.arena_bytes) for limits in chosen]
+    return [Fit(limits, len(blob.data), blob.arena_bytes) for limits in chosen]
 
 
 def require_fit(blob: Blob, limits: BoardLimits) -> Fit:

@@ -10,18 +10,18 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from waistline.blob.records import GOLDEN, read_blob
+from waistline.blob.records import read_blob
 from waistline.blob.waist import ANSWER_CODEC
 from waistline.bundle.golden import invented_frame
 from waistline.errors import ModelError
 from waistline.model.graph import Frontier
 from waistline.model.load import CutModel
-from waistline.tensors import WaistTensor
+from waistline.tensors import TensorSpec, WaistTensor
 from waistline_bridge.cuts import PACKED_BITS, McuCut
 from waistline_bridge.fit import first_layer_bytes, fit
-from waistline_bridge.lower.assemble import LoweredHead, assemble
+from waistline_bridge.lower.assemble import assemble
 from waistline_bridge.lower.build import NoLayer
-from waistline_bridge.lower.cut import FIRST_X, lower_cut
+from waistline_bridge.lower.cut import FIRST_X, LoweredCut, lower_cut
 
 _PACKED = f"i8:b={PACKED_BITS}|ctx"
 
@@ -52,25 +52,30 @@ def list_mcu_cuts(
 
 def _row(model: CutModel, frontier: Frontier) -> McuCut:
     last = frontier.x == model.graph.last_x
-    lowered = _lowered(model, frontier, ANSWER_CODEC if last else _PACKED)
+    cut = _lowered(model, frontier)
+    codec = ANSWER_CODEC if last else _PACKED
+    lowered = assemble(cut.head, [WaistTensor(spec, codec) for spec in cut.made])
     blob = read_blob(lowered.data)
-    whole = sum(item.tensor.size_bytes for item in lowered.waist)
-    golden = GOLDEN.size + blob.input_bytes
-    packed = sum(-(-item.tensor.elements * PACKED_BITS // 8) for item in lowered.waist)
+    whole = sum(spec.size_bytes for spec in cut.outputs)
     return McuCut(
         x=frontier.x,
         waist_bytes=whole,
-        packed_bytes=whole if last else packed,
-        blob_bytes=len(lowered.data) + golden,
+        packed_bytes=whole if last else sum(map(_packed_bytes, cut.outputs)),
+        blob_bytes=len(lowered.data),
         arena_bytes=lowered.plan.size_bytes,
         first_layer_bytes=first_layer_bytes(blob),
-        boards=tuple(row.limits.board for row in fit(blob, more_bytes=golden) if not row.problem),
+        boards=tuple(row.limits.board for row in fit(blob) if not row.problem),
     )
 
 
-def _lowered(model: CutModel, frontier: Frontier, codec: str) -> LoweredHead:
+def _packed_bytes(spec: TensorSpec) -> int:
+    """What a codec of `PACKED_BITS` leaves of it; integers that only cross the cut stay whole."""
+    coded = spec.scale is not None or spec.numpy_dtype.kind == "f"
+    return -(-spec.elements * PACKED_BITS // 8) if coded else spec.size_bytes
+
+
+def _lowered(model: CutModel, frontier: Frontier) -> LoweredCut:
     frame = invented_frame(model.graph.inputs, None)
     feed = {spec.name: a for spec, a in zip(model.graph.inputs, frame.arrays, strict=True)}
     with tempfile.TemporaryDirectory(prefix="waistline-cuts-") as folder:
-        cut = lower_cut(model, frontier, Path(folder), [feed])
-    return assemble(cut.head, [WaistTensor(spec, codec) for spec in cut.outputs])
+        return lower_cut(model, frontier, Path(folder), [feed])

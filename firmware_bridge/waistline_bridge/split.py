@@ -41,12 +41,11 @@ from waistline.errors import ConfigError, ModelError
 from waistline.frame import SensorFrame
 from waistline.model.frontiers import find_frontier
 from waistline.model.load import CutModel
-from waistline.stages import model_input
 from waistline.task.data.base import DataSet, spread
 from waistline.task.load import Task, load_task
-from waistline.task.preprocess import check_frame
 from waistline.tensors import TensorSpec, WaistTensor, quantize
 from waistline_bridge.fit import BoardLimits, Fit, fit, limits_of, require_fit, smaller_fix
+from waistline_bridge.golden import model_inputs
 from waistline_bridge.lower.assemble import LoweredHead, assemble
 from waistline_bridge.lower.codecs import mcu_codecs
 from waistline_bridge.lower.cut import LoweredCut, check_head, is_quantized, lower_cut
@@ -127,7 +126,7 @@ def split_mcu(
         plan = _plan(loaded, cut, opened, Path(work), codec, codecs_by_tensor or {}, say)
 
         def build(folder: Path) -> Manifest:
-            lowered, manifest = _build(folder, plan, limits, show)
+            lowered, manifest = _build(folder, plan, limits, say, show)
             done.append(lowered)
             return manifest
 
@@ -148,8 +147,8 @@ class _Plan:
 
     @property
     def sent(self) -> tuple[WaistTensor, ...]:
-        """The waist before clip limits are known."""
-        return tuple(WaistTensor(spec, ANSWER_CODEC) for spec in self.cut.outputs)
+        """What the head makes, before clip limits are known."""
+        return tuple(WaistTensor(spec, ANSWER_CODEC) for spec in self.cut.made)
 
 
 def _plan(
@@ -234,7 +233,7 @@ def _as_int8(frame: SensorFrame, inputs: Sequence[TensorSpec]) -> SensorFrame:
 
 
 def _build(
-    folder: Path, plan: _Plan, limits: BoardLimits | None, show: Show
+    folder: Path, plan: _Plan, limits: BoardLimits | None, say: Say, show: Show
 ) -> tuple[tuple[LoweredHead, list[Fit]], Manifest]:
     """Write slices and golden files into ``folder``."""
     head, draft = plan.cut.head, plan.draft
@@ -244,7 +243,12 @@ def _build(
     stages = _stages(folder, plan, first)
     waist = coded_waist(folder, draft, stages, AUTO)
     identity = bytes.fromhex(draft.graph.sha256)
-    lowered = assemble(head, waist or plan.sent, [_golden_input(draft)], identity=identity)
+    made = {spec.name for spec in plan.cut.made}
+    coded = [item for item in waist if item.tensor.name in made] or plan.sent
+    bare = assemble(head, coded, identity=identity)
+    given = model_inputs(draft.frame, draft.preprocess, draft.graph.inputs)
+    frame = [given[spec.name] for spec in plan.cut.taken]
+    lowered = _with_golden(bare, assemble(head, coded, [frame], identity=identity), limits, say)
     blob = read_blob(lowered.data)
     fits = fit(blob)
     show(fits)
@@ -252,6 +256,23 @@ def _build(
         require_fit(blob, limits)
     stages = _stages(folder, plan, lowered)
     return (lowered, fits), finished(folder, draft, stages, waist, AUTO)
+
+
+def _with_golden(
+    bare: LoweredHead, full: LoweredHead, limits: BoardLimits | None, say: Say
+) -> LoweredHead:
+    """The head that holds its golden input, unless there is a board that takes only the other."""
+    boards = None if limits is None else [limits]
+    both = zip(fit(read_blob(bare.data), boards), fit(read_blob(full.data), boards), strict=True)
+    lost = [small.limits.board for small, large in both if large.problem and not small.problem]
+    if not lost:
+        return full
+    more = len(full.data) - len(bare.data)
+    say(
+        f"the golden input, {more} bytes, stays out of the head's blob, which would not fit "
+        f"{', '.join(lost)} with it; the host sends it where a board is checked"
+    )
+    return bare
 
 
 def _check_size(head: LoweredHead) -> None:
@@ -270,18 +291,9 @@ def _stages(folder: Path, plan: _Plan, lowered: LoweredHead) -> list[Stage]:
     cut = plan.cut
     path = folder / HEAD_FILE
     path.write_bytes(lowered.data)
-    stages = [stage_of("head", path, FORMAT, cut.inputs, cut.outputs)]
+    stages = [stage_of("head", path, FORMAT, cut.taken, cut.made)]
     if cut.tail is not None:
         format_ = cut.tail.suffix[1:]
         tail = Path(shutil.copy(cut.tail, folder / f"tail.{format_}"))
         stages.append(stage_of("tail", tail, format_, cut.outputs, plan.draft.graph.outputs))
     return stages
-
-
-def _golden_input(draft: Draft) -> list[np.ndarray]:
-    """The golden frame as the head takes it."""
-    arrays = draft.frame.arrays
-    if draft.preprocess is None:
-        return list(arrays)
-    image = check_frame(draft.preprocess, arrays[0], draft.frame.name)
-    return [model_input(draft.preprocess, draft.graph.inputs[0], image)]

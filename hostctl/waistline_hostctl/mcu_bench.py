@@ -15,6 +15,7 @@ from waistline.blob.records import Blob, LayerRecord
 from waistline.errors import BadFrame, ConfigError, MeterError
 from waistline.evidence import Evidence, Figure, mean
 from waistline_bridge.boards.qemu import NS_PER_INSTRUCTION
+from waistline_bridge.golden import Golden, goldens_of
 from waistline_bridge.messages import Feature
 from waistline_bridge.split import HEAD_LAYERS
 from waistline_hostctl.mcu_load import HeadFile
@@ -116,14 +117,11 @@ def measure(
         LinkError, BridgeError: the device.
     """
     worth = tick_worth(device, icount)
-    data = input_of(head.blob)
-    golden = 0 if head.blob.goldens else None
+    first = (*goldens_of(head.blob, head.bundle), _zeros(head.blob))[0]
     runs: list[list[int]] = []
     for number in range(repeat):
         progress(number)
-        if golden is None:
-            device.client.load_input(data)
-        device.client.infer(golden=golden, limit_bytes=head.blob.output[1])
+        first.run(device.client, head.blob.output[1])
         runs.append(_ticks(device, head.blob))
     if icount and any(run != runs[0] for run in runs):
         raise MeterError(
@@ -134,7 +132,7 @@ def measure(
     seen = []
     for number in range(frames):
         progress(repeat + number)
-        seen.append(_frame(device, data, head.blob.output[1]))
+        seen.append(_frame(device, first.data, head.blob.output[1]))
     info = device.client.info
     return McuBenchResult(
         board=info.board,
@@ -166,11 +164,9 @@ def _ticks(device: Device, blob: Blob) -> list[int]:
     return found
 
 
-def input_of(blob: Blob) -> bytes:
-    """A golden input, else zeros. Only the coder ``ctx`` takes longer for one than another."""
-    if blob.goldens:
-        return bytes(blob.section((blob.goldens[0].input, blob.input_bytes)))
-    return bytes(blob.input_bytes)
+def _zeros(blob: Blob) -> Golden:
+    """Without a golden input. Only the coder ``ctx`` takes longer for one input than another."""
+    return Golden(bytes(blob.input_bytes), None, lambda made: "")
 
 
 def _frame(device: Device, data: bytes, limit_bytes: int) -> _Frame:

@@ -16,6 +16,7 @@ from waistline.evidence import Figure
 from waistline.files import read_limited
 from waistline_bridge.attached import check_device
 from waistline_bridge.client import Progress
+from waistline_bridge.golden import goldens_of
 from waistline_bridge.places import release_fix
 from waistline_hostctl.console import si
 from waistline_hostctl.mcu_open import Device, place
@@ -128,21 +129,21 @@ def load(device: Device, head: HeadFile, progress: Progress, *, force: bool) -> 
 
 
 def check_goldens(device: Device, head: HeadFile) -> int:
-    """Run every golden input of the active head; how many there are.
+    """Run every golden input of the active head, stored or sent; how many there are.
 
     Raises:
         VerificationFailed: an output differs from the host's.
     """
-    for number, golden in enumerate(head.blob.goldens):
-        found = device.client.infer(golden=number, limit_bytes=head.blob.output[1])
-        if zlib.crc32(found.output) != golden.crc:
+    goldens = goldens_of(head.blob, head.bundle)
+    for number, golden in enumerate(goldens):
+        found = golden.run(device.client, head.blob.output[1])
+        if problem := golden.problem(found):
             raise VerificationFailed(
                 f"{device.name} does not reproduce the head's golden output",
-                cause=f"golden input {number}: the CRC of {len(found.output)} bytes is "
-                f"{zlib.crc32(found.output):08x} instead of {golden.crc:08x}",
+                cause=f"golden input {number}: {problem}",
                 fix=release_fix(),
             )
-    return len(head.blob.goldens)
+    return len(goldens)
 
 
 def text(result: McuLoadResult) -> str:
@@ -156,7 +157,7 @@ def text(result: McuLoadResult) -> str:
         sent += f" ({duration.evidence}), {rate}"
         if result.resent:
             sent += f", resent {result.resent}"
-    checked = "no golden input in the blob: its answers were not checked"
+    checked = "a blob without a golden input: its answers were not checked"
     if result.goldens:
         plural = "golden input gives its" if result.goldens == 1 else "golden inputs give their"
         checked = f"{result.goldens} {plural} output bit by bit on the device"

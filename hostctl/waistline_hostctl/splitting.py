@@ -175,8 +175,8 @@ def board_text(result: CutsResult, board: str | None) -> str:
             lines.append(indented(f"{where}: no board runs it: {why}", indent=3))
     if rows:
         legend = (
-            "int8, 4 bit: the waist before entropy coding; blob: the head with its golden frame, "
-            "in a slot; arena: the RAM that it runs in"
+            "int8, 4 bit: the waist before entropy coding; blob: the head in a slot, without "
+            "its golden frame; arena: the RAM that it runs in"
         )
         if board is None:
             legend += "; boards: how many of those known it fits (--board NAME asks for one)"

@@ -34,7 +34,7 @@ class BoardEnds:
         # Here, because opening a bundle without a board needs no bridge.
         from waistline_node.heads.mcu import open_head
 
-        self._sends_waist = bool(bundle.cut.tensors)
+        self._codec = bundle.waist_codec()
         with ExitStack() as stack:
             self._tail = stack.enter_context(LocalEnds(bundle, head=None, tail=tail))
             options = dict(head.options)
@@ -44,18 +44,17 @@ class BoardEnds:
             self._opened = stack.pop_all()
         self.place = msgspec.structs.replace(
             self._tail.place,
-            codec=FIRMWARE if self._sends_waist else "none",
+            codec=FIRMWARE if self._codec else "none",
             head_backend=MCU,
             head_engine=self._head.info(),
         )
 
     def run_head(self, frame: SensorFrame) -> HeadRun:
-        inputs = self._head.ordered(self._head.preprocess(frame))
-        if not self._sends_waist:
-            encoded = self._head.encode(self._head.slice.infer(inputs))
-            return HeadRun(b"", (), encoded.payload)
-        waist, values = self._head.slice.infer_looking(inputs)
-        return HeadRun(self._head.slice.codes(waist), values)
+        inputs = self._head.preprocess(frame)
+        if self._codec is None:
+            return HeadRun(b"", (), self._head.encode(self._head.head(inputs)).payload)
+        waist, values = self._head.look(inputs)
+        return HeadRun(self._codec.packed(waist.payload, waist.raw_len), values)
 
     def run_tail(self, codes: bytes) -> bytes:
         return self._tail.run_tail(codes)

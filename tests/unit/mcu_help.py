@@ -32,7 +32,7 @@ agraph (float[1,3,8,8] x, float[1,4] v) => (float[1,5] y) {
   h = Add(g, v)
   y = Gemm(h, w4, b4)
 }"""
-_RAW_TASK = """
+RAW_TASK = """
 kind = "tensors"
 metric = "agreement"
 [data.calibration]
@@ -52,7 +52,7 @@ def write_two_inputs(folder: Path) -> tuple[Path, Path]:
     proto = model_help.parse(_TWO, **weights, w4=some(4, 5), b4=some(5))
     np.savez(folder / "calibration.npz", x=some(12, 3, 8, 8), v=some(12, 4))
     task = folder / "task.toml"
-    task.write_text(_RAW_TASK)
+    task.write_text(RAW_TASK)
     return model_help.stored(folder, proto, "two.onnx"), task
 
 

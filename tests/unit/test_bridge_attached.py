@@ -228,7 +228,7 @@ def test_another_head_on_the_same_line_is_noticed_after_a_pause(desk, tmp_path, 
 def test_another_kind_of_board_is_not_taken_for_the_first(desk, monkeypatch):
     desk.emulated = False
     blob, data, output = head()
-    attached = desk.attached(blob, budget_s=1.0)
+    attached = desk.attached(blob, budget_s=5.0)
     real = Client.refresh
 
     def renamed(self):
@@ -249,7 +249,7 @@ def test_another_kind_of_board_is_not_taken_for_the_first(desk, monkeypatch):
 
 def test_a_device_that_announces_too_much_is_not_listened_to(desk):
     blob, data, _ = head()
-    attached = desk.attached(blob, budget_s=0.2)
+    attached = desk.attached(blob)
 
     def work(client):
         client.load_input(data)

@@ -9,7 +9,6 @@ import pytest
 pytest.importorskip("onnx", reason="cuts ONNX models")
 pytest.importorskip("onnxruntime", reason="quantizes heads")
 
-import mcu_help
 import model_help
 import numpy as np
 from mcu_help import EXAMPLES, FASHION, TASK
@@ -175,12 +174,6 @@ def test_the_boards_are_shown_before_the_bundle_is_there(tmp_path):
     made = split_mcu(FLOAT, 4, tmp_path / "m.bundle", task=TASK, show=show)
     assert seen == [(made.fits, False)]
     assert {row.blob_bytes for row in made.fits} == {len(made.lowered.data)}
-
-
-def test_an_input_that_only_crosses_the_cut_is_named(tmp_path):
-    model, task = mcu_help.write_two_inputs(tmp_path)
-    error = _refused(tmp_path, ModelError, model, "v,d", task=task)
-    assert "'v' only crosses the cut" in error.cause
 
 
 def test_what_is_there_already_is_kept(tmp_path):

@@ -178,7 +178,10 @@ class Port:
 
 @dataclass(frozen=True)
 class Int8Head:
-    """A whole head."""
+    """A whole head: inputs that a layer reads, outputs that a layer makes.
+
+    An input of the model that only crosses the cut is not here: whoever has it sends it.
+    """
 
     tensors: tuple[Activation, ...]
     layers: tuple[Layer, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from waistline.blob import records
-from waistline.bundle.codecs import choose_codecs
+from waistline.bundle.codecs import check_names, choose_codecs
 from waistline.codec.spec import DYNAMIC, CodecSpec, parse_spec
 from waistline.errors import ConfigError
 from waistline.tensors import TensorSpec
@@ -28,18 +28,35 @@ def mcu_codecs(
     calibrated: bool,
     say: Callable[[str], None],
 ) -> list[CodecSpec]:
-    """The codec of each int8 tensor, as `waistline.bundle.codecs.choose_codecs`.
+    """The codec of each tensor, as `waistline.bundle.codecs.choose_codecs`.
+
+    Args:
+        tensors: of the waist: int8 ones, which ``codec`` is for, and inputs of the model that cross
+            the cut as they are, which the node codes with what it has.
+        codec: for the int8 ones; None: one is chosen and told ``say``.
+        by_tensor: overrides by tensor name.
+        calibrated: whether there is calibration data.
+        say: told what the user did not ask for.
 
     Raises:
         ConfigError: a codec that the firmware does not have, or as there.
     """
-    for text in (codec, *by_tensor.values()):
+    check_names(by_tensor, [tensor.name for tensor in tensors])
+    small = [tensor for tensor in tensors if tensor.scale is not None]
+    named = {tensor.name: by_tensor[tensor.name] for tensor in small if tensor.name in by_tensor}
+    for text in (codec, *named.values()):
         if text is not None and (why := problem_of(spec := parse_spec(text))):
             raise refused_codec(spec, "", why)
-    if codec is None and any(tensor.name not in by_tensor for tensor in tensors):
+    if codec is None and len(named) < len(small):
         codec = CALIBRATED if calibrated else UNCALIBRATED
         say(f"codec {codec}, the default {_WHY[codec]}")
-    return choose_codecs(tensors, codec, by_tensor, calibrated=calibrated, say=say)
+    others = [tensor for tensor in tensors if tensor.scale is None]
+    rest = {name: text for name, text in by_tensor.items() if name not in named}
+    found = {}
+    for some, general, own in ((small, codec, named), (others, None, rest)):
+        specs = choose_codecs(some, general, own, calibrated=calibrated, say=say)
+        found.update({tensor.name: spec for tensor, spec in zip(some, specs, strict=True)})
+    return [found[tensor.name] for tensor in tensors]
 
 
 def problem_of(spec: CodecSpec) -> str:

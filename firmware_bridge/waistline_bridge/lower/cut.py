@@ -32,19 +32,24 @@ class LoweredCut:
 
     Attributes:
         head: its outputs in the order of the cut.
-        tail: the file that takes them; None at x = N.
+        tail: the file that takes what crosses; None at x = N.
+        inputs: of the model: int8 where the head reads them, else as the model has them.
+        outputs: the waist, at x = N the answers: made by the head, or inputs that cross the cut.
     """
 
     head: Int8Head
     tail: Path | None
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
 
     @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
+    def taken(self) -> tuple[TensorSpec, ...]:
+        """By the head."""
         return tuple(port.spec for port in self.head.inputs)
 
     @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """The waist; at x = N the answers."""
+    def made(self) -> tuple[TensorSpec, ...]:
+        """By the head."""
         return tuple(port.spec for port in self.head.outputs)
 
 
@@ -71,7 +76,7 @@ def lower_cut(
     """
     check_head(model.graph, frontier.x)
     if model.graph.format == "tflite":
-        _check_int8(model.graph)
+        _check_int8(model.graph, frontier)
     source, tail = model.write_slices(frontier, folder)
     assert source is not None
     if not is_quantized(model.graph):
@@ -82,14 +87,18 @@ def lower_cut(
         source = quantized
     head = lower_head(source)
     made = {port.spec.name: port for port in head.outputs}
-    head = replace(head, outputs=tuple(made[name] for name in frontier.names))
+    head = replace(head, outputs=tuple(made[name] for name in frontier.names if name in made))
+    known = {spec.name: spec for spec in model.graph.inputs}
+    known |= {port.spec.name: port.spec for port in (*head.inputs, *head.outputs)}
+    inputs = tuple(known[spec.name] for spec in model.graph.inputs)
+    outputs = tuple(known[name] for name in frontier.names)
     if tail is not None and model.graph.format == "onnx":
         from waistline_bridge.lower.tail import write_int8_tail
 
         taking = folder / "tail.int8.onnx"
-        write_int8_tail(tail, [port.spec for port in head.outputs], taking)
+        write_int8_tail(tail, [spec for spec in outputs if spec.scale is not None], taking)
         tail = taking
-    return LoweredCut(head, tail)
+    return LoweredCut(head, tail, inputs, outputs)
 
 
 def check_head(graph: ModelGraph, x: int) -> None:
@@ -108,8 +117,9 @@ def check_head(graph: ModelGraph, x: int) -> None:
         )
 
 
-def _check_int8(graph: ModelGraph) -> None:
-    wide = next((spec for spec in graph.inputs if spec.dtype != "int8"), None)
+def _check_int8(graph: ModelGraph, frontier: Frontier) -> None:
+    read = [spec for spec in graph.inputs if spec.name not in frontier.names]
+    wide = next((spec for spec in read if spec.dtype != "int8"), None)
     if wide is not None:
         raise ModelError(
             f"{graph.name} is not an int8 TFLite model",

@@ -72,15 +72,15 @@ class QdqReader:
     def _finish(self) -> Int8Head:
         inputs, outputs = [], []
         for spec in self.model.graph.inputs:
-            if spec.name not in self._inputs:
-                raise Unsupported(self._unquantized(spec.name))
-            inputs.append(
-                (self._inputs[spec.name], self._outside(spec.name, self._inputs[spec.name]))
-            )
+            if spec.name in self._inputs:
+                number = self._inputs[spec.name]
+                inputs.append((number, self._outside(spec.name, number)))
+            elif self._readers(spec.name, of_nodes=True):
+                raise Unsupported(f"its input {spec.name!r} is not quantized first")
         for spec in self.model.graph.outputs:
+            if spec.name in self.model.index.inputs:
+                continue
             found = self._stored.get(spec.name) or self._known.get(spec.name)
-            if found is None and spec.name in self._inputs:
-                found = Value(self._inputs[spec.name])
             if not isinstance(found, Value):
                 raise Unsupported(f"its output {spec.name!r} is float, not quantized in the end")
             if found.mixed is not None:
@@ -89,11 +89,6 @@ class QdqReader:
                 )
             outputs.append((found.tensor, self._outside(spec.name, found.tensor)))
         return self.build.finish(inputs, outputs)
-
-    def _unquantized(self, name: str) -> str:
-        if any(name in layer.inputs for layer in self.model.graph.layers):
-            return f"its input {name!r} is not quantized first"
-        return f"its input {name!r} only crosses the cut, and no layer here says its scale"
 
     def _outside(self, name: str, number: int) -> TensorSpec:
         made, shape = self.build.tensors[number], stored_shape(self.model, name)
@@ -149,9 +144,9 @@ class QdqReader:
 
         self.promise(out, Pending(make, low=low, high=high, mixed=source.mixed))
 
-    def _readers(self, name: str) -> int:
+    def _readers(self, name: str, *, of_nodes: bool = False) -> int:
         nodes = [self.model.proto.graph.node[layer.index] for layer in self.model.graph.layers]
-        outputs = [spec.name for spec in self.model.graph.outputs]
+        outputs = [] if of_nodes else [spec.name for spec in self.model.graph.outputs]
         return sum(list(node.input).count(name) for node in nodes) + outputs.count(name)
 
     def _quantize(self, node: Any) -> None:

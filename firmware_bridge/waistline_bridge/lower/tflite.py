@@ -82,15 +82,18 @@ class _Reader:
 
     def _ends(self) -> tuple[list[tuple[int, TensorSpec]], list[tuple[int, TensorSpec]]]:
         graph, described = self._file.graph, self._model.graph
-        for number in graph.inputs:
+        read = {number for k in self._model.index.kept for number in graph.operators[k].inputs}
+        for number in (number for number in graph.inputs if number in read):
             try:
                 self._activation(number)
             except Unsupported as error:
                 node = f"the input {self._tensors[number].name!r}"
                 raise refusal(node, self._name, str(error)) from error
+        inputs = zip(graph.inputs, described.inputs, strict=True)
+        outputs = zip(graph.outputs, described.outputs, strict=True)
         return (
-            list(zip(graph.inputs, described.inputs, strict=True)),
-            list(zip(graph.outputs, described.outputs, strict=True)),
+            [(number, spec) for number, spec in inputs if number in read],
+            [(number, spec) for number, spec in outputs if number not in graph.inputs],
         )
 
     def _activation(self, number: int) -> int:

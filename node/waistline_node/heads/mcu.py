@@ -9,25 +9,27 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from waistline.backends.base import LayerTime, Profile
 from waistline.blob import FORMAT
+from waistline.blob.check import check_blob
 from waistline.blob.records import Blob, read_blob
-from waistline.blob.waist import ANSWER_CODEC
 from waistline.bundle.schema import Stage
 from waistline.bundle.store import Bundle
-from waistline.codec.waist import EncodedWaist, WaistCodec
+from waistline.codec.waist import EncodedWaist
 from waistline.errors import CodecError, ConfigError
 from waistline.frame import SensorFrame
 from waistline.stages import HeadStages
-from waistline.tensors import TensorSpec, WaistTensor
+from waistline.tensors import TensorSpec
 from waistline_bridge import boards
 from waistline_bridge.attached import Attached
 from waistline_bridge.boards.base import Board
 from waistline_bridge.client import Client, Inference
 from waistline_bridge.messages import Area
+from waistline_bridge.sent import Sent, input_bytes
 from waistline_node.heads.base import (
     DeviceWaist,
     HeadChoice,
@@ -41,6 +43,17 @@ from waistline_node.heads.base import (
 _OWN = ("board", "port", "baud")
 
 
+@dataclass(frozen=True, slots=True)
+class BoardWaist(DeviceWaist):
+    """What a board sent.
+
+    Attributes:
+        given: the model's inputs by name, of which some may cross the cut as they are.
+    """
+
+    given: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
 class BoardSlice:
     """The head as a slice, run by a board; arrays in the shapes that the bundle says.
 
@@ -49,6 +62,9 @@ class BoardSlice:
         stage: that head.
         attached: holds the blob.
         blob: its records.
+
+    Attributes:
+        sent: what it sends of the bundle's waist.
     """
 
     def __init__(self, bundle: Bundle, stage: Stage, attached: Attached, blob: Blob) -> None:
@@ -56,12 +72,7 @@ class BoardSlice:
         self._blob = blob
         self.attached = attached
         self._limit_bytes = blob.output[1]
-        waist = bundle.cut.tensors
-        self._sent = [item.tensor for item in waist] or list(stage.outputs)
-        codec = bundle.waist_codec()
-        self._codec = codec or WaistCodec(
-            [WaistTensor(spec, ANSWER_CODEC) for spec in stage.outputs]
-        )
+        self.sent = Sent(bundle, stage)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -73,7 +84,7 @@ class BoardSlice:
 
     def infer(self, tensors: Sequence[np.ndarray]) -> DeviceWaist:
         """The coded outputs of one run, as the board made them; ``tensors`` as in `inputs`."""
-        data = _bytes(tensors)
+        data = input_bytes(tensors)
 
         def work(client: Client) -> Inference:
             client.load_input(data)
@@ -85,7 +96,7 @@ class BoardSlice:
         self, tensors: Sequence[np.ndarray]
     ) -> tuple[DeviceWaist, tuple[np.ndarray, ...]]:
         """As `infer`, and the waist tensors as they lie in the arena before they are coded."""
-        data = _bytes(tensors)
+        data = input_bytes(tensors)
         places = [self._blob.tensors[item.tensor] for item in self._blob.waists]
 
         def work(client: Client) -> tuple[Inference, list[bytes]]:
@@ -96,21 +107,9 @@ class BoardSlice:
         made, values = self.attached.perform(work)
         arrays = tuple(
             np.frombuffer(part, np.int8).reshape(spec.shape)
-            for part, spec in zip(values, self._sent, strict=True)
+            for part, spec in zip(values, self.outputs, strict=True)
         )
         return self._waist(made), arrays
-
-    def decode(self, encoded: EncodedWaist) -> list[np.ndarray]:
-        """The outputs of `infer`.
-
-        Raises:
-            CodecError: the board sent something else.
-        """
-        return self._codec.decode(encoded.payload, encoded.raw_len)
-
-    def codes(self, encoded: EncodedWaist) -> bytes:
-        """Their codes without entropy coding, as a bundle's golden ones are."""
-        return self._codec.packed(encoded.payload, encoded.raw_len)
 
     def run(self, tensors: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The int8 outputs as they were before they were coded."""
@@ -118,7 +117,7 @@ class BoardSlice:
 
     def profile(self, tensors: Sequence[np.ndarray], repeat: int) -> Profile:
         """The board's ticks a layer, and the time of the whole as this end sees it."""
-        data = _bytes(tensors)
+        data = input_bytes(tensors)
 
         def work(client: Client) -> tuple[float, list[int]]:
             began = time.perf_counter()
@@ -162,10 +161,11 @@ class BoardSlice:
         self.attached.close()
 
     def _waist(self, made: Inference) -> DeviceWaist:
-        if made.raw_len != self._codec.raw_len:
+        wanted = self.sent.codec.raw_len
+        if made.raw_len != wanted:
             raise CodecError(
                 "the board sent another waist than the bundle has",
-                cause=f"{made.raw_len} packed bytes, the bundle says {self._codec.raw_len}",
+                cause=f"{made.raw_len} packed bytes, the bundle says {wanted}",
                 fix="write the bundle again: waistline split MODEL --backend mcu",
             )
         device_s = made.ticks / max(1, self.attached.info.tick_hz)
@@ -187,30 +187,39 @@ class McuHead:
         self._chosen = "by name" if chosen else "default"
         self.stages = HeadStages(bundle, slice_)
         self._stage = stage
-        self._answers = not bundle.cut.tensors
+        self._crossing = [item.tensor.name for item in bundle.cut.tensors]
         self._names = [tensor.name for tensor in bundle.manifest.model_inputs]
-        self._wanted = [tensor.name for tensor in bundle.manifest.model_outputs]
 
     def preprocess(self, frame: SensorFrame) -> Sequence[np.ndarray]:
         return self.stages.preprocess(frame)
 
-    def ordered(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The model's inputs in the order in which the blob has them."""
-        named = dict(zip(self._names, inputs, strict=True))
-        return [named[tensor.name] for tensor in self._stage.inputs]
-
     def head(self, inputs: Sequence[np.ndarray]) -> Waist | EncodedWaist:
-        return self.slice.infer(self.ordered(inputs))
+        given = dict(zip(self._names, inputs, strict=True))
+        return _sent(self.slice.infer(self._taken(given)), given)
+
+    def look(self, inputs: Sequence[np.ndarray]) -> tuple[EncodedWaist, tuple[np.ndarray, ...]]:
+        """The waist encoded, and its tensors as they were before; `inputs` of the model."""
+        given = dict(zip(self._names, inputs, strict=True))
+        sent, values = self.slice.infer_looking(self._taken(given))
+        made = {spec.name: array for spec, array in zip(self.slice.outputs, values, strict=True)}
+        known = {**given, **made}
+        return self.encode(_sent(sent, given)), tuple(known[name] for name in self._crossing)
+
+    def _taken(self, given: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """The inputs that the blob has, in its order."""
+        return [given[tensor.name] for tensor in self._stage.inputs]
 
     def encode(self, waist: Waist | EncodedWaist) -> EncodedWaist:
-        """``waist`` as it is; at x = N the answer that the outputs in it make."""
-        assert isinstance(waist, DeviceWaist)
-        if not self._answers:
+        """What the board sent, with the inputs that cross the cut; at x = N the answer."""
+        assert isinstance(waist, BoardWaist)
+        sent = self.slice.sent
+        if self._crossing:
+            made = sent.whole(waist, waist.given)
+        else:
+            made = self.stages.encode(sent.outputs(waist, waist.given))
+        if made is waist:
             return waist
-        outputs = self.slice.decode(waist)
-        named = {spec.name: array for spec, array in zip(self._stage.outputs, outputs, strict=True)}
-        answer = self.stages.encode([named[name] for name in self._wanted])
-        return DeviceWaist(answer.payload, answer.raw_len, waist.device_s)
+        return DeviceWaist(made.payload, made.raw_len, waist.device_s)
 
     def run(self, frame: SensorFrame) -> tuple[EncodedWaist, StageTimes]:
         clock = time.monotonic_ns
@@ -250,10 +259,11 @@ def open_head(bundle: Bundle, choice: HeadChoice) -> McuHead:
             cause=f"it is cut at x = {bundle.cut.partition_point} and has {has}",
             fix="waistline split MODEL --backend mcu",
         )
-    blob = read_blob(bundle.read(stage.file))
+    blob = check_blob(read_blob(bundle.read(stage.file)))
     attached = Attached(
         board_opener(choice.options, choice.say),
         blob,
+        bundle,
         budget_s=choice.budget_s,
         say=choice.say,
         progress=choice.progress,
@@ -290,5 +300,5 @@ def board_opener(options: Mapping[str, str], say: Say = quiet) -> Callable[[], B
     return lambda: boards.open_board(name, **own)
 
 
-def _bytes(tensors: Sequence[np.ndarray]) -> bytes:
-    return b"".join(np.ascontiguousarray(array, np.int8).tobytes() for array in tensors)
+def _sent(made: DeviceWaist, given: dict[str, np.ndarray]) -> BoardWaist:
+    return BoardWaist(made.payload, made.raw_len, made.device_s, given)
