@@ -34,7 +34,8 @@ class Command:
     """A program and its arguments; it keeps our standard input and process group.
 
     What it marks with `waistline.trace.events.mark`, or writes so into the file that the
-    environment variable of that module names, comes out of `events`, the first 100,000 of it.
+    environment variable of that module names, comes out of `events`, the first 100,000 of it. Where
+    we were given such a file it gets the same one, which is kept.
 
     Args:
         words: program and arguments.
@@ -53,6 +54,10 @@ class Command:
         self._marked = self._events = 0
         self._torn = self._cut_short = False
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._file: Path | None = None
+        self._given = os.environ.get(VARIABLE, "")
+        if self._given:
+            _check_events(Path(self._given))
         if log is not None:
             there = log if log.exists() else log.parent
             if not os.access(there, os.W_OK):
@@ -86,10 +91,9 @@ class Command:
                 out = 2
             now = time.monotonic_ns()
             try:
-                self._folder = tempfile.TemporaryDirectory(prefix="waistline-events-")
-                self._file = Path(self._folder.name) / "events.jsonl"
+                file = self._events_file()
                 process = subprocess.Popen(
-                    self.words, stdout=out, env={**os.environ, VARIABLE: str(self._file)}
+                    self.words, stdout=out, env={**os.environ, VARIABLE: str(file)}
                 )
             except OSError as error:
                 raise ConfigError(f"{self.words[0]} does not run", cause=str(error)) from error
@@ -98,9 +102,20 @@ class Command:
         self._waits.start()
         return now
 
+    def _events_file(self) -> Path:
+        """What the program is told to write into; what stands there already is passed over."""
+        if self._given:
+            self._file = Path(self._given).resolve()
+            with contextlib.suppress(OSError):
+                self._marked = self._file.stat().st_size
+        else:
+            self._folder = tempfile.TemporaryDirectory(prefix="waistline-events-")
+            self._file = Path(self._folder.name) / "events.jsonl"
+        return self._file
+
     def events(self) -> list[Event]:
         """What it has marked since this was asked last; lines that are no events are left out."""
-        if self._folder is None or self._events >= _MOST_EVENTS:
+        if self._file is None or self._events >= _MOST_EVENTS:
             return []
         try:
             with self._file.open("rb") as stream:
@@ -178,6 +193,21 @@ class Command:
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
+
+
+def _check_events(file: Path) -> None:
+    """Refuse what no events can be kept in; a pipe would be waited for.
+
+    Raises:
+        ConfigError: it is no file, or cannot be one.
+    """
+    right = file.is_file() if file.exists() else file.parent.is_dir()
+    if not right or not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise ConfigError(
+            f"events cannot be kept in {file}",
+            cause=f"{VARIABLE} names it; it is no file that can be written",
+            fix=f"unset {VARIABLE}, or name a file in a folder that exists",
+        )
 
 
 def _unwritable(log: Path, error: OSError) -> ConfigError:
