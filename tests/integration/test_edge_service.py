@@ -186,7 +186,7 @@ def test_ctrl_c_ends_with_130(tmp_path):
 def test_a_node_goes_on_with_the_next_edge(tmp_path):
     bundle = fake_bundle(tmp_path / "a.bundle")
     with EdgeProcess(bundle.path, log=tmp_path / "log") as edge:
-        client = Client(edge.endpoint, bundle).join()
+        client = Client(edge.endpoint, bundle, budget_s=WAIT_S).join()
         assert client.ask(*frame_payload(bundle, 1)).kind is OutcomeKind.REMOTE
         edge.process.kill()
         edge.process.wait(WAIT_S)

@@ -249,7 +249,7 @@ def test_another_kind_of_board_is_not_taken_for_the_first(desk, monkeypatch):
 
 def test_a_device_that_announces_too_much_is_not_listened_to(desk):
     blob, data, _ = head()
-    attached = desk.attached(blob)
+    attached = desk.attached(blob, budget_s=3.0)
 
     def work(client):
         client.load_input(data)
