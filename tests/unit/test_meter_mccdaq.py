@@ -50,7 +50,7 @@ class Line:
         buffer = memoryview(bytearray(size_bytes))
         parts: list[Part] = []
         while count := self.reader.read_into(buffer):
-            parts += self.decoder.feed(buffer[:count], 0)
+            parts += self.decoder.feed(bytes(buffer[:count]), 0)
         return parts
 
 

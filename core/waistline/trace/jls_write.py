@@ -21,7 +21,7 @@ from pyjls import AnnotationType, DataType, SignalType, Writer
 
 from waistline.errors import TraceError
 from waistline.files import place_new
-from waistline.trace.base import GAP, Annotation, Block, Gap, TraceSpec
+from waistline.trace.base import GAP, Annotation, Bits, Block, Floats, Gap, TraceSpec
 from waistline.trace.chunks import HEADER, stored_size
 from waistline.trace.lock import hold
 from waistline.trace.snapshot import (
@@ -40,6 +40,7 @@ RESERVE_BYTES = 160 << 20
 """Kept free, for what pyjls still holds (64 MiB) and for closing the file."""
 # pyjls writes payloads of over 1 MiB and then cannot read them (0.17.0, "out of memory").
 _MAX_SAMPLES = 1 << 17
+_STRAIGHT = 1 << 14
 _MAX_USER_BYTES = 1_000_000
 _START_TIMEOUT_S = 10.0
 _SOURCE_ID = 1
@@ -206,17 +207,41 @@ class JlsWriter:
                 raise ValueError(f"the block lacks {name}, or its arrays differ in length")
         if self._logic is not None and (logic is None or len(logic) != count):
             raise ValueError("the block lacks logic bits, or its arrays differ in length")
+        found = {
+            # What pyjls takes: also where the block looks into memory that is not its own.
+            name: np.require(values, np.float32, ("C", "W"))
+            for name, values in arrays.items()
+            if values is not None
+        }
         done = 0
         while done < count:
-            take = min(self._size - self._fill, count - done)
-            here = slice(self._fill, self._fill + take)
-            for name, values in arrays.items():
-                assert values is not None
-                self._floats[name][here] = values[done : done + take]
-            if self._logic is not None and logic is not None:
-                self._logic[here] = logic[done : done + take]
-            self._advance(take)
+            straight = self._straight(count - done)
+            take = straight or self._room(count - done)
+            now = slice(done, done + take)
+            bits = None if self._logic is None or logic is None else logic[now]
+            if straight:
+                self._put({name: values[now] for name, values in found.items()}, bits, straight)
+            else:
+                here = slice(self._fill, self._fill + take)
+                for name, values in found.items():
+                    self._floats[name][here] = values[now]
+                if self._logic is not None and bits is not None:
+                    self._logic[here] = bits
+                self._advance(take)
             done += take
+
+    def _room(self, left: int) -> int:
+        """Samples to collect next: up to a whole chunk, or to where many can go straight."""
+        room = self._size - self._fill
+        return min(left, room, -self._fill % _BIT_ROW if left >= _STRAIGHT else room)
+
+    def _straight(self, left: int) -> int:
+        """Samples that go to pyjls without being collected first; whole bytes of every bit."""
+        if left < _STRAIGHT:
+            return 0
+        if self._fill % _BIT_ROW == 0:
+            self._send()
+        return 0 if self._fill else min(left, _MAX_SAMPLES) // _BIT_ROW * _BIT_ROW
 
     def gap(self, gap: Gap) -> None:
         """Record lost samples: NaN in the float signals, 0 in the logic bits."""
@@ -305,20 +330,22 @@ class JlsWriter:
             self._send()
 
     def _send(self) -> None:
-        count = self._fill
-        if not count:
-            return
+        count, self._fill = self._fill, 0
+        if count:
+            floats = {name: values[:count] for name, values in self._floats.items()}
+            self._put(floats, None if self._logic is None else self._logic[:count], count)
+
+    def _put(self, floats: dict[str, Floats], logic: Bits | None, count: int) -> None:
         self._check_space()
-        lost = np.isnan(self._floats[self.spec.floats[0]][:count])
+        lost = np.isnan(floats[self.spec.floats[0]])
         with self._translated():
-            for name, values in self._floats.items():
-                self._writer.fsr_f32(self._ids[name], self._first, values[:count])
+            for name, values in floats.items():
+                self._writer.fsr_f32(self._ids[name], self._first, values)
             self._bits(GAP, lost)
-            if self._logic is not None:
+            if logic is not None:
                 for bit in self.spec.bits:
-                    self._bits(f"d{bit}", self._logic[:count] & np.uint8(1 << bit))
+                    self._bits(f"d{bit}", logic & np.uint8(1 << bit))
         self._first += count
-        self._fill = 0
         self._check()
 
     def _bits(self, name: str, values: np.ndarray) -> None:

@@ -33,7 +33,7 @@ from waistline_hostctl.meters.base import MeterInfo
 
 BEGIN, END = "command-begin", "command-end"
 _LEAST_RING = 4 << 20
-_LOOK_S = 0.05
+_LOOK_S = 0.1
 _SILENT_S = 5.0
 _NO_START_S = 30.0
 _LEAD_S = _TAIL_S = 0.2

@@ -23,7 +23,8 @@ from waistline_hostctl.meters.base import Decoder, MeterInfo
 from waistline_hostctl.meters.base import Part as Piece
 
 FLUSH_S = 0.25
-IDLE_S = 0.02
+IDLE_S = 0.05
+"""Between looks into an empty ring, which holds seconds: few wake-ups."""
 NOTICE_S = 0.2
 _SPAN_S = 0.1
 _READER_GONE_S = 1.0
@@ -199,11 +200,11 @@ class Keeper:
                 parts = self._decoder.skip(record.dropped_bytes, record.host_ns)
             else:
                 parts = []
-            payload.release()
+            # Blocks may look into the record: it is given back once they are written.
+            self._write(parts)
             self._consumer.release()
             if kind == Kind.END:
                 return reason
-            self._write(parts)
             point = self._clock.add(self._sums.samples, record.host_ns) if parts else None
             if point is not None and not self._info.patient:
                 self._trace.utc(point[0], point[1] + self._utc_offset_ns)

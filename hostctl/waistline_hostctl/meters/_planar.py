@@ -66,7 +66,7 @@ class Form:
         _BOUNDS.pack_into(buffer, HEAD.size, *bounds)
         return HEAD.size + _BOUNDS.size
 
-    def block(self, raw: bytes, at: int, first: int, count: int) -> Block:
+    def block(self, raw: bytes | memoryview, at: int, first: int, count: int) -> Block:
         """The samples behind a head at ``at``; arrays that look into ``raw``."""
         at += HEAD.size
         found = {}
@@ -89,7 +89,7 @@ class PlanarDecoder:
         self._skipped = False
 
     def feed(self, raw: bytes | memoryview, host_ns: int) -> list[Part]:
-        data = self._rest + raw if self._rest else bytes(raw)
+        data = self._rest + raw if self._rest else raw
         at, parts = 0, list[Part]()
         while at + HEAD.size <= len(data):
             first, count, hole, kind = HEAD.unpack_from(data, at)
@@ -111,7 +111,7 @@ class PlanarDecoder:
                 self._next += count
                 self._ledger.kept += count
             at += size
-        self._rest = data[at:]
+        self._rest = bytes(data[at:])
         return parts
 
     def skip(self, size_bytes: int, host_ns: int) -> list[Part]:

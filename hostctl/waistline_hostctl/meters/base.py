@@ -139,7 +139,8 @@ class Decoder(Protocol):
         """Take the next bytes of the stream.
 
         Args:
-            raw: any number of bytes, cut anywhere; not kept.
+            raw: any number of bytes, cut anywhere; not kept, but blocks may look into it, so it
+                is left as it is until they are used up.
             host_ns: monotonic time right after the last of them was read; never falls.
         """
 

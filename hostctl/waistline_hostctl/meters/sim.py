@@ -29,6 +29,7 @@ _OPTIONS = ("waveform", "rate", "bits", "fifo")
 _LOW_HZ, _HIGH_HZ = 1.0, 1e8
 _LEAST, _TABLE = 1 << 16, 1 << 20
 _MOST = 1 << 24
+_PAUSE_S = 0.05
 _LAYERS_S = (20e-6, 50e-6, 120e-6, 300e-6, 700e-6, 1.5e-3, 400e-6, 2.2e-3, 90e-6, 1.62e-3)
 
 
@@ -119,7 +120,8 @@ class Sim:
             ledger="counter",
             details=msgspec.structs.asdict(settings),
             sample_bytes=_form(settings).sample_bytes,
-            pause_s=0.02,
+            # Half of what one read takes at most.
+            pause_s=min(_PAUSE_S, _TABLE / 2 / settings.rate_hz),
         )
 
     def settings(self) -> dict[str, object]:
