@@ -13,6 +13,7 @@ from waistline.errors import ConfigError
 from waistline.evidence import Figure
 from waistline.trace.base import Annotation
 from waistline.trace.jls_read import JlsTrace
+from waistline.trace.matching import LEAST
 from waistline.trace.rewrite import check_new, rewrite
 from waistline_hostctl.results import Result
 from waistline_hostctl.trace_markers import Asked, Found, find
@@ -153,8 +154,10 @@ def _clock(trace: JlsTrace, found: Found) -> Clock:
     assert clock is not None
     spec = trace.spec
     offset_s = float(clock.place(0.0)) / spec.rate_hz
-    spread_s = float(clock.uncertainty_s(0.0))
-    known = clock.n > 1
+    # Of a single point, or of two of the host's, nobody knows how late they are.
+    known = clock.n > 1 and (found.by != "host" or clock.n >= LEAST)
+    alone = found.by in ("edges", "code", "ticks")
+    spread_s = float(clock.uncertainty_s(0.0)) if known or alone else None
     figures = {
         "offset_s": Figure(offset_s, "s", spec.evidence, found.told, spread_s, clock.n),
         "drift": Figure(

@@ -13,6 +13,7 @@ from waistline.trace.accuracy import trace_figures
 from waistline.trace.base import Annotation, Gap, Trace
 from waistline.trace.jls_read import JlsTrace
 from waistline.trace.repair import RepairReport
+from waistline.trace.segments import of_markers
 from waistline_hostctl.results import Result
 
 _TIME = re.compile(r"(?P<number>[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?)(?P<unit>s|ms|us|µs|min)?\Z")
@@ -105,6 +106,9 @@ def _marker(trace: JlsTrace, text: str) -> Annotation:
     numbered = None if exact else _NUMBERED.match(text)
     name = numbered["name"] if numbered else text
     rows = exact or [note for note in trace.annotations if note.text == name]
+    if not rows:
+        pairs, _ = of_markers(note for note in trace.annotations if note.end_sample is None)
+        rows = [Annotation(k.begin, "segment", name, k.end) for k in pairs if k.name == name]
     if len(rows) == 1 and numbered is None:
         return rows[0]
     if numbered is not None:

@@ -6,6 +6,8 @@ state. However long the trace, a picture is made of at most a few thousand colum
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ from waistline.errors import ConfigError
 from waistline.files import unwritable, write_atomically
 from waistline.plugins import missing_extra
 from waistline.trace.base import FLOAT_SIGNALS, Annotation, Trace
+from waistline.trace.segments import of_markers
 from waistline.trace.view import prefix, time_unit, visible
 
 if TYPE_CHECKING:
@@ -108,19 +111,19 @@ def _held(values: np.ndarray) -> np.ndarray:
 
 def _shade(axes: Axes, trace: Trace, start: float, stop: float, unit_s: float) -> None:
     scale = 1 / trace.spec.rate_hz / unit_s
-    shown = [note for note in trace.annotations if _touches(note, start, stop)]
-    segments = [note for note in shown if note.end_sample is not None]
+    spans, alone = _spans(trace, start, stop)
     # One colour a name, so that a layer looks the same in every inference.
-    names = list(dict.fromkeys(note.text for note in segments))
+    names = list(dict.fromkeys(text for *_, text in sorted(spans)))
     colors = {name: _SEGMENTS[place % len(_SEGMENTS)] for place, name in enumerate(names)}
-    for note in segments[:_MAX_SHADED]:
-        first, end = max(note.sample, start), min(note.end_sample or 0, stop)
-        color = colors[note.text]
-        axes.axvspan(first * scale, end * scale, color=color, linewidth=0, zorder=0)
+    for begin, last, text in spans:
+        first, end = max(begin, start), min(last, stop)
+        axes.axvspan(first * scale, end * scale, color=colors[text], linewidth=0, zorder=0)
         if end - first > _NAME_SHARE * (stop - start):
-            _name(axes, note.text, (first + end) / 2 * scale, end - first, stop - start)
-    for note in [note for note in shown if note.end_sample is None][:_MAX_SHADED]:
-        axes.axvline(note.sample * scale, color=_INK, linewidth=0.7, linestyle=(0, (4, 3)))
+            inside = (row[0] for row in spans if begin < row[0] < last)
+            # Of one with others inside, what lies before them has room for its name.
+            until = min(end, min(inside, default=end))
+            _name(axes, text, (first + until) / 2 * scale, until - first, stop - start)
+    _lines(axes, alone, stop - start, scale)
     label = "lost samples"
     for gap in visible(trace.gaps, start, stop, _GAP_COLUMNS):
         # At least a pixel wide, so that no gap is invisible.
@@ -138,6 +141,32 @@ def _shade(axes: Axes, trace: Trace, start: float, stop: float, unit_s: float) -
         label = "_"
 
 
+def _spans(
+    trace: Trace, start: float, stop: float
+) -> tuple[list[tuple[float, float, str]], list[Annotation]]:
+    """(begin, end, name) of segments in view, also of those two markers make; other markers."""
+    pairs, alone = of_markers(note for note in trace.annotations if note.end_sample is None)
+    spans = [(row.begin, row.end, row.name) for row in pairs]
+    for note in trace.annotations:
+        if note.end_sample is not None:
+            spans.append((note.sample, note.end_sample, note.text))
+    spans = [row for row in spans if row[0] <= stop and row[1] >= start]
+    # The longest first, so that what lies inside another is seen.
+    spans.sort(key=lambda row: row[0] - row[1])
+    return spans[:_MAX_SHADED], [note for note in alone if start <= note.sample <= stop]
+
+
+def _lines(axes: Axes, notes: Sequence[Annotation], width: float, scale: float) -> None:
+    """Markers that are no edge of a segment; names where there is room for one."""
+    named = -math.inf
+    for note in notes[:_MAX_SHADED]:
+        at = note.sample * scale
+        axes.axvline(at, color=_INK, linewidth=0.7, linestyle=(0, (4, 3)))
+        if note.sample - named > _NAME_SHARE * width:
+            named = note.sample
+            _name(axes, note.text, at - 0.006 * width * scale, 0.0, width)
+
+
 def _name(axes: Axes, text: str, middle: float, width: float, whole: float) -> None:
     narrow = width < whole * 0.0085 * (len(text) + 1)
     axes.text(
@@ -153,11 +182,6 @@ def _name(axes: Axes, text: str, middle: float, width: float, whole: float) -> N
         zorder=4,
         clip_on=True,
     )
-
-
-def _touches(note: Annotation, start: float, stop: float) -> bool:
-    end = note.sample if note.end_sample is None else note.end_sample
-    return note.sample <= stop and end >= start
 
 
 def _caption(

@@ -71,7 +71,7 @@ def find_segments(trace: Trace, marker_sigma: float = 0.0) -> Found:
         if note.end_sample is not None
     ]
     points = [note for note in trace.annotations if note.end_sample is None]
-    marked, markers = _of_markers(points, marker_sigma)
+    marked, markers = of_markers(points, marker_sigma)
     kinds = {"note": noted, "markers": marked}
     kinds |= {f"D{bit}": _of_bit(trace, bit) for bit in trace.spec.bits}
     first = [row for rows in kinds.values() for row in rows[:MOST]]
@@ -91,10 +91,15 @@ def _inside(row: Segment, length: int) -> Segment | None:
     return Segment(row.name, begin, end, row.by, row.edge_sigma, cut=True)
 
 
-def _of_markers(
-    points: Iterable[Annotation], sigma: float
+def of_markers(
+    points: Iterable[Annotation], sigma: float = 0.0
 ) -> tuple[list[Segment], list[Annotation]]:
-    """Pairs of markers, and what has no partner; points come in order."""
+    """Segments between pairs of markers, and the markers without a partner.
+
+    Args:
+        points: markers and notes, in order.
+        sigma: standard uncertainty of a marker's place, samples.
+    """
     open_ones: dict[str, list[Annotation]] = {}
     found, alone = [], []
     for note in points:
