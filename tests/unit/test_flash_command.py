@@ -175,7 +175,7 @@ def test_a_tool_that_falls_silent_is_ended_with_its_children(tools, tmp_path):
         "print('begun', flush=True)\ntime.sleep(600)\n",
     )  # fmt: skip
     with pytest.raises(FlashError, match="hangs hangs") as refused:
-        _tool.run([str(path)], quiet_s=2)
+        _tool.run([str(path)], quiet_s=5)
     assert "begun" in refused.value.cause
     child = int((tmp_path / "child").read_text())
     until = time.monotonic() + 30

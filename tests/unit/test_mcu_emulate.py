@@ -45,7 +45,7 @@ def emulated(tmp_path, board, *arguments):
 
 def ended(pid):
     """Whether a process is gone, or dead and waited for by nobody yet."""
-    for _ in range(100):
+    for _ in range(1200):
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         except FileNotFoundError:
