@@ -21,6 +21,7 @@ Samples = NDArray[np.float32] | NDArray[np.float64]
 # Below this many samples a part, one call for all parts beats one call for each.
 _FEW = 1500
 _MANY_TURNS = 64
+_MANY_HOLED = 64
 
 
 def window_sums(
@@ -99,8 +100,25 @@ def _part_sums(values: Samples, cuts: NDArray[np.int64]) -> tuple[Doubles, Doubl
             starts = cuts[:-1][some]
             part[some] = np.add.reduceat(values[: cuts[-1]], starts, dtype=np.float64)
     there = sizes.astype(np.float64)
-    for place in np.flatnonzero(~np.isfinite(part)):
+    holed = np.flatnonzero(~np.isfinite(part))
+    if len(holed) > _MANY_HOLED:
+        return _sums_of_found(values[: cuts[-1]], cuts, sizes)
+    for place in holed:
         part[place], there[place] = _sum_of_found(values[cuts[place] : cuts[place + 1]])
+    return part, there
+
+
+def _sums_of_found(
+    values: Samples, cuts: NDArray[np.int64], sizes: NDArray[np.int64]
+) -> tuple[Doubles, Doubles]:
+    """As `_part_sums`, where many parts hold lost samples."""
+    lost = ~np.isfinite(values)
+    filled = np.where(lost, 0, values)
+    part, there = np.zeros(len(sizes)), sizes.astype(np.float64)
+    some = sizes > 0
+    starts = cuts[:-1][some]
+    part[some] = np.add.reduceat(filled, starts, dtype=np.float64)
+    there[some] -= np.add.reduceat(lost, starts, dtype=np.int64)
     return part, there
 
 
