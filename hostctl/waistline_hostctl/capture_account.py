@@ -14,8 +14,8 @@ ACCOUNT = "account"
 KEPT, LOST, INVALID, TRACE, NAN, OPEN = (
     "kept", "lost", "of uncertain place", "in the trace", "without a value", "not accounted for",
 )  # fmt: skip
-UNKNOWN, BACK, BALANCE, CLOSES = (
-    "holes of unknown size", "losses taken back", "balance", "closes",
+HOLES, UNKNOWN, BACK, BALANCE, CLOSES = (
+    "holes", "holes of unknown size", "losses taken back", "balance", "closes",
 )  # fmt: skip
 WHERE = {
     "counter": "by the meter's own sample counter",
@@ -107,6 +107,7 @@ def _checks(ledger: Ledger) -> list[tuple[Cell, ...]]:
         ("dropped at the start", ledger.start_dropped, "sample", "before the first quiet stretch"),
         ("repeated", ledger.repeated, "sample", "copies that came twice, dropped"),
         ("resynchronized", ledger.resyncs, "1", f"{ledger.resync_bytes} bytes thrown away"),
+        (HOLES, ledger.holes, "1", "each with what was lost in it"),
         (UNKNOWN, ledger.unknown, "1", "any makes the capture fail"),
         (BACK, ledger.contradictions, "1", "by the host's clock; any makes the capture fail"),
         (BALANCE, ledger.balance, "sample", "ids less elapsed time by the host's clock"),

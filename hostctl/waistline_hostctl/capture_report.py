@@ -12,7 +12,6 @@ from waistline.trace.accuracy import SETTING
 from waistline_hostctl import report
 from waistline_hostctl.capture_account import ACCOUNT
 from waistline_hostctl.capture_tables import (
-    OVERVIEW,
     TERMS,
     CaptureEntry,
     recorded_entry,
@@ -71,9 +70,7 @@ def render(record: RunRecord, tables: Mapping[str, Table]) -> bytes:
         _unreal(evidence),
         _tiles(record.figures, evidence),
         report.remarks(map(str, _remarks(record))),
-        trace_section(tables[OVERVIEW], rows, duration_s, _rate_hz(record.figures), evidence)
-        if OVERVIEW in tables
-        else "",
+        trace_section(tables, rows, duration_s, _rate_hz(record.figures), evidence),
         segments_section(rows, evidence),
         gaps_section(rows),
         account_section(rows.get(ACCOUNT, [])),
@@ -162,7 +159,7 @@ def _spread(figure: Figure) -> str:
     if spread is None:
         return "uncertainty not known"
     if figure.unit == "sample":
-        return f"± {whole(spread)}" if spread else "counted"
+        return f"± {whole(round(spread))}" if spread else "counted"
     relative = share(figure.value, spread)
     told = spread_of(figure.value, figure.unit, spread) or "± 0"
     return f"{told} ({relative})" if relative else told

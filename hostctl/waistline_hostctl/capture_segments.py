@@ -143,7 +143,7 @@ def _row(row: Measured, base: Baseline | None, spec: TraceSpec) -> list[Cell]:
         nothing: list[Cell] = [None] * (1 + 2 * len(_FIGURES))
         return [*cells, size / spec.rate_hz, *nothing, size, None, row.state]
     found = dict(one.quantities)
-    if base is not None and "energy_j" in found:
+    if base is not None and "energy_j" in found and segment != base.segment:
         found["above_baseline_j"] = above(one, base, spec)
     valid = row.state != UNKNOWN
     cells += [*_pair(found.get("duration_s"), True)]

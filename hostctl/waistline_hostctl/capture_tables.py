@@ -1,13 +1,14 @@
 """From a trace to the tables and figures of a capture's report: lazily, and the same each time.
 
-Tables: ``overview`` (what is drawn), ``segments``, ``markers``, ``gaps``, ``account`` (what became
-of every sample), ``terms`` (what the uncertainties are made of). The samples are read in pieces;
-what is kept of them does not grow with the trace.
+Tables: ``overview`` and ``detail`` (what is drawn), ``segments``, ``markers``, ``gaps``,
+``account`` (what became of every sample), ``terms`` (what the uncertainties are made of). The
+samples are read in pieces; what is kept of them does not grow with the trace.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from waistline.trace.accuracy import Stretch, Summed, as_figures, calibration_of
 from waistline.trace.base import FLOAT_SIGNALS, Annotation, Floats, Gap, Overview, TraceSpec
 from waistline.trace.budget import Quantity
 from waistline.trace.jls_read import JlsTrace
-from waistline.trace.segments import find_segments
+from waistline.trace.segments import Segment, find_segments
 from waistline.trace.view import drawn
 from waistline_hostctl.capture_account import account_table
 from waistline_hostctl.capture_segments import (
@@ -33,11 +34,13 @@ from waistline_hostctl.capture_segments import (
 )
 from waistline_hostctl.derive import Derived
 
-OVERVIEW, MARKERS, GAPS, TERMS = "overview", "markers", "gaps", "terms"
+OVERVIEW, DETAIL, MARKERS, GAPS, TERMS = "overview", "detail", "markers", "gaps", "terms"
 MORE = "more"
 """Kind of a row of ``markers`` that says of which segments there were too many."""
 PEAKS = {"power": "peak_power_w", "current": "peak_current_a", "voltage": "peak_voltage_v"}
 _COLUMNS = 800
+_AROUND = 8
+"""Times the length of a segment that a closer look takes in."""
 
 
 class MeterEntry(msgspec.Struct, frozen=True):
@@ -99,7 +102,8 @@ def derive(trace: JlsTrace, entry: CaptureEntry) -> Derived:
     signal = drawn(spec)
     view = trace.overview(signal, 0.0, float(trace.length), _COLUMNS)
     tables = (
-        _overview_table(view, signal, spec),
+        _overview_table(OVERVIEW, view, spec),
+        *_detail_tables(trace, found.segments, spec),
         segments_table(rows, base, spec),
         _markers_table(found.markers, found.more, spec),
         _gaps_table(trace.gaps, spec),
@@ -145,10 +149,25 @@ def _half_width(gap: Gap) -> float:
     return (high - low) / 2
 
 
-def _overview_table(view: Overview, signal: str, spec: TraceSpec) -> Table:
-    unit, grade = FLOAT_SIGNALS[signal], spec.evidence.value
+def _detail_tables(
+    trace: JlsTrace, segments: Sequence[Segment], spec: TraceSpec
+) -> tuple[Table, ...]:
+    """Some segments of middling length, where in the whole trace they are too narrow to be seen."""
+    lengths = sorted(row.end - row.begin for row in segments)
+    middle = lengths[len(lengths) // 2] if lengths else 0.0
+    if not 0 < _AROUND * middle < trace.length / 2:
+        return ()
+    first = next(row for row in segments if row.end - row.begin <= middle)
+    start = min(max(0.0, first.begin - middle / 2), trace.length - _AROUND * middle)
+    view = trace.overview(drawn(spec), start, start + _AROUND * middle, _COLUMNS)
+    return (_overview_table(DETAIL, view, spec),)
+
+
+def _overview_table(name: str, view: Overview, spec: TraceSpec) -> Table:
+    signal, grade = drawn(spec), spec.evidence.value
+    unit = FLOAT_SIGNALS[signal]
     columns = [
-        Column("begin_s", "number", "s", "of one of equal parts of the trace"),
+        Column("begin_s", "number", "s", "of one of equal parts"),
         Column("low", "number", unit, f"lowest {signal} in it; empty where all is lost", grade),
         Column("high", "number", unit, "highest", grade),
         Column("mean", "number", unit, "mean, for pictures only", grade),
@@ -158,7 +177,7 @@ def _overview_table(view: Overview, signal: str, spec: TraceSpec) -> Table:
         *map(_cells, (view.low, view.high, view.mean)),
         strict=True,
     )
-    return table(OVERVIEW, columns, list(rows))
+    return table(name, columns, list(rows))
 
 
 def _cells(values: Floats) -> list[float | None]:

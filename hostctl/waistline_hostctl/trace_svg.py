@@ -19,7 +19,7 @@ from waistline_hostctl.svg import WIDTH, between, line, opened, text
 _LEFT, _RIGHT, _PLOT, _BOTTOM = 64, 16, 250, 46
 _LANE, _LANES = 19, 4
 _LETTER = 6.6
-_MOST_BOXES, _MOST_LINES = 400, 120
+_MOST_BOXES, _NEAR = 400, 2.0
 _SHADES = 8
 
 _PATTERN = (
@@ -38,12 +38,13 @@ class Picture:
 
     Attributes:
         signal, unit: of the values.
-        duration_s: of the trace.
+        duration_s: of what is drawn.
         begins, low, high, mean: of each column; None where all samples are lost.
         segments: (begin, end, name).
         markers: (at, name).
         gaps: with ids in samples.
         rate_hz: of the samples.
+        start_s: where what is drawn begins.
     """
 
     signal: str
@@ -57,6 +58,7 @@ class Picture:
     markers: Sequence[tuple[float, str]]
     gaps: Sequence[Gap]
     rate_hz: float
+    start_s: float = 0.0
 
 
 def draw(picture: Picture) -> str:
@@ -78,6 +80,8 @@ def _lanes(picture: Picture) -> list[list[Band]]:
     least = picture.duration_s / (WIDTH - _LEFT - _RIGHT)
     lanes: list[list[Band]] = []
     for begin, end, name in picture.segments:
+        if end <= picture.start_s or begin >= picture.start_s + picture.duration_s:
+            continue
         for lane in lanes:
             last = lane[-1]
             if last[1] <= begin:
@@ -95,6 +99,7 @@ def _lanes(picture: Picture) -> list[list[Band]]:
 class _Plot:
     """Where things are on the page."""
 
+    start_s: float
     duration_s: float
     low: float
     high: float
@@ -113,14 +118,15 @@ class _Plot:
         room = 0.06 * ((high - low) or 1.0)
         low, high = low - (room if low < 0 else 0.0), high + room
         ticks = [tick for tick in between(low, high) if low <= tick <= high]
-        return cls(picture.duration_s, low, high, scale, letter, 30.0 + _LANE * lanes, ticks)
+        start_s, duration_s = picture.start_s, picture.duration_s
+        return cls(start_s, duration_s, low, high, scale, letter, 30.0 + _LANE * lanes, ticks)
 
     @property
     def bottom(self) -> float:
         return self.top + _PLOT
 
     def x(self, at_s: float) -> float:
-        share = min(max(at_s / self.duration_s, 0.0), 1.0)
+        share = min(max((at_s - self.start_s) / self.duration_s, 0.0), 1.0)
         return _LEFT + (WIDTH - _LEFT - _RIGHT) * share
 
     def y(self, value: float) -> float:
@@ -134,18 +140,18 @@ class _Plot:
             y = self.y(tick / self.scale)
             yield line(_LEFT, y, right, y, "grid")
             yield text(_LEFT - 8, y + 4, f"{tick:.6g}", "tick", "end")
-        unit_s, name = time_unit(self.duration_s)
-        longest = self.duration_s / unit_s
-        for tick in between(0.0, longest):
-            if 0 <= tick <= longest:
+        unit_s, name = time_unit(self.start_s + self.duration_s)
+        first, last = self.start_s / unit_s, (self.start_s + self.duration_s) / unit_s
+        for tick in between(first, last):
+            if first <= tick <= last:
                 x = self.x(tick * unit_s)
                 yield line(x, self.bottom, x, self.bottom + 5, "grid")
-                yield text(x, self.bottom + 18, f"{tick:.6g}", "tick", "middle")
+                yield text(x, self.bottom + 18, f"{tick:.9g}", "tick", "middle")
         yield text(_LEFT, self.bottom + 38, f"time ({name})", "axis-name", "start")
 
     def curve(self, picture: Picture) -> Iterator[str]:
         """Steps: a column is drawn over the time it stands for. Broken where all is lost."""
-        ends = [*picture.begins[1:], self.duration_s]
+        ends = [*picture.begins[1:], self.start_s + self.duration_s]
         rows = list(zip(picture.begins, ends, picture.low, picture.high, picture.mean, strict=True))
         for run in _whole(rows):
             outline = [f"{self.x(at):.1f},{self.y(row[3]):.1f}" for row in run for at in row[:2]]
@@ -164,10 +170,11 @@ class _Plot:
         for place, lane in enumerate(lanes):
             y = self.top - _LANE * (place + 1)
             for begin, end, name, count in _joined(lane, self.duration_s / _MOST_BOXES):
-                told = f"{count:,} × {name}" if count > 1 else name
-                x, width = self.x(begin), max(self.x(end) - self.x(begin), 0.8)
+                told = f"{count:,} × {name or 'segments'}" if count > 1 else name
+                x = self.x(begin)
+                width = max(self.x(end) - self.x(begin), 0.8)
                 yield (
-                    f'<rect class="segment s{shades[name]}" x="{x:.1f}" y="{y:.1f}" '
+                    f'<rect class="segment s{shades.get(name, 0)}" x="{x:.1f}" y="{y:.1f}" '
                     f'width="{width:.1f}" height="{_LANE - 5}">{_title(told)}</rect>'
                 )
                 shown = _short(told, width - 6)
@@ -175,10 +182,10 @@ class _Plot:
                     yield text(x + width / 2, y + 11, shown, "segment-name", "middle")
 
     def gaps(self, picture: Picture) -> Iterator[str]:
-        length = picture.duration_s * picture.rate_hz
+        first, length = picture.start_s * picture.rate_hz, picture.duration_s * picture.rate_hz
         if not 0 < length < math.inf:
             return
-        for gap in visible(picture.gaps, 0, length, _MOST_BOXES):
+        for gap in visible(picture.gaps, first, first + length, _MOST_BOXES):
             x, end = (self.x(at / picture.rate_hz) for at in (gap.first, gap.end))
             width = max(end - x, 2.0)
             x = min(x, WIDTH - _RIGHT - width)
@@ -189,12 +196,19 @@ class _Plot:
                 f'height="{_PLOT}">{_title(told)}</rect>'
             )
             if not gap.resolved:
-                yield text(x + width / 2, self.bottom - 6, "?", "gap-name", "middle")
+                told = "size not known" if width > 100 else "?"
+                yield text(x + width / 2, self.top + _PLOT / 2, told, "gap-name", "middle")
 
     def markers(self, picture: Picture) -> Iterator[str]:
         free = float(_LEFT)
-        for at_s, name in picture.markers[:_MOST_LINES]:
+        end_s = self.start_s + self.duration_s
+        seen = [row for row in picture.markers if self.start_s <= row[0] <= end_s]
+        last = -math.inf
+        for at_s, name in seen:
             x = self.x(at_s)
+            if x - last < _NEAR:
+                continue
+            last = x
             yield line(x, self.top, x, self.bottom, "marker", name)
             shown = name if len(name) <= 22 else name[:21] + "…"
             width = _LETTER * len(shown) + 8
@@ -229,16 +243,21 @@ def _whole(
 
 
 def _joined(lane: Sequence[Band], near_s: float) -> Iterator[tuple[float, float, str, int]]:
-    """Bands of a lane and how many each stands for: narrow ones of one name, close by, are one."""
+    """Bands of a lane and how many each stands for: narrow ones close by are one.
+
+    The name of several that have different ones is "".
+    """
     last: tuple[float, float, str, int] | None = None
+    narrow = True
     for begin, end, name in lane:
-        if last and last[2] == name and max(begin - last[1], end - begin) < near_s:
-            last = (last[0], end, name, last[3] + 1)
+        close = last is not None and max(begin - last[1], end - begin) < near_s
+        if last is not None and close and (last[2] == name or narrow):
+            last = (last[0], end, name if last[2] == name else "", last[3] + 1)
             continue
-        if last:
+        if last is not None:
             yield last
-        last = (begin, end, name, 1)
-    if last:
+        last, narrow = (begin, end, name, 1), end - begin < near_s
+    if last is not None:
         yield last
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from waistline.evidence import Figure
 from waistline_hostctl import capture_account as account
+from waistline_hostctl.capture.record import problems_of
 from waistline_hostctl.page.html import Dicts, tabulate
 from waistline_hostctl.page.quantity import share, uncertainty, value, whole
 
@@ -23,16 +24,17 @@ def doubts(rows: Dicts) -> list[str]:
     found = {row["entry"]: row["count"] for row in rows}
     if account.KEPT not in found:
         return ["the account of samples is lost"]
-    lines = []
-    if found.get(account.UNKNOWN):
-        lines.append(f"{whole(found[account.UNKNOWN])} holes are of unknown size")
-    if found.get(account.BACK):
-        lines.append(f"time took back {whole(found[account.BACK])} of the losses it had shown")
-    if found.get(account.OPEN):
-        lines.append(f"{whole(found[account.OPEN])} samples of the file are not accounted for")
-    if not found.get(account.CLOSES) and not lines:
-        lines.append("the account of samples does not close")
-    return lines
+    left = found.get(account.OPEN)
+    lines = [f"{whole(left)} samples of the file are not accounted for"] if left else []
+    return lines + problems_of(
+        {
+            "unknown": int(found.get(account.UNKNOWN) or 0),
+            "holes": int(found.get(account.HOLES) or 0),
+            "contradictions": int(found.get(account.BACK) or 0),
+            "closes": bool(found.get(account.CLOSES)) or bool(lines),
+            "balance": found.get(account.BALANCE),
+        }
+    )
 
 
 def account_section(rows: Dicts) -> str:

@@ -10,7 +10,7 @@ from waistline.evidence import mean
 from waistline.run import Table
 from waistline.trace.base import Gap
 from waistline_hostctl.capture_segments import BASELINES, SEGMENTS, WHOLE
-from waistline_hostctl.capture_tables import GAPS, MARKERS, MORE, OVERVIEW
+from waistline_hostctl.capture_tables import DETAIL, GAPS, MARKERS, MORE, OVERVIEW
 from waistline_hostctl.page.html import Dicts, grade, tabulate
 from waistline_hostctl.page.quantity import NOTHING, value, whole, with_spread
 from waistline_hostctl.trace_svg import Picture, draw
@@ -26,12 +26,28 @@ Rows = Mapping[str, Dicts]
 
 
 def trace_section(
-    overview: Table, rows: Rows, duration_s: float, rate_hz: float, grade_: str
+    tables: Mapping[str, Table], rows: Rows, duration_s: float, rate_hz: float, grade_: str
 ) -> str:
-    """The overview with everything that is drawn into it."""
-    unit = overview.columns[1].unit
-    gaps, columns = rows.get(GAPS, []), rows[OVERVIEW]
-    picture = Picture(
+    """The overview with everything that is drawn into it, and a closer look if there is one."""
+    if not rows.get(OVERVIEW):
+        return ""
+    gaps, columns = bool(rows.get(GAPS)), rows[OVERVIEW]
+    whole_ = draw(_picture(tables[OVERVIEW], rows, 0.0, duration_s, rate_hz))
+    key = _key(gaps, duration_s * rate_hz > 1.5 * len(columns))
+    closer = ""
+    if len(rows.get(DETAIL, [])) > 1:
+        first, *_, last = (row["begin_s"] for row in rows[DETAIL])
+        span_s = (last - first) * len(rows[DETAIL]) / (len(rows[DETAIL]) - 1)
+        picture = _picture(tables[DETAIL], rows, first, span_s, rate_hz)
+        closer = f"<h3>A closer look</h3>{draw(picture)}"
+    return f"<h2>The trace {grade(grade_)}</h2>{whole_}{key}{closer}"
+
+
+def _picture(
+    table: Table, rows: Rows, start_s: float, duration_s: float, rate_hz: float
+) -> Picture:
+    unit, columns = table.columns[1].unit, rows[table.name]
+    return Picture(
         signal={"W": "power", "A": "current", "V": "voltage"}.get(unit, ""),
         unit=unit,
         duration_s=duration_s,
@@ -46,11 +62,13 @@ def trace_section(
         markers=[
             (row["at_s"], row["text"]) for row in rows.get(MARKERS, []) if row["kind"] != MORE
         ],
-        gaps=[Gap(row["first"], row["count"], "counter", row["low"], row["high"]) for row in gaps],
+        gaps=[
+            Gap(row["first"], row["count"], "counter", row["low"], row["high"])
+            for row in rows.get(GAPS, [])
+        ],
         rate_hz=rate_hz,
+        start_s=start_s,
     )
-    averaged = duration_s * rate_hz > 1.5 * len(columns)
-    return f"<h2>The trace {grade(grade_)}</h2>{draw(picture)}{_key(bool(gaps), averaged)}"
 
 
 def _key(gaps: bool, averaged: bool) -> str:

@@ -30,10 +30,11 @@ def spread_of(number: float | None, unit: str, spread: float | None) -> str:
 
 
 def share(number: float, spread: float | None) -> str:
-    """``0.05 %``: the uncertainty of a value, relative; "" where there is none."""
-    if not spread or not number or not math.isfinite(number):
+    """``0.05 %``: the uncertainty of a value, relative; "" where there is none, or past 100 %."""
+    if not spread or not number or not math.isfinite(number) or spread > abs(number):
         return ""
-    return f"{100 * spread / abs(number):.2g} %"
+    percent = 100 * spread / abs(number)
+    return f"{percent:.0f} %" if percent >= 99.5 else f"{percent:#.2g} %".replace(". ", " ")
 
 
 def whole(number: float | None) -> str:
@@ -56,15 +57,17 @@ def _pair(
     """Value with unit, and its uncertainty in the same unit with as many places."""
     if number is None or not math.isfinite(number):
         return NOTHING, ""
-    factor, letter = _prefix(number, unit)
+    # Whichever is larger gives the prefix, so that neither has digits that say nothing.
+    known = spread if spread is not None and math.isfinite(spread) else 0.0
+    factor, letter = _prefix(max(abs(number), known), unit)
     tail = f" {letter}{unit}" if unit not in {"", "1"} else ""
-    scaled, by = number / factor, (spread or 0.0) / factor
+    scaled, by = number / factor, known / factor
     # What is less than any instrument can tell is rounding, not an uncertainty.
-    if not (math.isfinite(by) and by > abs(scaled) * 10.0**-_MOST_DIGITS):
+    if not by > abs(scaled) * 10.0**-_MOST_DIGITS:
         return f"{scaled:.{max(0, _places(scaled, digits))}f}{tail}", ""
-    places = max(0, min(_places(by, 2), _places(scaled, _MOST_DIGITS)))
+    places = max(0, min(_places(by, 2), _places(max(abs(scaled), by), _MOST_DIGITS)))
     shown = f"{by:.{places}f}" if by >= 10.0**-places else f"{by:.1g}"
-    return f"{scaled:.{places}f}{tail}", shown
+    return f"{scaled + 0.0:.{places}f}{tail}", shown
 
 
 def _prefix(number: float, unit: str) -> tuple[float, str]:
