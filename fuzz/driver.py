@@ -50,7 +50,8 @@ def build(kind: str, folder: Path, *more: str, name: str = "") -> Path:
     """
     program = folder / f"device-{name or kind}"
     sources = [file for file in sorted(FIRMWARE.glob("*.c")) if file.name != "main.c"]
-    sources += [CODEC / f"{name}.c" for name in ("waist_pack", "waist_ctx", "waist_ctx_encode")]
+    coded = ("pack", "ctx", "ctx_bits", "ctx_encode")
+    sources += [CODEC / f"waist_{part}.c" for part in coded]
     flags = [*_FLAGS, *KINDS[kind], f"-I{FIRMWARE}", f"-I{CODEC}"]
     with tempfile.TemporaryDirectory(dir=folder) as objects:
         _compile([*flags, _COVERED, "-c", *map(str, sources)], objects)

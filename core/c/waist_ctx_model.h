@@ -28,6 +28,15 @@
 #define RARELY(truth) (truth)
 #endif
 
+/* State of the arithmetic, out. low is that of the interval, modulo 2^32. */
+typedef struct {
+    uint32_t low, range;
+    uint8_t *out;
+    const uint8_t *begin, *end;
+    int full;
+    waist_ctx_node *nodes;
+} waist_ctx_out;
+
 /* What surrounds a code. */
 typedef struct {
     uint32_t left, left2, up, up_left, up_right;
@@ -183,6 +192,15 @@ static inline uint32_t end_bytes(uint32_t low, uint32_t range, uint32_t *amount)
     *amount &= TOP - 1;
     return 1;
 }
+
+/*
+ * Code the bits of a path until its bit `last` is set; returns how far it came. A path turns left
+ * by a bit a decision: the bits to come are on top, at the bottom are those coded, behind a 1.
+ */
+uint32_t waist_ctx_bits(waist_ctx_out *e, waist_ctx_node *tree, uint32_t path, uint32_t last);
+
+/* Behind the last bit. */
+void waist_ctx_finish(waist_ctx_out *e);
 
 /* Before the first code: no node saw anything. */
 void waist_ctx_reset(const waist_ctx *ctx);

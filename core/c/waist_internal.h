@@ -24,13 +24,6 @@
 #endif
 #endif
 
-/* Of an inner loop: a call leaves it the registers that inlining would spill on a small processor. */
-#if defined(WAIST_SMALL) && defined(__GNUC__)
-#define WAIST_APART __attribute__((noinline))
-#else
-#define WAIST_APART
-#endif
-
 #define WAIST_LANES 16u
 #define WAIST_SUM_BLOCK 1024u
 

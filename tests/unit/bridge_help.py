@@ -81,7 +81,8 @@ def check_program(name):
     """Program of tests/firmware/NAME.c with all of the firmware's hardware-free C."""
     sources = [str(ROOT / "tests" / "firmware" / f"{name}.c")]
     sources += [str(path) for path in (FIRMWARE / "src").glob("*.c") if path.name != "main.c"]
-    sources += [str(ROOT / "core" / "c" / f"waist_{part}.c") for part in ("pack", "ctx", "ctx_encode")]
+    coded = ("pack", "ctx", "ctx_bits", "ctx_encode")
+    sources += [str(ROOT / "core" / "c" / f"waist_{part}.c") for part in coded]
     flags = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off"]
     flags += ["-fsanitize=address", "-fsanitize=undefined", "-fno-sanitize-recover=all"]
     flags += ["-DWAIST_SMALL", f"-I{FIRMWARE / 'src'}", f"-I{ROOT / 'core' / 'c'}"]
