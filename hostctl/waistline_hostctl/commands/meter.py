@@ -43,6 +43,8 @@ def list_(app: App) -> None:
               help="Connected to it: 100ohm, 4.7k±0.1% (1 % where not said), or open.")  # fmt: skip
 @click.option("--voltage", "voltage_v", type=Number(0, min_open=True), metavar="VOLTS",
               help="Across the load, by another instrument.")  # fmt: skip
+@click.option("--voltage-uncertainty", "spread_v", type=Number(0), metavar="VOLTS",
+              help="Standard uncertainty of that voltage; 0.5 % where nothing states it.")  # fmt: skip
 @click.option("--duration", "duration_s", type=Number(0.5, 600), default=3.0,
               show_default=True, metavar="S", help="Of the capture, in seconds.")  # fmt: skip
 @common
@@ -53,6 +55,7 @@ def check(
     pairs: tuple[str, ...],
     load_text: str | None,
     voltage_v: float | None,
+    spread_v: float | None,
     duration_s: float,
 ) -> None:
     """Compare a meter with a load that is known."""
@@ -62,11 +65,12 @@ def check(
 
     load = meter_check.parse_load(load_text) if load_text else None
     result = meter_check.check(
-        MeterChoice(meter, port, parse_options(pairs)),
+        MeterChoice(meter, port, parse_options(pairs, "--meter-option", "voltage=3.3")),
         app.bench(),
         app.console,
         load=load,
         voltage_v=voltage_v,
+        voltage_spread_v=spread_v,
         duration_s=duration_s,
     )
     app.console.say(meter_check.text(result))
