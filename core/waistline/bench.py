@@ -161,6 +161,21 @@ def with_link(resolved: ResolvedBench, profile: str, origin: str) -> ResolvedBen
     return replace(resolved, bench=bench, origins=origins)
 
 
+def with_backends(
+    resolved: ResolvedBench, origin: str, *, node: str | None = None, edge: str | None = None
+) -> ResolvedBench:
+    """The same settings with other engines; ``origin`` says who chose them."""
+    replace = msgspec.structs.replace
+    bench, origins = resolved.bench, dict(resolved.origins)
+    if node is not None:
+        bench = replace(bench, node=replace(bench.node, backend=node))
+        origins["node.backend"] = origin
+    if edge is not None:
+        bench = replace(bench, edge=replace(bench.edge, backend=edge))
+        origins["edge.backend"] = origin
+    return replace(resolved, bench=bench, origins=origins)
+
+
 def with_board(
     resolved: ResolvedBench,
     origin: str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import textwrap
 import time
@@ -59,6 +60,11 @@ class Console:
 
     def progress(self, what: str, total: int | None = None) -> Progress:
         return Progress(what, total, self.beside)
+
+
+def nobody() -> Console:
+    """For callers of the Python API that want no words."""
+    return Console(json=True, beside=io.StringIO())
 
 
 class Progress:

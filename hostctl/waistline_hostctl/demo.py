@@ -16,7 +16,7 @@ from waistline.bundle.store import Bundle
 from waistline.model.load import load_model
 from waistline.run import RunFolder, Table, new_run
 from waistline.split import split
-from waistline_hostctl import api, derive, inprocess, raw, recording
+from waistline_hostctl import derive, inprocess, raw, recording, run_link, running
 from waistline_hostctl.console import Console, grid, indented, size
 from waistline_hostctl.describing import describe_stream
 from waistline_hostctl.example import BISCUITS, FASHION, Example, find_example
@@ -63,7 +63,7 @@ class Demo:
     """The run of one act, and the cut that was chosen."""
 
     act: Act
-    run: api.Run
+    run: running.Run
     cut: CutRow
 
 
@@ -87,8 +87,8 @@ def run_act(
     Raises:
         WaistlineError: a part failed.
     """
-    api.check_link(bench.bench.link.profile)  # refused before anything is written
-    link = api.describe_link(bench.bench.link.profile)
+    run_link.check_link(bench.bench.link.profile)  # refused before anything is written
+    link = run_link.describe_link(bench.bench.link.profile)
     example = find_example(act.example)
     count = min(act.frames, frames or act.frames)
     model = load_model(example.model)
@@ -114,7 +114,7 @@ def run_act(
         {"link": link, "source": source.name, "frames": count, "bundle": waist.id,
          "picture": PICTURE},
     )  # fmt: skip
-    return Demo(act, api.finish(folder, tables, derived, about), chosen)
+    return Demo(act, running.finish(folder, tables, derived, about), chosen)
 
 
 def _stream(
@@ -129,7 +129,7 @@ def _stream(
     """The waist one frame at a time, then pipelined, then the picture; ``counts`` of frames."""
     link, count = bench.bench.link.profile, counts[0]
     beside = min(counts)
-    budget = api.budget_s(link, picture)
+    budget = run_link.budget_s(link, picture)
     streams = [
         Stream(derive.MAIN, waist, source, count, budget_s=budget),
         Stream(derive.OVERLAP, waist, source, beside, sequential=False, budget_s=budget),
@@ -137,8 +137,8 @@ def _stream(
     ]
     streamed = run_streams(streams, bench.bench, folder.path, console)
     check_answered(streamed)
-    console.say(f"\nrun      {api.pids(streamed)}")
-    console.say(indented(api.describe_link(link) or "this machine's loopback, as it is", " "))
+    console.say(f"\nrun      {running.pids(streamed)}")
+    console.say(indented(run_link.describe_link(link) or "this machine's loopback, as it is", " "))
     return streamed
 
 
@@ -175,7 +175,7 @@ def _tables(
         raw.cuts_table(cuts, chosen.x),
         raw.study_table(study),
     ]
-    return tables, api.settings_of(waist, described[0].column("label"), link, api.RADIOS)
+    return tables, run_link.settings_of(waist, described[0].column("label"), link, running.RADIOS)
 
 
 def _cuts_text(cuts: Sequence[CutRow], chosen: CutRow) -> str:

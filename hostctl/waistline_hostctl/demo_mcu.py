@@ -17,7 +17,7 @@ from waistline.run import new_run
 from waistline_bridge.boards import open_board
 from waistline_bridge.client import Client
 from waistline_bridge.split import McuSplit, split_mcu
-from waistline_hostctl import api
+from waistline_hostctl import running
 from waistline_hostctl.console import Console, indented, size
 from waistline_hostctl.example import FASHION, find_example
 
@@ -38,7 +38,7 @@ class McuDemo:
         cut: that was chosen, the one of the clothes' act.
     """
 
-    run: api.Run
+    run: running.Run
     split: McuSplit
     cut: CutRow
 
@@ -76,7 +76,7 @@ def run_act(
     )
     console.say(_split_text(split))
     source = example.write_source(folder.path / "frames.npz", min(FRAMES, frames or FRAMES))
-    run = api.run_pair(
+    run = running.run_pair(
         split.bundle.path, source=str(source), name=f"demo-{NAME}", folder=folder, bench=bench,
         console=console, board=BOARD, model=example.model,
     )  # fmt: skip

@@ -1,82 +1,107 @@
-"""What ``waistline flash`` does, and its results."""
+"""What ``waistline flash`` does. `flash_mcu` and `flash_methods` are of the Python API."""
 
 from __future__ import annotations
 
+import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
-
+from waistline.bench import ResolvedBench, resolve
 from waistline.errors import ConfigError, MissingExtra, WaistlineError
 from waistline_bridge import flash
 from waistline_bridge.boards import qemu as qemu_boards
 from waistline_bridge.flash import Choice, Image
 from waistline_bridge.flash.base import Flasher, Step
-from waistline_hostctl.console import indented, size
-from waistline_hostctl.results import Result
+from waistline_hostctl.console import Console, nobody
+from waistline_hostctl.flash_results import (
+    READY,
+    FlashDevice,
+    FlashImage,
+    FlashListResult,
+    FlashMethod,
+    FlashResult,
+    FlashStep,
+)
 
-COMMAND, READY = "command", "ready"
-_ABOUT = 10
-"""Columns in front of what is said of a method."""
-
-
-class FlashStep(msgspec.Struct, frozen=True):
-    """``command`` is exactly what is run, "" where no program is."""
-
-    text: str
-    command: str = ""
-
-
-class FlashImage(msgspec.Struct, frozen=True):
-    """The file and what is in it; ``ranges`` as (first address, bytes), none where it says none."""
-
-    file: str
-    format: str
-    sha256: str
-    size_bytes: int
-    ranges: tuple[tuple[int, int], ...]
-    board: str = ""
+_COMMAND = "command"
 
 
-class FlashResult(Result, frozen=True, kw_only=True, tag="flash"):
-    """An image was written, or (``dry_run``) would be.
+def flash_mcu(
+    image: str | Path | None = None,
+    *,
+    via: str = "",
+    board: str = "",
+    target: str = "",
+    port: str = "",
+    drive: str = "",
+    probe: str = "",
+    address: int | None = None,
+    options: Mapping[str, str] | None = None,
+    dry_run: bool = False,
+    verify: bool = True,
+    bench: ResolvedBench | None = None,
+    console: Console | None = None,
+) -> FlashResult:
+    """Write firmware into a microcontroller and see that it is there.
 
-    Attributes:
-        tried: what this method was run on before it was released.
-        verified: ``read back``, ``device's hash``, ``tool``, ``not possible`` or ``not asked for``.
-        detail: the fact behind it.
+    Args:
+        image: ELF, BIN, Intel HEX or UF2 file; None: the firmware of ``board``, as it was built.
+        via: the method, one that `flash_methods` lists; "" where it goes without saying.
+        board: whose firmware it is.
+        target: the chip, where the device does not say.
+        port: serial port, a path or an id.
+        drive: folder where a UF2 bootloader is mounted.
+        probe: id of a debug probe.
+        address: where a BIN goes.
+        options: the method's own, such as ``{"baud": "115200"}``.
+        dry_run: plan and write nothing; ``steps`` of the result hold the exact commands.
+        verify: compare afterwards.
+        bench: settings, of which the method ``command`` takes its template; None: the defaults
+            and the environment.
+        console: is told progress, in bytes, and that a method is untried; None: nobody is.
+
+    Raises:
+        ConfigError: nothing to flash, an image or a method that cannot be used.
+        MissingExtra: a program or package it needs, or the device, is not there.
+        LinkError, BridgeError: the port or the tool failed.
+        VerificationFailed: the device holds something else.
     """
-
-    method: str
-    image: FlashImage
-    steps: tuple[FlashStep, ...]
-    dry_run: bool
-    tried: str
-    verified: str = ""
-    detail: str = ""
-
-
-class FlashDevice(msgspec.Struct, frozen=True):
-    """``flags`` choose it on the command line."""
-
-    flags: str
-    text: str
+    bench, console = bench or resolve(environment=os.environ), console or nobody()
+    choice = Choice(
+        via, board, target, port, drive, probe, address, bench.bench.flash.command, verify,
+        dict(options or {}),
+    )  # fmt: skip
+    found, choice = chosen(None if image is None else Path(image), choice)
+    with console.progress("flashing, bytes", found.size_bytes) as progress:
+        return carry_out(found, choice, dry_run=dry_run, progress=progress.update, say=console.note)
 
 
-class FlashMethod(msgspec.Struct, frozen=True):
-    """A way to flash; ``state`` is ``ready``, or what is in the way, which ``fix`` mends."""
+def flash_methods(
+    via: str = "",
+    *,
+    board: str = "",
+    target: str = "",
+    port: str = "",
+    drive: str = "",
+    probe: str = "",
+    bench: ResolvedBench | None = None,
+) -> FlashListResult:
+    """Every way to flash with what it was tried on and the devices it finds; none is opened.
 
-    name: str
-    state: str
-    tried: str
-    devices: tuple[FlashDevice, ...] = ()
-    fix: str = ""
-
-
-class FlashListResult(Result, frozen=True, kw_only=True, tag="flash --list"):
-    methods: tuple[FlashMethod, ...]
+    Args:
+        via: this method alone; "" for all.
+        board: whose firmware it would be.
+        target: the chip.
+        port: look at this serial port alone.
+        drive: look at this folder alone.
+        probe: look at this debug probe alone.
+        bench: settings; None: the defaults and the environment.
+    """
+    bench = bench or resolve(environment=os.environ)
+    command = bench.bench.flash.command
+    return listed(Choice(via, board, target, port, drive, probe, None, command))
 
 
 def chosen(image: Path | None, choice: Choice) -> tuple[Image, Choice]:
@@ -170,7 +195,7 @@ def _listed(name: str, choice: Choice) -> FlashMethod:
     tried = flash.UNTRIED
     try:
         tried = flash.tried(name)
-        if name == COMMAND and not choice.command:
+        if name == _COMMAND and not choice.command:
             return FlashMethod(
                 name, "no [flash] command", tried, fix="write one into bench.toml: see its example"
             )
@@ -181,36 +206,3 @@ def _listed(name: str, choice: Choice) -> FlashMethod:
         return FlashMethod(name, str(error), tried, fix=error.fix)
     devices = tuple(FlashDevice(one.flags, one.text) for one in found)
     return FlashMethod(name, READY, tried, devices)
-
-
-def list_text(result: FlashListResult) -> str:
-    """Each method with what it was tried on, and what it finds, to be pasted."""
-    name = max(len(row.name) for row in result.methods)
-    lines = []
-    for row in result.methods:
-        nothing = "" if row.devices or row.state != READY else ", no device found"
-        lines.append(f"{row.name.ljust(name)}  {row.state}{nothing}")
-        lines.append(indented(row.tried, indent=_ABOUT))
-        lines += [f"  fix     {row.fix}"] if row.fix else []
-        flags = max((len(one.flags) for one in row.devices), default=0)
-        lines += [
-            f"  choose  --via {row.name} {one.flags.ljust(flags)}  {one.text}".rstrip()
-            for one in row.devices
-        ]
-    return "\n".join(lines)
-
-
-def text(result: FlashResult) -> str:
-    """The plan with its commands, or what was done."""
-    image = result.image
-    where = ", ".join(f"{address:#010x}" for address, _ in image.ranges[:4])
-    head = f"{Path(image.file).name}: {image.format}, {size(image.size_bytes)}"
-    lines = [f"{head} at {where}" if where else head]
-    if result.dry_run:
-        lines.append(f"by {result.method} ({result.tried}); nothing is written:")
-        for number, step in enumerate(result.steps, start=1):
-            lines.append(indented(step.text, f"  {number}.", 5))
-            lines += [f"     {step.command}"] if step.command else []
-    else:
-        lines.append(f"written by {result.method}; verified: {result.verified} ({result.detail})")
-    return "\n".join(lines)

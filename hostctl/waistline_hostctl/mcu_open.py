@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 import click
 
-from waistline.bench import FLAG, with_board
+from waistline.bench import FLAG, ResolvedBench, with_board
 from waistline.errors import ConfigError, LinkClosed, LinkTimeout
 from waistline.evidence import Evidence
 from waistline_bridge.boards import DEFAULT
@@ -18,10 +18,18 @@ from waistline_bridge.boards._programs import behind
 from waistline_bridge.boards.base import SOCKET, Board, Line
 from waistline_bridge.client import DEADLINE_S, Client
 from waistline_bridge.messages import Feature
-from waistline_hostctl.options import App
 
 GREET_S = 5.0
 """For the first answer on a port: a board that runs our firmware has long given it."""
+
+
+class BoardArguments(TypedDict):
+    """Which board, as every function of the Python API takes it."""
+
+    board: str | None
+    port: str | None
+    baud: int | None
+    board_options: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,15 @@ class BoardChoice:
     port: str = ""
     baud: int | None = None
     options: dict[str, str] = field(default_factory=dict)
+
+    def named(self) -> BoardArguments:
+        """As the Python API takes it."""
+        return BoardArguments(
+            board=self.board or None,
+            port=self.port or None,
+            baud=self.baud,
+            board_options=self.options,
+        )
 
     @property
     def is_open(self) -> bool:
@@ -130,7 +147,9 @@ def board_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return with_wanted
 
 
-def parse_options(pairs: tuple[str, ...], flag: str = "--board-option") -> dict[str, str]:
+def parse_options(
+    pairs: tuple[str, ...], flag: str = "--board-option", example: str = "icount=on"
+) -> dict[str, str]:
     """``("icount=on",)`` as a dict.
 
     Raises:
@@ -143,20 +162,20 @@ def parse_options(pairs: tuple[str, ...], flag: str = "--board-option") -> dict[
             raise ConfigError(
                 f"{flag} {pair} cannot be used",
                 cause=f"{key!r} stands twice" if key in found else "it is not KEY=VALUE",
-                fix=f"give it as in {flag} icount=on",
+                fix=f"give it as in {flag} {example}",
             )
         found[key] = value
     return found
 
 
-def merged(app: App, wanted: BoardChoice) -> BoardChoice:
-    """Flags, else the environment and the bench file; may name neither board nor port.
+def merged(bench: ResolvedBench, wanted: BoardChoice) -> BoardChoice:
+    """What was asked for, else the environment and the bench file; may name neither board nor port.
 
     Raises:
         ConfigError: a board and a port, or a rate without a port.
     """
     node = with_board(
-        app.bench(), FLAG, board=wanted.board or None, port=wanted.port or None, baud=wanted.baud
+        bench, FLAG, board=wanted.board or None, port=wanted.port or None, baud=wanted.baud
     ).bench.node
     if node.board and node.port:
         raise ConfigError(
@@ -174,8 +193,10 @@ def merged(app: App, wanted: BoardChoice) -> BoardChoice:
 
 
 @contextmanager
-def opened(app: App, wanted: BoardChoice) -> Iterator[Device]:
-    """Start or attach to the board that was chosen, and greet it.
+def opened(
+    bench: ResolvedBench, wanted: BoardChoice, say: Callable[[str], None]
+) -> Iterator[Device]:
+    """Start or attach to the board that was chosen, and greet it; ``say`` is told what is odd.
 
     Raises:
         ConfigError: what was chosen is not there, or two could be meant.
@@ -184,11 +205,11 @@ def opened(app: App, wanted: BoardChoice) -> Iterator[Device]:
     """
     from waistline_node.heads.mcu import board_opener
 
-    choice = merged(app, wanted)
+    choice = merged(bench, wanted)
     named = {"board": choice.board, "port": choice.port, **choice.options}
     if choice.port:
         named["baud"] = str(choice.baud)
-    with board_opener(named, app.console.note)() as board:
+    with board_opener(named, say)() as board:
         line = CountedLine(board.line)
         try:
             client = _greeted(line, choice)

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from waistline.backends.base import AUTO
-from waistline.bench import DEFAULT, FLAG, with_board
+from waistline.bench import DEFAULT, FLAG, ResolvedBench, resolve, with_backends, with_board
 from waistline.blob import FORMAT
 from waistline.bundle.store import Bundle, load_bundle
 from waistline.errors import ConfigError
 from waistline.frame import SensorFrame
-from waistline.verification.ends import EndChoice, Ends, Place
+from waistline.verification.ends import EndChoice, Ends
 from waistline.verify import VerifyReport, verify_ends
-from waistline_hostctl.console import Console, Progress, grid, indented
+from waistline_hostctl.console import Console, Progress, nobody
 from waistline_hostctl.far import FarEnds
 from waistline_hostctl.mcu_open import BoardChoice
-from waistline_hostctl.options import App
+from waistline_hostctl.results import VerifyResult
 from waistline_node.ends import open_ends
 from waistline_node.heads.base import MCU, board_options
 from waistline_node.service import source_options
 from waistline_node.sources.base import open_source
 
+TIMEOUT_S = 60.0
 MAX_TIMEOUT_S = 86400.0
 DEFAULT_FRAMES = 100
 _HEAD, _TAIL, _BOTH = "head", "tail", "both"
@@ -57,11 +59,11 @@ class Wanted:
     on_board: bool = False
 
     @classmethod
-    def from_flags(cls, app: App, board: BoardChoice, **flags: Any) -> Wanted:
+    def from_flags(cls, bench: ResolvedBench, board: BoardChoice, **flags: Any) -> Wanted:
         """The settings in force.
 
         Raises:
-            ConfigError: flags that need another one, or an option that is not KEY=VALUE.
+            ConfigError: flags that need another one.
         """
         for name, needs in (("via_bundle", "via"), ("ends", "via"), ("frames", "source")):
             if flags[name] is not None and flags[needs] is None:
@@ -76,9 +78,9 @@ class Wanted:
                 f"--timeout-s is {flags['timeout_s']:g}",
                 fix=f"give seconds, {MAX_TIMEOUT_S:.0f} at most",
             )
-        head, tail = _choices(app, flags)
+        head, tail = _choices(bench, flags)
         node = with_board(
-            app.bench(),
+            bench,
             FLAG,
             board=board.board or None,
             port=board.port or None,
@@ -105,11 +107,10 @@ class Wanted:
         return self.head
 
 
-def _choices(app: App, flags: dict[str, Any]) -> tuple[EndChoice, EndChoice]:
+def _choices(given: ResolvedBench, flags: dict[str, Any]) -> tuple[EndChoice, EndChoice]:
     """``--backend`` and the options mean the device's ends; an end that stays here is its own."""
-    resolved = app.bench(
-        node_backend=flags["head_backend"] or flags["backend"],
-        edge_backend=flags["tail_backend"],
+    resolved = with_backends(
+        given, FLAG, node=flags["head_backend"] or flags["backend"], edge=flags["tail_backend"]
     )
     bench, origins = resolved.bench, resolved.origins
     both = flags["via"] is None or flags["ends"] == _BOTH
@@ -120,7 +121,7 @@ def _choices(app: App, flags: dict[str, Any]) -> tuple[EndChoice, EndChoice]:
         tail_name = AUTO
     if flags["ends"] == _TAIL and not flags["head_backend"]:
         head_name = AUTO
-    options = dict(_pair(text) for text in flags["options"])
+    options = dict(flags["backend_options"] or {})
     threads = [
         flags["threads"] if flags["threads"] is not None
         else None if origins[key] == DEFAULT else value
@@ -134,16 +135,77 @@ def _choices(app: App, flags: dict[str, Any]) -> tuple[EndChoice, EndChoice]:
     )
 
 
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise ConfigError(
-            f"--backend-option {text!r} is not KEY=VALUE", fix="--backend-option precision=f32"
-        )
-    return key, value
+def verify_device(
+    bundle: str | Path,
+    *,
+    backend: str | None = None,
+    head_backend: str | None = None,
+    tail_backend: str | None = None,
+    backend_options: Mapping[str, str] | None = None,
+    threads: int | None = None,
+    via: str | None = None,
+    via_bundle: str | None = None,
+    ends: str | None = None,
+    timeout_s: float = TIMEOUT_S,
+    source: str | None = None,
+    frames: int | None = None,
+    board: str | None = None,
+    port: str | None = None,
+    baud: int | None = None,
+    board_options: Mapping[str, str] | None = None,
+    bench: ResolvedBench | None = None,
+    console: Console | None = None,
+) -> VerifyResult:
+    """Check that a device reproduces a bundle's golden codes and answer.
+
+    Args:
+        bundle: its folder.
+        backend: engine of both ends, or of those on the device; None: as the bench says.
+        head_backend: engine of the head, where they differ; ``mcu`` for a microcontroller.
+        tail_backend: engine of the tail, where they differ.
+        backend_options: of the engine; of the head's where they differ.
+        threads: inside one run; 0: the engine decides; None: as the bench says.
+        via: command whose input and output lead to the device; None: it is this machine.
+        via_bundle: where the bundle lies on the device already; None: it is sent.
+        ends: what runs on the device: ``head``, ``tail`` or ``both``; None: the head.
+        timeout_s: longest silence of the device.
+        source: of more frames, compared with the own engine's.
+        frames: of the source, at most; None: 100.
+        board: emulated microcontroller that runs the head.
+        port: serial port of a microcontroller that does, a path or an id.
+        baud: of the port.
+        board_options: of the board.
+        bench: settings; None: the defaults and the environment.
+        console: is told progress; None: nobody is.
+
+    Returns:
+        ``ok``, and the report that says why not.
+
+    Raises:
+        ConfigError: arguments that need another one.
+        WaistlineError: the bundle, an engine, the device, or the way to it.
+    """
+    wanted = Wanted.from_flags(
+        bench or resolve(environment=os.environ),
+        BoardChoice(board or "", port or "", baud, dict(board_options or {})),
+        backend=backend,
+        head_backend=head_backend,
+        tail_backend=tail_backend,
+        backend_options=backend_options,
+        threads=threads,
+        via=via,
+        via_bundle=via_bundle,
+        ends=ends,
+        timeout_s=timeout_s,
+        source=source,
+        frames=frames,
+    )
+    with ExitStack() as stack:
+        report = _run(Path(bundle), wanted, console or nobody(), stack)
+    return VerifyResult(bundle=str(bundle), ok=report.ok, report=report)
 
 
-def run(path: Path, wanted: Wanted, console: Console, stack: ExitStack) -> VerifyReport:
+def _run(path: Path, wanted: Wanted, console: Console, stack: ExitStack) -> VerifyReport:
     """Verify the bundle at ``path``; what is opened closes with ``stack``.
 
     Raises:
@@ -211,54 +273,3 @@ def _frames(
         yield frame
         done += 1
         progress.update(done)
-
-
-def text(path: Path, report: VerifyReport, *, via: bool) -> str:
-    """The report for people: where, a table, the verdict, its reasons."""
-    rows = [
-        (check.name, check.verdict, str(check.different), str(check.codes), str(check.largest_step))
-        for check in report.tensors
-    ]
-    answer = "identical" if report.answer_identical else f"agrees {report.answer_agrees:.3f}"
-    rows.append(("answer", answer, "", "", ""))
-    lines = []
-    if report.head_at.head_backend or not report.tail_at.tail_backend:
-        lines.append(_where("head", report.head_at, report.head_at.head_engine, via))
-    if report.tail_at.tail_backend:
-        lines.append(_where("tail", report.tail_at, report.tail_at.tail_engine, via))
-    lines += ["", grid(("", "verdict", "different", "codes", "largest step"), rows, indent=0)]
-    if report.frames:
-        found = report.frames
-        lines += ["", indented(
-            f"{found.frames}, against {found.reference} here: {found.different} of {found.codes} "
-            f"codes differ ({found.share:.3%}), by at most {found.largest_step}; "
-            f"answers agree {found.agrees:.3f}", "frames")]  # fmt: skip
-    lines += ["", f"{'ok' if report.ok else 'FAILED'}  {path}  id {report.bundle_id[:12]}"]
-    lines += [indented(reason, "", 4) for reason in report.reasons]
-    lines += [
-        indented(f"{check.name}: {check.cause}", "", 4)
-        for check in report.tensors
-        if check.cause and not check.failed
-    ]
-    lines += [indented(f"note: {note}", "", 4) for note in report.notes]
-    return "\n".join(lines)
-
-
-def _where(role: str, place: Place, engine: dict[str, str], via: bool) -> str:
-    named = " ".join(engine.get(key, "") for key in ("engine", "version")).strip() or "no slice"
-    details = ", ".join(
-        f"{key} {engine[key]}" for key in ("device", "precision", "threads") if key in engine
-    )
-    parts = [part for part in (named, details) if part]
-    if engine.get("emulated") == "yes":
-        parts.append("emulated")
-    if role == "head":
-        parts.append(f"codec {place.codec}")
-    if via:
-        machine = place.machine
-        parts.append(
-            f"on {machine.processor}, {machine.architecture}, {machine.python}, "
-            f"numpy {place.numpy}, waistline {place.waistline}"
-            if place.name != "here" else "here"
-        )  # fmt: skip
-    return indented("; ".join(parts), role, 6)

@@ -14,7 +14,7 @@ from flash_help import FLASH, elf, pattern, program, uf2_block
 from waistline_bridge.boards.qemu import PROGRAM
 from waistline_bridge.flash import UNTRIED, names
 from waistline_bridge.flash import uf2 as drives
-from waistline_hostctl.flash_work import FlashListResult, FlashResult
+from waistline_hostctl.flash_results import FlashListResult, FlashResult
 from waistline_hostctl.results import decode
 from waistline_hostctl.verbs import group
 

@@ -9,7 +9,7 @@ from flash_help import esp_image, program
 pytest.importorskip("serial", reason="pyserial is not installed (extra mcu)")
 
 from waistline_bridge.boards import serial
-from waistline_hostctl.flash_work import FlashResult
+from waistline_hostctl.flash_results import FlashResult
 from waistline_hostctl.results import decode
 from waistline_hostctl.verbs import group
 

@@ -12,9 +12,9 @@ from waistline.errors import ConfigError
 from waistline.split import split
 from waistline.stages import open_ends
 from waistline.task.load import Task, load_task
-from waistline_hostctl.api import settings_of
 from waistline_hostctl.inprocess import BITS, describe_frames, frames_of, look_at, study_bits
 from waistline_hostctl.raw import FLOAT_BITS, StudyRow
+from waistline_hostctl.run_link import settings_of
 
 ENGINE = "onnxruntime"
 

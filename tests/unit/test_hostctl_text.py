@@ -9,12 +9,12 @@ import pytest
 from waistline.bench import resolve
 from waistline.errors import ConfigError
 from waistline_hostctl import console
-from waistline_hostctl.api import check_link
 from waistline_hostctl.console import WIDTH, grid, plus_minus, si, size
 from waistline_hostctl.example import find_example
 from waistline_hostctl.models import find_task, parse_codecs, parse_shapes
 from waistline_hostctl.page.cuts import bits_section
 from waistline_hostctl.passing import with_settings
+from waistline_hostctl.run_link import check_link
 from waistline_hostctl.services import EDGE, NODE, reported_error
 
 

@@ -14,7 +14,7 @@ from waistline_hostctl.results import DemoAct, DemoResult, DoctorResult
 
 if TYPE_CHECKING:
     from waistline.bench import ResolvedBench
-    from waistline_hostctl.api import Run
+    from waistline_hostctl.running import Run
 
 
 @click.command()

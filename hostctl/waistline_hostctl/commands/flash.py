@@ -55,27 +55,40 @@ def command(
     waistline flash --board nucleo-f446re --via pyocd       as waistline mcu build left it
     waistline flash app.elf --drive /media/me/RPI-RP2       a board that is a USB drive
     """  # noqa: D301
-    from waistline_bridge.flash import Choice
-    from waistline_hostctl import flash_work
+    from waistline_hostctl import flash_text, flash_work
     from waistline_hostctl.mcu_open import parse_options
     from waistline_hostctl.services import ending_on_sigterm
 
-    bench = app.bench().bench
-    choice = Choice(
-        method, board, target, port, drive, probe, _address(address), bench.flash.command,
-        not no_verify, parse_options(pairs, "--option"),
-    )  # fmt: skip
     if only_list:
-        listed = flash_work.listed(choice)
-        app.console.say(flash_work.list_text(listed))
+        listed = flash_work.flash_methods(
+            method,
+            board=board,
+            target=target,
+            port=port,
+            drive=drive,
+            probe=probe,
+            bench=app.bench(),
+        )
+        app.console.say(flash_text.list_text(listed))
         app.console.emit(listed)
         return
-    found, choice = flash_work.chosen(image, choice)
-    with ending_on_sigterm(), app.console.progress("flashing, bytes", found.size_bytes) as progress:
-        result = flash_work.carry_out(
-            found, choice, dry_run=dry_run, progress=progress.update, say=app.console.note
+    with ending_on_sigterm():
+        result = flash_work.flash_mcu(
+            image,
+            via=method,
+            board=board,
+            target=target,
+            port=port,
+            drive=drive,
+            probe=probe,
+            address=_address(address),
+            options=parse_options(pairs, "--option", "baud=115200"),
+            dry_run=dry_run,
+            verify=not no_verify,
+            bench=app.bench(),
+            console=app.console,
         )
-    app.console.say(flash_work.text(result))
+    app.console.say(flash_text.text(result))
     app.console.emit(result)
 
 

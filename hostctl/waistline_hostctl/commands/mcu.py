@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from waistline import interrupts
 from waistline.errors import BridgeError
 from waistline_bridge.boards import DEFAULT
-from waistline_hostctl.mcu_open import BoardChoice, board_options, merged, opened, parse_options
+from waistline_hostctl.mcu_open import BoardChoice, board_options, parse_options
 from waistline_hostctl.options import App, common
-
-INTERRUPTED = 130
 
 
 @click.group()
@@ -81,7 +79,7 @@ def emulate(
             app.console.complain(error)
             ctx.exit(error.exit_code)
         if number == signal.SIGINT:
-            ctx.exit(INTERRUPTED)
+            ctx.exit(interrupts.INTERRUPTED)
 
 
 @command.command()
@@ -89,17 +87,13 @@ def emulate(
 @common
 def info(app: App, wanted: BoardChoice) -> None:
     """Say what a device is and holds, or list devices."""
-    from waistline_hostctl import mcu_info, mcu_survey
-    from waistline_hostctl.mcu_results import McuInfoResult
+    from waistline_hostctl import mcu_info, mcu_work
 
-    if merged(app, wanted).is_open:
-        result = McuInfoResult(choices=(*mcu_survey.emulated(), *mcu_survey.ports()))
+    result = mcu_work.ask_mcu(**wanted.named(), bench=app.bench(), console=app.console)
+    if result.device is None:
         app.console.say(mcu_info.choices_text(result.choices))
     else:
-        with opened(app, wanted) as device:
-            found = mcu_info.ask(device)
-        result = McuInfoResult(device=found)
-        app.console.say(mcu_info.device_text(found))
+        app.console.say(mcu_info.device_text(result.device))
     app.console.emit(result)
 
 
@@ -110,15 +104,11 @@ def info(app: App, wanted: BoardChoice) -> None:
 @common
 def load(app: App, head: Path, force: bool, wanted: BoardChoice) -> None:
     """Put a head on a device, and check it there."""
-    from waistline_hostctl import mcu_load
+    from waistline_hostctl import mcu_load, mcu_work
 
-    found = mcu_load.read_head(head)
-    size_bytes = len(found.blob.data)
-    with (
-        opened(app, wanted) as device,
-        app.console.progress("loading, bytes", size_bytes) as progress,
-    ):
-        result = mcu_load.load(device, found, lambda done, _: progress.update(done), force=force)
+    result = mcu_work.load_mcu(
+        head, force=force, **wanted.named(), bench=app.bench(), console=app.console
+    )
     app.console.say(mcu_load.text(result))
     if result.ends:
         app.console.note(
@@ -143,26 +133,16 @@ def bench(
     app: App, head: Path, icount: bool, repeat: int, frames: int, wanted: BoardChoice
 ) -> None:
     """Measure the layers of a head, and a frame."""
-    from waistline_hostctl import mcu_bench, mcu_bench_text, mcu_load
+    from waistline_hostctl import mcu_bench_text, mcu_work
 
-    found = mcu_load.read_head(head)
-    choice = merged(app, wanted)
-    mcu_bench.check_icount(icount, choice.port, choice.board or DEFAULT)
-    if icount:
-        wanted = replace(wanted, options={**wanted.options, "icount": "on"})
-    counting = wanted.options.get("icount") == "on"
-    console = app.console
-    with opened(app, wanted) as device:
-        with console.progress("loading, bytes", len(found.blob.data)) as progress:
-            mcu_load.load(device, found, lambda done, _: progress.update(done), force=False)
-        with console.progress("running", repeat + frames) as progress:
-            result = mcu_bench.measure(
-                device,
-                found,
-                icount=counting,
-                repeat=repeat,
-                frames=frames,
-                progress=progress.update,
-            )
-    console.say(mcu_bench_text.text(result))
-    console.emit(result)
+    result = mcu_work.bench_mcu(
+        head,
+        icount=icount,
+        repeat=repeat,
+        frames=frames,
+        **wanted.named(),
+        bench=app.bench(),
+        console=app.console,
+    )
+    app.console.say(mcu_bench_text.text(result))
+    app.console.emit(result)

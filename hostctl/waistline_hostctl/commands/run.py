@@ -44,24 +44,21 @@ def command(
     wanted: BoardChoice,
 ) -> None:
     """Run both ends of a bundle as two processes and say what it cost."""
-    from waistline_hostctl import api, raw, summary
+    from waistline_hostctl import raw, running, summary
 
     sequential = not overlap and rate_hz is None
-    run = api.run_pair(
+    run = running.run_pair(
         bundle,
         source=source,
         count=count,
         sequential=sequential,
         rate_hz=rate_hz,
-        radios=radios or api.RADIOS,
+        radios=radios or running.RADIOS,
         runs=runs,
         name=name,
         bench=app.bench(link_profile=link),
         console=app.console,
-        board=wanted.board or None,
-        port=wanted.port or None,
-        baud=wanted.baud,
-        board_options=wanted.options,
+        **wanted.named(),
     )
     say = app.console.say
     say(summary.outcomes_text(run.outcomes))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import click
 
-from waistline_hostctl.mcu_open import BoardChoice, board_options
+from waistline_hostctl.mcu_open import BoardChoice, board_options, parse_options
 from waistline_hostctl.options import App, Number, common
-from waistline_hostctl.results import VerifyResult
 from waistline_hostctl.services import ending_on_sigterm
-from waistline_hostctl.verifying import Wanted, run, text
+from waistline_hostctl.verify_text import text
+from waistline_hostctl.verifying import TIMEOUT_S, verify_device
 
 EPILOG = """\b
 Without --via both ends run here; --backend mcu (or --board, --port) runs the head on a
@@ -34,18 +34,26 @@ Exit code 5 when the device does not reproduce the bundle."""
 @click.option("--via-bundle", metavar="PATH", help="Where the bundle lies on the device already.")
 @click.option("--ends", type=click.Choice(["head", "tail", "both"]),
               help="What runs on the device behind --via (default head).")  # fmt: skip
-@click.option("--timeout-s", type=Number(0, min_open=True), default=60.0, metavar="S",
+@click.option("--timeout-s", type=Number(0, min_open=True), default=TIMEOUT_S, metavar="S",
               help="Longest silence of the device (60).")  # fmt: skip
 @click.option("--source", metavar="DIR|FILE", help="More frames, compared with the own engine's.")
 @click.option("--frames", type=click.IntRange(1), metavar="N", help="Of --source (default 100).")
 @board_options
 @common
-def command(app: App, bundle: Path, wanted: BoardChoice, **chosen: object) -> None:
+def command(
+    app: App, bundle: Path, wanted: BoardChoice, options: tuple[str, ...], **chosen: Any
+) -> None:
     """Check that a device reproduces a bundle's golden codes and answer."""
-    asked = Wanted.from_flags(app, wanted, **chosen)
-    with ending_on_sigterm(), ExitStack() as stack:
-        report = run(bundle, asked, app.console, stack)
-    app.console.say(text(bundle, report, via=bool(asked.via)))
-    app.console.emit(VerifyResult(bundle=str(bundle), ok=report.ok, report=report))
-    if not report.ok:
+    with ending_on_sigterm():
+        result = verify_device(
+            bundle,
+            backend_options=parse_options(options, "--backend-option", "precision=f32"),
+            **chosen,
+            **wanted.named(),
+            bench=app.bench(),
+            console=app.console,
+        )
+    app.console.say(text(result, via=bool(chosen["via"])))
+    app.console.emit(result)
+    if not result.ok:
         click.get_current_context().exit(5)
