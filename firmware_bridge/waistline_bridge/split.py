@@ -7,7 +7,6 @@ docs/decisions/0009-mcu-bundles.md.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as with_fields
@@ -36,7 +35,7 @@ from waistline.bundle.draft import (
 )
 from waistline.bundle.schema import Manifest, Stage
 from waistline.bundle.store import Bundle
-from waistline.bundle.write import check_target, write_bundle
+from waistline.bundle.write import check_target, making, write_bundle
 from waistline.errors import ConfigError, ModelError
 from waistline.frame import SensorFrame
 from waistline.model.frontiers import find_frontier
@@ -122,8 +121,8 @@ def split_mcu(
     loaded = opened_model(model, dict(shapes or {}))
     opened = load_task(task) if isinstance(task, str | Path) else task
     done: list[tuple[LoweredHead, list[Fit]]] = []
-    with tempfile.TemporaryDirectory(prefix="waistline-split-") as work:
-        plan = _plan(loaded, cut, opened, Path(work), codec, codecs_by_tensor or {}, say)
+    with making(Path(out)) as work:
+        plan = _plan(loaded, cut, opened, work, codec, codecs_by_tensor or {}, say)
 
         def build(folder: Path) -> Manifest:
             lowered, manifest = _build(folder, plan, limits, say, show)

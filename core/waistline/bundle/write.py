@@ -7,7 +7,8 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,7 @@ from waistline.bundle.schema import MANIFEST, Manifest, StoredFile
 from waistline.bundle.store import Bundle, load_bundle
 from waistline.errors import ConfigError, WaistlineError
 from waistline.files import DISK_FULL, sha256_file, unwritable
+from waistline.workfolder import work_folder
 
 
 def write_bundle(
@@ -35,12 +37,7 @@ def write_bundle(
     """
     target = Path(path)
     check_target(target, force=force)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    except OSError as error:
-        raise _unwritable(target, error) from error
-    try:
+    with making(target) as temporary:
         manifest = build(temporary)
         _write_synced(temporary / MANIFEST, encode_manifest(manifest))
         for file in check_manifest(manifest):
@@ -49,6 +46,19 @@ def write_bundle(
         temporary.chmod(0o755)
         _sync(temporary)
         _swap(temporary, target)
+    return Bundle(target, checked.manifest, checked.id)
+
+
+@contextmanager
+def making(target: Path) -> Iterator[Path]:
+    """A folder beside ``target`` for what it is made of; see `work_folder`.
+
+    Raises:
+        ConfigError: it, or what is written into it, cannot be written (disk full, no permission).
+    """
+    try:
+        with work_folder(target) as folder:
+            yield folder
     except OSError as error:
         raise _unwritable(target, error) from error
     except WaistlineError as error:
@@ -56,9 +66,6 @@ def write_bundle(
         if isinstance(error.__cause__, OSError) and error.__cause__.errno in DISK_FULL:
             raise _unwritable(target, error.__cause__) from error
         raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return Bundle(target, checked.manifest, checked.id)
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

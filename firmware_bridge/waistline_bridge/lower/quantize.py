@@ -94,7 +94,8 @@ def quantize_head(head: Path, frames: Iterable[Feeds], out: Path) -> int:
     level = chatter.level
     chatter.setLevel(logging.ERROR)  # it tells the root logger to preprocess, which is done here
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        # Beside what is made: that folder is swept when a killed process left it.
+        with tempfile.TemporaryDirectory(dir=out.parent) as folder:
             _check_weights(head)
             prepared = Path(folder) / "head.onnx"
             quant_pre_process(str(head), str(prepared), skip_symbolic_shape=True)
