@@ -15,6 +15,7 @@ from mcu_cli_help import call, needs_qemu
 
 from waistline.errors import BridgeError
 from waistline_bridge.boards import _programs
+from waistline_bridge.flash import _tool
 
 BOARD = """
 import sys, time
@@ -28,6 +29,11 @@ import sys
 from waistline_bridge.flash import _tool
 _tool.run([sys.executable, "-c", "import os, time; print(os.getpid(), file=open(%r, 'w'), "
            "flush=True); time.sleep(600)"])
+"""
+GROUP = """
+import sys
+from waistline_bridge.flash import _tool
+_tool.run(["/bin/sh", "-c", sys.argv[1]])
 """
 BUILD = """
 from pathlib import Path
@@ -87,6 +93,23 @@ def test_a_tool_that_flashes_ends_when_we_are_killed(tmp_path):
     owner.kill()
     owner.communicate()
     assert gone(int(text))
+
+
+def test_what_such_a_tool_has_started_ends_with_it(tmp_path):
+    helper = tmp_path / "helper"
+    script = f"trap '' INT; sleep 600 & echo $! > {helper}.new; mv {helper}.new {helper}; wait"
+    owner = python(GROUP, script)
+    until = time.monotonic() + 60
+    while not (text := _read(helper)) and time.monotonic() < until:
+        time.sleep(0.02)
+    owner.kill()
+    owner.communicate()
+    assert gone(int(text))
+
+
+@pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -KILL $$", -9)])
+def test_a_tool_ends_as_its_program_did(script, code):
+    assert _tool.run(["/bin/sh", "-c", script]).code == code
 
 
 def test_a_build_ends_when_we_are_killed(tmp_path):

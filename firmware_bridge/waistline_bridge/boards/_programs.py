@@ -21,7 +21,7 @@ _END_S = 5.0
 _LAST_BREATH_S = 0.2
 _TELLING = re.compile(r"error|fatal|cannot|could not", re.IGNORECASE)
 _GUARD = Path(__file__).with_name("_guard.py")
-_BEFORE = 5
+_BEFORE = 6
 """Words in front of the program's own."""
 
 
@@ -42,9 +42,13 @@ def firmware(board: str, file: str | None, name: str) -> Path:
     return path
 
 
-def guarded(command: Sequence[str]) -> list[str]:
-    """``command`` as a program that ends with the thread that starts it."""
-    return [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), *command]
+def guarded(command: Sequence[str], *, group: bool = False) -> list[str]:
+    """``command`` as a program that ends with the thread that starts it.
+
+    ``group``: so does all that it has started, if it is started in a session of its own.
+    """
+    how = "group" if group else "alone"
+    return [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), how, *command]
 
 
 def launch(command: Sequence[str], keep: Sequence[int] = ()) -> subprocess.Popen[bytes]:

@@ -110,7 +110,7 @@ def run(
     environment = {**os.environ, "NO_COLOR": "1", "TERM": "dumb", "PYTHONUNBUFFERED": "1"}
     try:
         process = subprocess.Popen(
-            guarded(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            guarded(command, group=True), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, start_new_session=True, env=environment,
         )  # fmt: skip
     except OSError as error:
