@@ -13,13 +13,12 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from waistline.errors import BadFrame, BridgeError, LinkTimeout, VersionMismatch
+from waistline.errors import BadFrame, BridgeError, LinkTimeout
 from waistline_bridge.boards.base import Line
 from waistline_bridge.frames import REPLY, Frame, FrameParser, encode_frame
 from waistline_bridge.messages import (
     ALL_LAYERS,
     MIN_PAYLOAD,
-    PROTOCOL,
     Area,
     Command,
     DeviceInfo,
@@ -97,12 +96,6 @@ class Client:
         self._payload_bytes = MIN_PAYLOAD
         self.ping()
         info = self.refresh()
-        if info.protocol != PROTOCOL:
-            raise VersionMismatch(
-                f"{info.board} speaks version {info.protocol} of the bridge",
-                cause=f"this is version {PROTOCOL}",
-                fix=release_fix(),
-            )
         self._payload_bytes = min(max(MIN_PAYLOAD, info.max_payload), _MAX_PAYLOAD)
         return info
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Any
 
-from waistline.errors import BadFrame, DeviceFault
+from waistline.errors import BadFrame, DeviceFault, VersionMismatch
+from waistline_bridge.places import release_fix
 
 PROTOCOL = 1
 MIN_PAYLOAD = 512
@@ -176,7 +177,19 @@ class OutputInfo:
 
 
 def device_info(payload: bytes) -> DeviceInfo:
-    """Raises `BadFrame` for a payload that is none."""
+    """What a device says of itself.
+
+    Raises:
+        VersionMismatch: it speaks another version, in which all that follows may lie elsewhere.
+        BadFrame: not such a payload.
+    """
+    spoken = int.from_bytes(payload[:2], "little")
+    if len(payload) >= 2 and spoken != PROTOCOL:
+        raise VersionMismatch(
+            f"the device speaks version {spoken} of the bridge",
+            cause=f"this is version {PROTOCOL}",
+            fix=release_fix(),
+        )
     (protocol, blob_version, *words, board) = _unpack(_DEVICE, payload, "INFO")
     limit, cpuid, features, hz, arena, slot, unit, kernels, build, crc, size, sequence, stack = (
         words
