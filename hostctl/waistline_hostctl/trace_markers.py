@@ -25,7 +25,7 @@ from waistline.trace.markers import EDGE_SIGMA, Edges, annotations_of, read_edge
 from waistline.trace.matching import LEAST
 from waistline.trace.snapshot import plain
 from waistline_bridge.messages import Mark
-from waistline_hostctl.markers.mcu import passes
+from waistline_hostctl.markers.mcu import LONGEST_S, passes
 from waistline_hostctl.markers.ticks import HeadTicks, place_ticks, read_ticks
 
 JITTER_S, OWN_JITTER_S, OWN_WITHIN_S = 50e-6, 2e-3, 0.1
@@ -48,6 +48,7 @@ class Asked:
         mode: of the marker pin; OFF: the bit is none of a head.
         layers: of the head; 0: as many as ``ticks`` has.
         settle_s: as MARK had it.
+        longest_s: no layer takes longer, and runs are further apart; for mode LAYERS.
         ticks: file of the layers' ticks.
         names: of the layers.
         start, stop: samples to look at, and to place what was noted in.
@@ -64,6 +65,7 @@ class Asked:
     mode: Mark = Mark.OFF
     layers: int = 0
     settle_s: float = 0.0
+    longest_s: float = LONGEST_S
     ticks: Path | None = None
     names: tuple[str, ...] = ()
     start: int = 0
@@ -265,6 +267,7 @@ def _of_pin(trace: JlsTrace, asked: Asked) -> Found:
         asked.mode,
         layers=layers,
         settle_us=round(asked.settle_s * 1e6),
+        longest_s=asked.longest_s,
         start=asked.start,
         stop=asked.stop,
     )

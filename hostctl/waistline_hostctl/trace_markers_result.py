@@ -15,6 +15,7 @@ from waistline.trace.base import Annotation
 from waistline.trace.jls_read import JlsTrace
 from waistline.trace.matching import LEAST
 from waistline.trace.rewrite import check_new, rewrite
+from waistline_bridge.messages import Mark
 from waistline_hostctl.results import Result
 from waistline_hostctl.trace_markers import Asked, Found, find
 
@@ -219,6 +220,11 @@ def _remarks(found: Found, asked: Asked) -> tuple[str, ...]:
         )
     if clock is not None and found.by == "code" and clock.n == 1:
         rows.append("one code alone leaves the drift open; play another behind what is measured")
+    if found.odd and asked.mode == Mark.LAYERS:
+        rows.append(
+            "runs are told apart by a pause longer than any layer: is it over "
+            f"{asked.longest_s * 1e3:g} ms? (--longest TIME)"
+        )
     if found.by == "host" and clock is not None:
         rows.append("by the host's clock: how late the meter's bytes come is in no uncertainty")
     return tuple(rows)

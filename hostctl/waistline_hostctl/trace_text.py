@@ -192,8 +192,9 @@ def _clock(clock: Clock) -> list[str]:
             f"{rate} ppm, the trace's clock against the other" if clock.n > 1 else "unknown",
             "drift",
         ),
-        indented(f"{si(clock.residual_s, 's')} rms about the line", "residual"),
     ]
+    if clock.n > 2:
+        lines.append(indented(f"{si(clock.residual_s, 's')} rms about the line", "residual"))
     if clock.common_s:
         lines.append(indented(f"± {si(clock.common_s, 's')} alike for all, by the lag", "shift"))
     if clock.by == "edges":

@@ -164,7 +164,7 @@ def _lines(axes: Axes, notes: Sequence[Annotation], width: float, scale: float) 
         axes.axvline(at, color=_INK, linewidth=0.7, linestyle=(0, (4, 3)))
         if note.sample - named > _NAME_SHARE * width:
             named = note.sample
-            _name(axes, note.text, at - 0.006 * width * scale, 0.0, width)
+            _name(axes, note.text, at + 0.006 * width * scale, 0.0, width)
 
 
 def _name(axes: Axes, text: str, middle: float, width: float, whole: float) -> None:

@@ -82,6 +82,8 @@ class Bit(click.ParamType):  # type: ignore[type-arg,unused-ignore]
               help="The bit is a board's marker pin in this mode.")  # fmt: skip
 @click.option("--layers", type=click.IntRange(1, 100_000), metavar="N", help="Of its head.")
 @click.option("--settle", type=Time(), metavar="TIME", help="As MARK had it.")
+@click.option("--longest", type=Time(), metavar="TIME",
+              help="No layer takes longer, runs are further apart (50ms).")  # fmt: skip
 @click.option("--ticks", type=_FILE, metavar="FILE", help="Of its layers: mcu bench --json.")
 @click.option("--names", metavar="A,B,..", help="Of its layers.")
 @click.option("--from", "start", metavar="PLACE", help="Look from here on.")
@@ -121,6 +123,7 @@ _NEEDS = {
     "mode": ("bit",),
     "layers": ("mode",),
     "settle": ("mode",),
+    "longest": ("mode",),
     "ticks": ("mode",),
     "names": ("mode",),
 }
@@ -160,6 +163,7 @@ def _flag(name: str) -> str:
 
 def _asked(given: dict[str, Any], start: int, stop: int) -> Any:
     from waistline_bridge.messages import Mark
+    from waistline_hostctl.markers.mcu import LONGEST_S
     from waistline_hostctl.trace_markers import Asked
 
     mode = given["mode"]
@@ -175,6 +179,7 @@ def _asked(given: dict[str, Any], start: int, stop: int) -> Any:
         mode=Mark[mode.upper()] if mode else Mark.OFF,
         layers=given["layers"] or 0,
         settle_s=given["settle"] or 0.0,
+        longest_s=given["longest"] or LONGEST_S,
         ticks=given["ticks"],
         names=tuple((given["names"] or "").split(",")) if given["names"] else (),
         start=start,

@@ -13,6 +13,7 @@ from waistline.trace.markers import (
 )
 from waistline_bridge.messages import Mark
 
+LONGEST_S = 0.05
 LEAST_PULSE = 3
 """Samples that a pulse lasts, so that its two edges and the low behind it are told apart."""
 
@@ -24,7 +25,7 @@ def passes(
     *,
     layers: int,
     settle_us: int,
-    longest_s: float = 0.05,
+    longest_s: float = LONGEST_S,
     start: int = 0,
     stop: int | None = None,
 ) -> tuple[list[Pass], int]:
@@ -67,6 +68,6 @@ def passes(
         raise MarkerMissing(
             "no run of the head is marked in this trace",
             cause=f"D{bit} changes {len(edges)} times; {odd} pieces make no sense",
-            fix="check the wire, the bit, the mode and the number of layers",
+            fix="check wire, bit, mode, the number of layers, and how far runs are apart",
         )
     return found, odd
