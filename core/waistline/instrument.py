@@ -36,6 +36,8 @@ class Calibration(msgspec.Struct, frozen=True, omit_defaults=True):
         shunt_tolerance: limit, relative (0.01 for 1 %).
         burden_ohm: between the known supply and the device; what it takes is not the device's.
         burden_uncertainty_ohm: of that.
+        power_gain_uncertainty: relative, of a meter that gives power alone; None: by the gains of
+            current and voltage, where both are stated.
         rate_uncertainty: relative, of the sample clock.
     """
 
@@ -54,6 +56,7 @@ class Calibration(msgspec.Struct, frozen=True, omit_defaults=True):
     shunt_tolerance: NotNegative | None = None
     burden_ohm: NotNegative = 0.0
     burden_uncertainty_ohm: NotNegative = 0.0
+    power_gain_uncertainty: NotNegative | None = None
     rate_uncertainty: NotNegative = 0.0
 
     def __post_init__(self) -> None:
@@ -69,6 +72,14 @@ class Calibration(msgspec.Struct, frozen=True, omit_defaults=True):
         if gain is None and shunt is None:
             return None
         return math.hypot(gain or 0.0, (shunt or 0.0) / math.sqrt(3))
+
+    @property
+    def relative_power(self) -> float | None:
+        """Standard uncertainty of the scale of a meter that gives power alone."""
+        current, voltage = self.relative_current, self.voltage_gain_uncertainty
+        if self.power_gain_uncertainty is not None or current is None or voltage is None:
+            return self.power_gain_uncertainty
+        return math.hypot(current, voltage)
 
     @property
     def corrects(self) -> bool:

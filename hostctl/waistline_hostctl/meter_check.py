@@ -36,8 +36,9 @@ _LIMIT = 0.01
 _COVERAGE = 2.0
 """A difference within twice its standard uncertainty is none."""
 _SUPPLY = 0.005
-"""Relative, of a supply nobody says more about: half a per cent, a hand-held meter's."""
-
+"""Relative, of a supply nobody says more about: half a per cent, a hand-held meter's. It is said
+where it counts."""
+_ASSUMED = "assumed: state it with --voltage-uncertainty, or in the bench file"
 
 _LEAST_A = 1e-12
 """Below this an offset is the rounding of float32."""
@@ -83,6 +84,26 @@ def parse_load(text: str) -> Load:
     return Load(ohm, float(found["limit"]) / 100 if found["limit"] else _LIMIT)
 
 
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """A voltage.
+
+    Attributes:
+        volts: of it.
+        spread_v: its standard uncertainty.
+        assumed: nobody has stated that one.
+    """
+
+    volts: float
+    spread_v: float
+    assumed: bool
+
+    @classmethod
+    def of(cls, volts: float, spread_v: float | None) -> Supply:
+        """With half a per cent where nobody states more."""
+        return cls(volts, _SUPPLY * abs(volts) if spread_v is None else spread_v, spread_v is None)
+
+
 class Comparison(Result, frozen=True, kw_only=True, tag="meter check"):
     """A meter beside a load that is known.
 
@@ -90,6 +111,9 @@ class Comparison(Result, frozen=True, kw_only=True, tag="meter check"):
         meter: id of the instrument.
         section: of the bench file, which its lines go into.
         load_ohm: None where nothing is connected or known.
+        supply_v: across it; None where not known.
+        supply_uncertainty_v: standard one of that.
+        supply_assumed: nobody has stated that one: half a per cent is taken.
         measured: mean current, or power where the meter knows no current.
         expected: by the load; None where there is none.
         difference: measured less expected.
@@ -104,6 +128,8 @@ class Comparison(Result, frozen=True, kw_only=True, tag="meter check"):
     supply_v: float | None
     samples: int
     measured: Figure
+    supply_uncertainty_v: float | None = None
+    supply_assumed: bool = False
     expected: Figure | None = None
     difference: Figure | None = None
     state: Literal["inside", "outside", "no load"] = "no load"
@@ -118,6 +144,7 @@ def check(
     *,
     load: Load | None,
     voltage_v: float | None = None,
+    voltage_spread_v: float | None = None,
     duration_s: float = DURATION_S,
 ) -> Comparison:
     """Capture for some seconds, and compare.
@@ -129,6 +156,8 @@ def check(
         load: connected to the meter; None: only say what is measured.
         voltage_v: across load and meter's shunt, as measured by another instrument; None: what the
             meter samples, was told, or the bench file says.
+        voltage_spread_v: standard uncertainty of that voltage, whoever says it; None: that of the
+            bench file, or half a per cent, which is said.
         duration_s: of the capture.
 
     Raises:
@@ -142,7 +171,8 @@ def check(
             allow_slow=True,
             beside=True,
         )
-        return compare(run(wanted, bench, console), choice.name, bench, load, voltage_v)
+        captured = run(wanted, bench, console)
+        return compare(captured, choice.name, bench, load, voltage_v, voltage_spread_v)
 
 
 def compare(
@@ -151,20 +181,23 @@ def compare(
     bench: ResolvedBench,
     load: Load | None,
     voltage_v: float | None = None,
+    voltage_spread_v: float | None = None,
 ) -> Comparison:
-    """A capture beside a load."""
+    """A capture beside a load; arguments as those of `check`."""
     entry = bench.bench.meter.get(section, MeterBench())
     with open_trace(captured.trace) as trace:
         found = trace_figures(trace)
         noise = trace_figures(trace, calibration=_EXACT)
     name = "mean_current_a" if "mean_current_a" in found else "mean_power_w"
     measured, scatter = found[name], noise[name].standard_uncertainty
-    supply = _supply(captured, entry, found, voltage_v)
+    supply = _supply(captured, entry, found, voltage_v, voltage_spread_v)
     base = Comparison(
         meter=captured.info.id,
         section=section,
         load_ohm=load.ohm if load and math.isfinite(load.ohm) else None,
-        supply_v=supply[0] if supply else None,
+        supply_v=supply.volts if supply else None,
+        supply_uncertainty_v=supply.spread_v if supply else None,
+        supply_assumed=supply.assumed if supply else False,
         samples=captured.samples,
         measured=measured,
         problems=captured.problems,
@@ -198,28 +231,29 @@ def compare(
 
 
 def _supply(
-    captured: Captured, entry: MeterBench, found: Mapping[str, Figure], voltage_v: float | None
-) -> tuple[float, float] | None:
-    """Voltage and its standard uncertainty; None where nobody knows it."""
+    captured: Captured,
+    entry: MeterBench,
+    found: Mapping[str, Figure],
+    voltage_v: float | None,
+    spread_v: float | None,
+) -> Supply | None:
+    """The voltage; None where nobody knows it."""
+    if voltage_v is not None:
+        return Supply.of(voltage_v, spread_v)
     sampled = "voltage" in {signal.name for signal in captured.info.signals}
     current = found["mean_current_a"].value if "mean_current_a" in found else 0.0
-    if voltage_v is not None:
-        return voltage_v, _SUPPLY * voltage_v
     if sampled and current:
         # Of a load that does not change the mean power is the product of the means.
-        value = found["mean_power_w"].value / current
-        share = entry.voltage_gain_uncertainty
-        return value, (_SUPPLY if share is None else share) * abs(value)
-    value = captured.info.supply_v or 0.0
-    if not value:
+        value, share = found["mean_power_w"].value / current, entry.voltage_gain_uncertainty
+        known = spread_v if share is None or spread_v is not None else share * abs(value)
+        return Supply.of(value, known)
+    told = captured.info.supply_v
+    if not told:
         return None
-    spread = entry.supply_uncertainty_v
-    return value, _SUPPLY * value if spread is None else spread
+    return Supply.of(told, entry.supply_uncertainty_v if spread_v is None else spread_v)
 
 
-def _expected(
-    load: Load, supply: tuple[float, float] | None, entry: MeterBench, unit: str
-) -> Figure:
+def _expected(load: Load, supply: Supply | None, entry: MeterBench, unit: str) -> Figure:
     """Current or power of the load, by Ohm's law."""
     if math.isinf(load.ohm):
         return Figure(0.0, unit, Evidence.MODELLED, "nothing is connected", 0.0)
@@ -229,7 +263,7 @@ def _expected(
             cause="the meter samples none, and was told none",
             fix="measure it and say it: --voltage 3.3",
         )
-    (volts, spread_v), total = supply, load.ohm + entry.burden_ohm
+    volts, spread_v, total = supply.volts, supply.spread_v, load.ohm + entry.burden_ohm
     current = volts / total
     ohms = math.hypot(load.relative * load.ohm, entry.burden_uncertainty_ohm) / total
     share, source = math.hypot(spread_v / volts, ohms), f"{volts:.5g} V / {total:.5g} ohm"
@@ -265,6 +299,10 @@ def text(found: Comparison) -> str:
     rows.append(indented(_number(found.measured), "measured"))
     if found.expected is not None and found.difference is not None:
         rows.append(indented(f"{_number(found.expected)}; {found.expected.source}", "expected"))
+        if found.supply_v is not None and found.load_ohm is not None:
+            known = f"± {_figure(found.supply_uncertainty_v or 0.0, 'V')}"
+            known += f" ({_ASSUMED})" if found.supply_assumed else ""
+            rows.append(indented(f"{_figure(found.supply_v, 'V')} {known}", "supply"))
         apart, spread = found.difference.value, found.difference.standard_uncertainty or 0.0
         share = f" ({100 * apart / found.expected.value:+.2f} %)" if found.expected.value else ""
         verdict = f"{_figure(apart, found.measured.unit)}{share}, {found.state} of "

@@ -78,6 +78,23 @@ def test_a_meter_that_is_right_is_inside(call: Call) -> None:
     assert found.measured.standard_uncertainty is None
 
 
+def test_a_supply_nobody_states_is_said_and_can_be_stated(call: Call, tmp_path: Path) -> None:
+    arguments = (*CURRENT, "--load", "100ohm±0.001%")
+    found = check(call, *arguments)
+    assert found.supply_assumed
+    assert found.supply_uncertainty_v == pytest.approx(0.0165)
+    text = call("check", *SIM, *arguments).output
+    assert "assumed: state it with --voltage-uncertainty" in text
+    stated = check(call, *arguments, "--voltage", "3.3", "--voltage-uncertainty", "0.0033")
+    assert (stated.supply_assumed, stated.supply_uncertainty_v) == (False, 0.0033)
+    assert stated.expected is not None
+    assert stated.expected.standard_uncertainty == pytest.approx(0.033 * 0.001, rel=1e-3)
+    (tmp_path / "bench.toml").write_text("[meter.sim]\nvoltage_gain_uncertainty = 0.002\n")
+    by_bench = check(call, *arguments)
+    assert not by_bench.supply_assumed
+    assert by_bench.supply_uncertainty_v == pytest.approx(0.0066, rel=1e-3)
+
+
 def test_a_meter_that_is_off_is_mended_by_its_lines(call: Call, tmp_path: Path) -> None:
     bench = tmp_path / "bench.toml"
     bench.write_text("[meter.sim]\ncurrent_gain = 0.9\ncurrent_offset_a = 0.001\n")

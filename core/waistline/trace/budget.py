@@ -138,6 +138,9 @@ def current_terms(current_a: float, known: Calibration) -> dict[str, float | Non
 def power_terms(total: Part, spec: TraceSpec, known: Calibration) -> dict[str, float | None]:
     """Type B of the mean power, W: every input times what the power changes by with it."""
     power_w = total.power / total.count
+    if not {"current", "voltage"} & set(spec.floats):
+        whole = known.relative_power
+        return {"scale of the power": None if whole is None else whole * power_w}
     current_a = total.current / total.count
     scale = known.relative_current
     names = ("scale of the current", "offset of the current")

@@ -44,7 +44,7 @@ def list_(app: App) -> None:
 @click.option("--voltage", "voltage_v", type=Number(0, min_open=True), metavar="VOLTS",
               help="Across the load, by another instrument.")  # fmt: skip
 @click.option("--voltage-uncertainty", "spread_v", type=Number(0), metavar="VOLTS",
-              help="Standard uncertainty of that voltage; 0.5 % where nothing states it.")  # fmt: skip
+              help="Its standard uncertainty; 0.5 % where none is stated.")  # fmt: skip
 @click.option("--duration", "duration_s", type=Number(0.5, 600), default=3.0,
               show_default=True, metavar="S", help="Of the capture, in seconds.")  # fmt: skip
 @common
