@@ -13,6 +13,9 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+BYTE = "byte"
+"""Unit of a counted byte."""
+
 
 class Evidence(enum.StrEnum):
     """How a figure was obtained, strongest first."""
@@ -22,11 +25,11 @@ class Evidence(enum.StrEnum):
     COUNTER = "counter"
     """Read from a device's own energy counter (RAPL, INA, modem)."""
     MEASURED = "measured"
-    """A counted byte or a latency clocked on real hardware."""
+    """A counted byte, or a latency clocked on real hardware."""
     REPLAYED = "replayed"
     """Computed again from a stored recording."""
     EMULATED = "emulated"
-    """Real software on an emulated device or link."""
+    """Real software on an emulated device or link: its times, ticks and instructions."""
     MODELLED = "modelled"
     """A fitted or published formula."""
     SIMULATED = "simulated"
@@ -41,6 +44,19 @@ _RANK = {grade: rank for rank, grade in enumerate(Evidence)}
 def weakest(grades: Iterable[Evidence]) -> Evidence:
     """The grade a combination of figures deserves."""
     return max(grades, key=_RANK.__getitem__)
+
+
+def observed(unit: str, *, emulated: bool) -> Evidence:
+    """The grade of what was counted or clocked while real software ran.
+
+    The same software sends the same bytes over any line: an emulator changes when they cross, not
+    how many they are. A counted byte is therefore `MEASURED` wherever it was counted.
+
+    Args:
+        unit: of the figure; bytes are ``byte``.
+        emulated: the device or the link was.
+    """
+    return Evidence.EMULATED if emulated and unit != BYTE else Evidence.MEASURED
 
 
 class Figure(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from waistline.blob import records
 from waistline.blob.records import Blob, LayerRecord
 from waistline.errors import BadFrame, ConfigError, MeterError
-from waistline.evidence import Evidence, Figure, mean
+from waistline.evidence import BYTE, Evidence, Figure, mean
 from waistline_bridge.boards.qemu import NS_PER_INSTRUCTION
 from waistline_bridge.golden import Golden, goldens_of
 from waistline_bridge.messages import Feature
@@ -263,21 +263,18 @@ def macs(blob: Blob, record: LayerRecord) -> int:
 
 
 def _line(device: Device, blob: Blob, seen: list[_Frame]) -> dict[str, Figure]:
-    grade = device.evidence
-    counted = Evidence.MEASURED
-
-    def over(pick: Callable[[_Frame], float], unit: str, evidence: Evidence) -> Figure:
+    def over(pick: Callable[[_Frame], float], unit: str) -> Figure:
         middle, spread = mean([pick(frame) for frame in seen])
-        return Figure(middle, unit, evidence, _SOURCE, spread, len(seen))
+        return Figure(middle, unit, device.grade(unit), _SOURCE, spread, len(seen))
 
     return {
-        "input_bytes": Figure(blob.input_bytes, "byte", counted, _SOURCE),
-        "waist_bytes": over(lambda frame: frame.output_bytes, "byte", counted),
-        "line_up_bytes": over(lambda frame: frame.up_bytes, "byte", counted),
-        "line_down_bytes": over(lambda frame: frame.down_bytes, "byte", counted),
-        "upload_duration": over(lambda frame: frame.upload_s, "s", grade),
-        "infer_duration": over(lambda frame: frame.infer_s, "s", grade),
-        "frame_duration": over(lambda frame: frame.upload_s + frame.infer_s, "s", grade),
+        "input_bytes": Figure(blob.input_bytes, BYTE, device.grade(BYTE), _SOURCE),
+        "waist_bytes": over(lambda frame: frame.output_bytes, BYTE),
+        "line_up_bytes": over(lambda frame: frame.up_bytes, BYTE),
+        "line_down_bytes": over(lambda frame: frame.down_bytes, BYTE),
+        "upload_duration": over(lambda frame: frame.upload_s, "s"),
+        "infer_duration": over(lambda frame: frame.infer_s, "s"),
+        "frame_duration": over(lambda frame: frame.upload_s + frame.infer_s, "s"),
     }
 
 

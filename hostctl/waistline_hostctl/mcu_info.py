@@ -59,7 +59,7 @@ def ask(device: Device) -> McuDevice:
         slot_bytes=info.slot_bytes,
         slots_keep=Feature.KEEPS in info.features,
         stack_free_bytes=info.stack_free,
-        round_trip=Figure(middle, "s", device.evidence, "PING", spread, _PINGS),
+        round_trip=Figure(middle, "s", device.grade("s"), "PING", spread, _PINGS),
         head=_head(client, info),
     )
 

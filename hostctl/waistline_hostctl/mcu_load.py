@@ -12,7 +12,7 @@ from waistline.blob.check import check_blob
 from waistline.blob.records import Blob, read_blob
 from waistline.bundle.store import Bundle, load_bundle
 from waistline.errors import BundleError, ConfigError, VerificationFailed
-from waistline.evidence import Figure
+from waistline.evidence import BYTE, Figure
 from waistline.files import read_limited
 from waistline_bridge.attached import check_device
 from waistline_bridge.client import Progress
@@ -102,8 +102,8 @@ def load(device: Device, head: HeadFile, progress: Progress, *, force: bool) -> 
         taken_s = time.monotonic() - begin
         moved = device.line.sent_bytes + device.line.received_bytes - before
         figures = {
-            "upload_duration": Figure(taken_s, "s", device.evidence, _SOURCE),
-            "upload_bytes": Figure(moved, "byte", device.evidence, _SOURCE),
+            "upload_duration": Figure(taken_s, "s", device.grade("s"), _SOURCE),
+            "upload_bytes": Figure(moved, BYTE, device.grade(BYTE), _SOURCE),
         }
     goldens = check_goldens(device, head)
     info = client.refresh()

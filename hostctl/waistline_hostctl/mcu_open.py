@@ -12,7 +12,7 @@ import click
 
 from waistline.bench import FLAG, ResolvedBench, with_board
 from waistline.errors import ConfigError, LinkClosed, LinkTimeout
-from waistline.evidence import Evidence
+from waistline.evidence import Evidence, observed
 from waistline_bridge.boards import DEFAULT
 from waistline_bridge.boards._programs import behind
 from waistline_bridge.boards.base import SOCKET, Board, Line
@@ -88,9 +88,9 @@ class Device:
         """By its own word: what is on a port may be an emulator."""
         return self.board.emulated or Feature.EMULATED in self.client.info.features
 
-    @property
-    def evidence(self) -> Evidence:
-        return Evidence.EMULATED if self.emulated else Evidence.MEASURED
+    def grade(self, unit: str) -> Evidence:
+        """Of a figure that was counted or clocked on it, or on its line."""
+        return observed(unit, emulated=self.emulated)
 
 
 def place(board: str, line: str, *, emulated: bool) -> str:

@@ -15,6 +15,7 @@ from mcu_cli_help import head_file
 
 from waistline.bench import resolve
 from waistline.errors import ConfigError, VerificationFailed
+from waistline.evidence import Evidence
 from waistline_hostctl import api
 from waistline_hostctl.verbs import group
 
@@ -96,6 +97,15 @@ def test_a_head_is_measured(tmp_path):
     assert (found.repeat, found.frames, len(found.layers)) == (2, 2, 3)
     assert found.figures["frame_duration"].n == 2
     same(found, "mcu", "bench", blob, "--board", "host", "--repeat", 2, "--frames", 2)
+
+
+def test_bytes_on_an_emulated_line_are_measured_and_times_emulated(tmp_path):
+    blob = head_file(tmp_path / "head.blob")
+    for found in (api.load_mcu(blob, **HOST), api.bench_mcu(blob, **HOST)):
+        assert {row.unit for row in found.figures.values()} == {"byte", "s"}
+        for name, row in found.figures.items():
+            wanted = Evidence.MEASURED if row.unit == "byte" else Evidence.EMULATED
+            assert row.evidence is wanted, name
 
 
 @pytest.mark.parametrize("wrong", [{"repeat": 0}, {"frames": -1}, {"icount": True}])

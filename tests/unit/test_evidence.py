@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waistline.evidence import Evidence, Figure, mean, total, weakest
+from waistline.evidence import Evidence, Figure, mean, observed, total, weakest
 
 figures = st.builds(
     Figure,
@@ -61,3 +61,17 @@ def test_a_mean_knows_its_uncertainty_from_two_observations_on():
     assert mean([3]) == (3.0, None)
     assert mean([1.0, 3.0]) == (2.0, pytest.approx(1.0))
     assert mean([7.0] * 5) == (7.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("unit", "emulated", "grade"),
+    [
+        ("byte", True, Evidence.MEASURED),
+        ("byte", False, Evidence.MEASURED),
+        ("s", True, Evidence.EMULATED),
+        ("s", False, Evidence.MEASURED),
+        ("instruction", True, Evidence.EMULATED),
+    ],
+)
+def test_an_emulator_changes_times_and_not_the_number_of_bytes(unit, emulated, grade):
+    assert observed(unit, emulated=emulated) is grade
