@@ -11,7 +11,7 @@ pytest.importorskip("pyjls")
 
 from waistline.errors import ConfigError, MeterError
 from waistline.evidence import Evidence
-from waistline.trace.base import SIGNALS, Block, Gap, TraceSpec
+from waistline.trace.base import SIGNALS, Annotation, Block, Gap, TraceSpec
 from waistline.trace.store import create
 from waistline_hostctl.meters import replay, sim
 from waistline_hostctl.meters._planar import Form, PlanarDecoder
@@ -37,7 +37,7 @@ def _all(reader, decoder, buffer, wanted=None, cut=None):
         for start in range(0, size, cut or max(size, 1)):
             found = decoder.feed(raw[start : start + (cut or size)], NOW_NS)
             parts += found
-            count += sum(len(p) if isinstance(p, Block) else p.count for p in found)
+            count += sum(len(p) if isinstance(p, Block) else getattr(p, "count", 0) for p in found)
     return parts
 
 
@@ -172,6 +172,44 @@ def test_replay_gives_what_was_recorded(recorded, pace):
         assert np.array_equal(logic >> 6 & 1, trace.bits("d6")[kept])
     ledger = decoder.ledger()
     assert (ledger["kept"], ledger["unknown"], ledger["closes"]) == (140_000, 1, False)
+
+
+@pytest.mark.parametrize("pace", ["fast", "real"])
+def test_replay_gives_notes_behind_what_they_mark(tmp_path, pace):
+    path = tmp_path / "n.jls"
+    notes = [
+        Annotation(0.0, "marker", "begin"),
+        Annotation(10.5, "segment", "conv", 300.25),
+        Annotation(150.0, "note", "warm"),
+        Annotation(250.0, "marker", "in the gap"),
+        Annotation(400.0, "marker", "end"),
+    ]
+    spec = TraceSpec(100_000.0, (SIGNALS["current"],), "lab:1", Evidence.METERED)
+    with create(path, spec) as writer:
+        writer.write(Block(0, np.ones(200, np.float32)))
+        writer.gap(Gap(200, 100, "counter"))
+        writer.write(Block(300, np.ones(100, np.float32)))
+        for note in notes:
+            writer.annotate(note)
+    _, reader, decoder = _opened("replay", str(path), pace=pace)
+    reader.start()
+    parts = _all(reader, decoder, memoryview(bytearray(1 << 12)))
+    reader.stop()
+    came, places = [], 0
+    for part in parts:
+        if isinstance(part, Annotation):
+            assert (part.end_sample or part.sample) <= places
+            came.append(part)
+        else:
+            places += len(part) if isinstance(part, Block) else part.count
+    assert sorted(came, key=lambda note: note.sample) == notes
+    # What is cut short has no note of what did not come.
+    cut = decoder_from("replay", open_meter(MeterChoice("replay", str(path), {})).settings())
+    form = Form(("current",), logic=False)
+    buffer = memoryview(bytearray(form.size(160)))
+    form.put(buffer, 0, 160, [np.ones(160, np.float32)])
+    found = cut.feed(buffer, NOW_NS) + cut.finish(NOW_NS)
+    assert [part.text for part in found if isinstance(part, Annotation)] == ["begin", "warm"]
 
 
 def test_replay_needs_a_trace(tmp_path):

@@ -1,6 +1,7 @@
 """Clock maps from edges: how exact, and what missing and extra edges do to them."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from waistline.errors import MarkerMissing
-from waistline.trace.clocks import ClockMap, fit_clocks
+from waistline.trace.clocks import fit_clocks, map_of
 
 SPAN_S = 10.0
 
@@ -135,8 +136,54 @@ def test_too_few_edges_are_an_error(times: int, places: int) -> None:
 def test_edges_of_something_else_do_not_fit_well() -> None:
     rng = np.random.default_rng(11)
     times = np.sort(rng.uniform(0, 10, 200))
-    try:
-        found: ClockMap | None = fit_clocks(times, np.sort(rng.uniform(0, 1e6, 200)), 1e5)
-    except MarkerMissing:
-        found = None
-    assert found is None or found.n < 20
+    with pytest.raises(MarkerMissing, match="do not fit"):
+        fit_clocks(times, np.sort(rng.uniform(0, 1e6, 200)), 1e5)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
+@pytest.mark.parametrize("jump_s", [1e-3, 0.3, -2.0])
+def test_a_clock_that_jumps_has_no_map(share: float, jump_s: float) -> None:
+    times = dithered(np.random.default_rng(5), 200)
+    places = sampled(truth(times, 1e5, 3.0, 20e-6))
+    jumped = times + np.where(np.arange(200) < share * 200, 0, jump_s)
+    with pytest.raises(MarkerMissing, match="jumped") as caught:
+        fit_clocks(np.sort(jumped), places, 1e5, jitter_s=50e-6)
+    assert "--from" in caught.value.fix
+    # Each part by itself has one.
+    part = slice(0, int(share * 200))
+    assert fit_clocks(jumped[part], places[part], 1e5, jitter_s=50e-6).n == int(share * 200)
+
+
+def test_events_at_a_fixed_time_beside_other_edges_are_no_jump() -> None:
+    """Notes without an edge and edges without a note that fit each other, too: still one clock."""
+    times = dithered(np.random.default_rng(6), 100)
+    noted = np.sort(np.concatenate([times, times[::2] + 0.004]))
+    edges = np.sort(np.concatenate([times, times + 0.009]))
+    found = fit_clocks(noted, sampled(truth(edges, 1e5, 1.0, 0)), 1e5, jitter_s=50e-6)
+    assert (found.n, found.missed, found.extra) == (100, 50, 100)
+    assert found.place(0.0) == pytest.approx(1e5, abs=2)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_what_fits_by_chance_is_no_map(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    times, places = np.sort(rng.uniform(0, 10, 200)), np.sort(rng.uniform(0, 1e6, 200))
+    with pytest.raises(MarkerMissing):
+        fit_clocks(times, places, 1e5, jitter_s=50e-6)
+
+
+def test_three_edges_are_enough_where_they_fit_well() -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(20):
+        times = dithered(rng, 3, 2.0)
+        found = fit_clocks(times, sampled(truth(times, 1e5, 7.0, 0)), 1e5)
+        assert found.n == 3
+
+
+def test_moments_of_known_place_give_a_map_of_their_own_uncertainty() -> None:
+    clock = map_of(np.array([1.0, 3.0]), np.array([500.0, 2500.2]), 1e3, 1e-4)
+    assert clock.place(2.0) == pytest.approx(1500.1)
+    assert clock.drift == pytest.approx(1e-4)
+    assert clock.uncertainty_s(2.0) == pytest.approx(1e-4 / math.sqrt(2))
+    shifted = replace(clock, common_s=1e-3)
+    assert shifted.uncertainty_s(2.0) == pytest.approx(1e-3, rel=0.01)

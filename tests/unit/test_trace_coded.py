@@ -14,7 +14,7 @@ pytest.importorskip("pyjls", reason="needs the extra capture")
 from waistline.errors import MarkerMissing, TraceError
 from waistline.evidence import Evidence
 from waistline.trace.base import SIGNALS, Block, Gap, TraceSpec
-from waistline.trace.coded import CodeAt, Played, clock_of, code, find_code, read_played
+from waistline.trace.coded import CodeAt, Played, clock_of, code, find_code, find_codes, read_played
 from waistline.trace.jls_read import JlsTrace
 from waistline.trace.store import create, open_trace
 from waistline_hostctl.markers import load
@@ -201,3 +201,29 @@ def test_the_program_writes_what_can_be_read(tmp_path: Path) -> None:
     probe = f"import sys, json, {module}; print(json.dumps(sorted(sys.modules)))"
     shown = subprocess.run([sys.executable, "-c", probe], capture_output=True, check=True)
     assert not {"click", "onnx", "pyjls"} & set(json.loads(shown.stdout))
+
+
+def test_one_code_played_twice_is_found_twice(tmp_path: Path) -> None:
+    first, drift = played(1), 50e-6
+    last = Played(tuple(at + 2.5 for at in first.times_s), first.chips)
+    codes = [(first, 0.3), (last, 0.3 + 2.5 * (1 + drift))]
+    with trace_of(tmp_path / "a.jls", codes, span_s=3.4, drift=drift) as trace:
+        clock = clock_of(find_codes(trace, [last, first]), RATE_HZ)
+        with pytest.raises(MarkerMissing, match="two places") as caught:
+            find_code(trace, first)
+        assert "--from" in caught.value.fix
+        with pytest.raises(MarkerMissing, match="at one time"):
+            find_codes(trace, [first, first])
+        late = Played(tuple(at + 9.0 for at in first.times_s), first.chips)
+        with pytest.raises(MarkerMissing, match="does not fit"):
+            find_codes(trace, [first, late])
+    assert clock.drift == pytest.approx(drift, abs=4 * clock.drift_uncertainty)
+
+
+def test_a_bounded_lag_is_taken_off_by_half_and_stays_uncertain() -> None:
+    found = [CodeAt(5.0, 1000.0, 1e-6, 0.9, 0.1, 1.0), CodeAt(9.0, 81_000.0, 1e-6, 0.9, 0.1, 1.0)]
+    plain, bounded = clock_of(found, RATE_HZ), clock_of(found, RATE_HZ, lag_s=4e-3)
+    assert float(plain.place(7.0) - bounded.place(7.0)) == pytest.approx(2e-3 * RATE_HZ)
+    assert float(bounded.uncertainty_s(7.0)) == pytest.approx(4e-3 / np.sqrt(12), rel=1e-3)
+    assert bounded.drift_uncertainty == plain.drift_uncertainty
+    assert plain.common_s == 0

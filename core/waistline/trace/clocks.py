@@ -149,11 +149,11 @@ def fit_clocks(
     if not fits:
         raise _unlike(both, f"fewer than {LEAST} agree")
     best = fits[0]
+    if both.log_chance(best) > _LOG_CHANCE:
+        raise _unlike(both, f"{best.n} agree, as many as would by chance")
     for other in fits[1:]:
         if both.apart_s(best, other) and other.n >= _RIVAL * best.n:
             raise _jumped(best, other) if follow(best, other) else _even(best, other)
-    if both.log_chance(best) > _LOG_CHANCE:
-        raise _unlike(both, f"{best.n} agree, as many as would by chance")
     rest = both.without(best)
     for other in rest.fits() if rest is not None else ():
         if rest is not None and rest.log_chance(other) <= _LOG_CHANCE and follow(best, other):
