@@ -112,6 +112,26 @@ def test_an_instrument_that_falls_silent_ends_the_capture(tmp_path):
         assert trace.length == result["samples"] > 0
 
 
+def test_a_machine_that_stood_still_ends_no_capture_too_soon(tmp_path):
+    """For longer than an instrument may be silent, and past the end of the capture."""
+    with emulator(tmp_path) as instrument:
+        path = tmp_path / "run.jls"
+        with capturing(
+            tmp_path, *PPK2, "--port", instrument.port, "--duration", "4s", "-o", path.name
+        ) as capture:
+            pids = [capture.pid, *capture.children().values(), instrument.process.pid]
+            grown(path, 50_000)
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            time.sleep(6)
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+            _, result = capture.result()
+    assert result["ended"] == "duration"
+    with read(path) as trace:
+        assert trace.length == result["samples"] >= 400_000
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="a full disk is made with a small tmpfs, as root")
 def test_a_full_disk_ends_the_capture_and_the_trace_opens(tmp_path):
     disk = tmp_path / "disk"

@@ -34,6 +34,8 @@ from waistline_hostctl.meters.base import MeterInfo
 BEGIN, END = "command-begin", "command-end"
 _LEAST_RING = 4 << 20
 _LOOK_S = 0.1
+_STILL_S, _CATCH_UP_S = 0.3, 0.5
+"""Not having looked for so long means that the machine stood still; then the others get time."""
 _SILENT_S = 5.0
 _NO_START_S = 30.0
 _LEAD_S = _TAIL_S = 0.2
@@ -101,6 +103,7 @@ class Session:
         self._ended: Ending | None = None
         self._why = ""
         self._tail_s = 0.0
+        self._awake_s = 0.0
         self._kept: Kept | None = None
         self._failure: WaistlineError | None = None
         self._stack = contextlib.ExitStack()
@@ -157,10 +160,13 @@ class Session:
 
     def watch(self) -> None:
         """Look on until there is a reason to end."""
-        began_s = time.monotonic()
+        began_s = looked_s = time.monotonic()
         while self._ended is None:
             now_s = time.monotonic()
             self._live.update(now_s)
+            if now_s - looked_s > _STILL_S:
+                self._awake_s = self._live.moved_s = now_s
+            looked_s = now_s
             self._ended = (
                 self._of_children()
                 or ("interrupted" if self._signals else None)
@@ -236,6 +242,8 @@ class Session:
 
     def _of_time(self, now_s: float, began_s: float) -> Ending | None:
         live, rate_hz = self._live, self._info.rate_hz
+        if now_s - self._awake_s < _CATCH_UP_S:
+            return None
         if self._duration_s is not None:
             passed_s = live.samples / rate_hz if self._info.patient else self._passed_s()
             if passed_s > self._duration_s + (0 if self._info.patient else _MARGIN_S):
