@@ -13,12 +13,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from capture_processes import WAIT_S, Emulated, children
+from capture_processes import WAIT_S, Budget, Emulated, children
 
 from waistline.bench import resolve
 from waistline.errors import WaistlineError
@@ -34,17 +35,24 @@ LOST_LIMIT_S = 1.0
 _PERIOD = KILL_RATE_HZ // 100
 
 
-def kills_report(count: int, folder: Path) -> dict[str, Any]:
-    """Kill the writer of so many captures."""
+def kills_report(count: int, folder: Path, budget: Budget) -> dict[str, Any]:
+    """Kill the writer of so many captures, or of as many as there is time for."""
     draw, kinds, lost = random.Random(count), Counter[str](), []
     for number in range(count):
+        if budget.left_s < 2 * LONGEST_S:
+            break
         kind, lost_s = _kill(folder / f"{number}.jls", draw.uniform(0, LONGEST_S))
         kinds[kind] += 1
         lost += [lost_s] if lost_s is not None else []
+        print(f"kill {number + 1} of {count}: {kind}", file=sys.stderr, flush=True)
+    count = kinds.total()
     found = {"pyjls": metadata.version("pyjls"), "kinds": dict(kinds), "count": count}
     found["lost_s"] = {"median": float(np.median(lost)), "most": max(lost)} if lost else {}
     said = ", ".join(f"{value} {kind}" for kind, value in kinds.items())
-    print(f"Writer killed {count} times, pyjls {found['pyjls']}, what is left mended: {said}.")
+    print(
+        f"Writer killed {count} times, pyjls {found['pyjls']}, what is left mended: {said}.",
+        flush=True,
+    )
     if lost:
         print(
             f"Lost before the kill: median {np.median(lost):.3f} s, most {max(lost):.3f} s "
@@ -116,21 +124,46 @@ def _exact(trace: Any) -> bool:
     )
 
 
-def busy_report(seconds: float, folder: Path) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Load:
+    """What is beside a capture.
+
+    Attributes:
+        name: in the table.
+        programs: that never rest, for each core.
+        spinning: a thread of the capture's own process holds the interpreter's lock.
+        held_s: longest time for which the reader is stopped, again and again.
+        fifo: samples that the instrument holds.
+    """
+
+    name: str
+    programs: int = 0
+    spinning: bool = False
+    held_s: float = 0.0
+    fifo: int = 4096
+
+
+LOADS = (
+    Load("both cores busy", programs=1),
+    Load("a parent that holds the lock", spinning=True),
+    Load("both, FIFO 512, reader held up to 0.3 s", 2, True, 0.3, 512),
+)
+
+
+def busy_report(seconds: float, folder: Path, budget: Budget) -> list[dict[str, Any]]:
     """Accounts of captures on a busy machine, against the truth."""
     found = []
     print("| load beside a PPK2 | truly lost | by the account | unknown | ring | verdict |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for name, programs, spinning in (
-        ("both cores busy", os.cpu_count() or 2, False),
-        ("a parent that holds the lock", 0, True),
-        ("both", os.cpu_count() or 2, True),
-    ):
-        with _busy(programs), _spinning(spinning):
-            row = {"load": name} | _compared(seconds, folder)
+    print("| --- | --- | --- | --- | --- | --- |", flush=True)
+    for load in LOADS:
+        if budget.left_s < seconds + LONGEST_S:
+            print(f"| {load.name} | no time was left |  |  |  |  |", flush=True)
+            continue
+        with _busy(load.programs * (os.cpu_count() or 2)), _spinning(load.spinning):
+            row = {"load": load.name} | _compared(seconds, folder, load)
         found.append(row)
         print(
-            f"| {name} | {row['true']:,} in {row['true_holes']} | {row['lost']:,} in "
+            f"| {load.name} | {row['true']:,} in {row['true_holes']} | {row['lost']:,} in "
             f"{row['holes']}, {row['low']:,} to {row['high']:,} | {row['unknown']} | "
             f"{row['ring']:,} | {row['verdict']} |",
             flush=True,
@@ -138,11 +171,14 @@ def busy_report(seconds: float, folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _compared(seconds: float, folder: Path) -> dict[str, Any]:
+def _compared(seconds: float, folder: Path, load: Load) -> dict[str, Any]:
     """A capture in this very process, beside what the emulator knows."""
     path = folder / "busy.jls"
     path.unlink(missing_ok=True)
-    with Emulated(folder, "--waveform", "constant:0.01") as emulated:
+    with (
+        Emulated(folder, "--waveform", "constant:0.01", "--fifo", str(load.fifo)) as emulated,
+        _held_up(path, load.held_s),
+    ):
         choice = MeterChoice("ppk2", emulated.port, {"voltage": "3.3", "mode": "source"})
         captured = run(Wanted(choice, seconds, path), resolve(), Console(json=True))
         truth = emulated.truth()
@@ -162,7 +198,7 @@ def _compared(seconds: float, folder: Path) -> dict[str, Any]:
         "true": true, "true_holes": len(rows), "lost": lost, "low": low, "high": high,
         "holes": ledger["holes"], "unknown": ledger["unknown"], "ring": ring,
         "closes": ledger["closes"], "verdict": verdict, "start_dropped": ledger["start_dropped"],
-        "samples": captured.samples,
+        "samples": captured.samples, "contradictions": ledger["contradictions"],
     }  # fmt: skip
 
 
@@ -174,6 +210,34 @@ def _span(path: Path, start: dict[str, Any], samples: int) -> tuple[float, float
     begin_ns = point.utc_ns - offset_ns - point.sample * 10_000
     first = (begin_ns - start["monotonic_ns"]) * 1e-9 * start["rate_hz"]
     return first - 500, first + samples
+
+
+@contextlib.contextmanager
+def _held_up(path: Path, longest_s: float) -> Iterator[None]:
+    """Stop the reader for a while about every second, as a machine does that has no time for it."""
+    over, draw = threading.Event(), random.Random(1)
+
+    def hold() -> None:
+        while not path.exists() and not over.wait(0.1):
+            pass
+        while not over.wait(draw.uniform(0.7, 1.5)):
+            reader = children(os.getpid()).get("reader")
+            if reader is None:
+                continue
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(reader, signal.SIGSTOP)
+                over.wait(draw.uniform(longest_s / 5, longest_s))
+                os.kill(reader, signal.SIGCONT)
+
+    thread = threading.Thread(target=hold, daemon=True)
+    if longest_s:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if longest_s:
+            thread.join()
 
 
 @contextlib.contextmanager

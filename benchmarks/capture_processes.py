@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 import time
@@ -12,9 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-WAIT_S = 300.0
+WAIT_S = 60.0
+_END_S = 10.0
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 _SETTLE_S = 1.0
+_CHILD = b"waistline_hostctl.capture.child"
 
 
 class Emulated:
@@ -84,49 +88,80 @@ class Measured:
         }
 
 
-def measure(path: Path, seconds: float, *arguments: str) -> Measured:
-    """One capture of so many seconds."""
+class Budget:
+    """Time that a part of the benchmark may take."""
+
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
+        self._until_s = time.monotonic() + limit_s
+
+    @property
+    def left_s(self) -> float:
+        return self._until_s - time.monotonic()
+
+
+def measure(path: Path, seconds: float, budget: Budget, *arguments: str) -> Measured:
+    """One capture of so many seconds, ended where it does not end in its time."""
     path.unlink(missing_ok=True)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(
         [sys.executable, "-m", "waistline_hostctl", "capture", "--json", "-o", str(path),
          "--duration", f"{seconds}s", *arguments],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    begin = _first_sample(process, path)
-    time.sleep(_SETTLE_S)
+    begin = _first_sample(process, path, budget)
+    time.sleep(min(_SETTLE_S, seconds / 4))
     pids = {"control": process.pid} | children(process.pid)
     first_s, first = time.monotonic(), {name: used_s(pid) for name, pid in pids.items()}
     time.sleep(max(0.1, begin + seconds - 0.3 - first_s))
     last_s, last = time.monotonic(), {name: used_s(pid) for name, pid in pids.items()}
-    assert process.stdout is not None
-    said = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    said = _last_words(process, list(pids.values()), budget)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return Measured(
-        json.loads(said),
+        said,
         process.returncode,
         {name: last[name] - first[name] for name in pids},
         last_s - first_s,
-        usage.ru_utime + usage.ru_stime,
+        after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
     )
 
 
-def _first_sample(process: subprocess.Popen[str], path: Path) -> float:
+def _last_words(process: subprocess.Popen[str], pids: list[int], budget: Budget) -> dict[str, Any]:
+    """What a capture says at its end; one that is over its time is killed, with its children."""
+    try:
+        out, _ = process.communicate(timeout=max(1.0, budget.left_s))
+    except subprocess.TimeoutExpired:
+        # A writer left alone would go on writing what its ring holds, beside the next capture.
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.communicate()
+        return {"ended": "not in its time"}
+    found: dict[str, Any] = json.loads(out) if out else {}
+    return found
+
+
+def _first_sample(process: subprocess.Popen[str], path: Path, budget: Budget) -> float:
     """About when the trace began; it is there a moment before."""
-    limit = time.monotonic() + WAIT_S
+    limit = time.monotonic() + min(WAIT_S, max(_END_S, budget.left_s))
     while time.monotonic() < limit and process.poll() is None:
         if path.exists() and path.stat().st_size > 30_000:
             return time.monotonic()
         time.sleep(0.02)
+    process.kill()
     raise RuntimeError(f"the capture did not begin: {process.communicate()}")
 
 
 def children(pid: int) -> dict[str, int]:
     """Reader and writer of a capture; the writer is the one with the trace open."""
     found = {}
-    for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
-        names = [str(entry.readlink()) for entry in Path(f"/proc/{child}/fd").iterdir()]
-        found["writer" if any(".jls" in name for name in names) else "reader"] = child
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            with contextlib.suppress(OSError):
+                if _CHILD in Path(f"/proc/{child}/cmdline").read_bytes():
+                    names = [str(entry.readlink()) for entry in Path(f"/proc/{child}/fd").iterdir()]
+                    writes = any(".jls" in name for name in names)
+                    found["writer" if writes else "reader"] = child
     return found
 
 
