@@ -26,10 +26,10 @@ class Ranked:
         self, opened: Slice, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
     ) -> None:
         self._opened = opened
-        self._inputs, self._outputs = tuple(inputs), tuple(outputs)
+        self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         for role, said, held in (
-            ("takes", self._inputs, opened.inputs),
-            ("makes", self._outputs, opened.outputs),
+            ("takes", self.inputs, opened.inputs),
+            ("makes", self.outputs, opened.outputs),
         ):
             if _sizes(said) != _sizes(held):
                 opened.close()
@@ -39,17 +39,9 @@ class Ranked:
                     fix="write the bundle again with 'waistline split'",
                 )
 
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        return self._outputs
-
     def run(self, tensors: Sequence[np.ndarray]) -> list[np.ndarray]:
         made = self._opened.run(self._given(tensors))
-        return [array.reshape(spec.shape) for array, spec in zip(made, self._outputs, strict=True)]
+        return [array.reshape(spec.shape) for array, spec in zip(made, self.outputs, strict=True)]
 
     def profile(self, tensors: Sequence[np.ndarray], repeat: int) -> Profile:
         return self._opened.profile(self._given(tensors), repeat)
@@ -61,7 +53,7 @@ class Ranked:
         self._opened.close()
 
     def _given(self, tensors: Sequence[np.ndarray]) -> list[np.ndarray]:
-        check_tensors(self._inputs, tensors, _WHAT)
+        check_tensors(self.inputs, tensors, _WHAT)
         return [
             array.reshape(spec.shape)
             for array, spec in zip(tensors, self._opened.inputs, strict=True)

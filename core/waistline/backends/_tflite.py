@@ -88,15 +88,15 @@ class TfliteSlice:
         try:
             self._interpreter = engine.interpreter(facts.data)
             given = self._named(self._interpreter.get_input_details())
-            self._inputs = ordered(self._specs(given), inputs, path, "input")
-            self._feeds = [given[spec.name]["index"] for spec in self._inputs]
+            self.inputs = ordered(self._specs(given), inputs, path, "input")
+            self._feeds = [given[spec.name]["index"] for spec in self.inputs]
             self._interpreter.allocate_tensors()
             made = self._output_details()
         except FOREIGN as error:
             raise cannot_open(path, str(error), engine.runtime.shown) from error
-        self._outputs = ordered(self._specs(made), outputs, path, "output")
-        self._results = [made[spec.name]["index"] for spec in self._outputs]
-        self._shapes = [spec.shape for spec in self._outputs]
+        self.outputs = ordered(self._specs(made), outputs, path, "output")
+        self._results = [made[spec.name]["index"] for spec in self.outputs]
+        self._shapes = [spec.shape for spec in self.outputs]
 
     def _named(self, details: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         return {self._facts.names[detail["index"]]: detail for detail in details}
@@ -105,7 +105,7 @@ class TfliteSlice:
         """Shapes that only a run can tell are learnt from one on zeros."""
         details = self._interpreter.get_output_details()
         if any(min(detail["shape_signature"], default=1) < 1 for detail in details):
-            for index, spec in zip(self._feeds, self._inputs, strict=True):
+            for index, spec in zip(self._feeds, self.inputs, strict=True):
                 self._interpreter.set_tensor(index, np.zeros(spec.shape, spec.numpy_dtype))
             self._interpreter.invoke()
             details = self._interpreter.get_output_details()
@@ -114,16 +114,8 @@ class TfliteSlice:
     def _specs(self, details: Mapping[str, dict[str, Any]]) -> dict[str, TensorSpec]:
         return {name: spec_of(name, detail, self._path) for name, detail in details.items()}
 
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        return self._outputs
-
     def run(self, tensors: Sequence[np.ndarray]) -> list[np.ndarray]:
-        check_tensors(self._inputs, tensors, self._path.name)
+        check_tensors(self.inputs, tensors, self._path.name)
         interpreter = self._interpreter
         try:
             for index, tensor in zip(self._feeds, tensors, strict=True):
@@ -132,7 +124,7 @@ class TfliteSlice:
             found: list[np.ndarray] = [interpreter.get_tensor(index) for index in self._results]
         except FOREIGN as error:
             raise failed_run(self._path, str(error), self._engine.runtime.shown) from error
-        for spec, array in zip(self._outputs, found, strict=True):
+        for spec, array in zip(self.outputs, found, strict=True):
             if array.shape != spec.shape:
                 raise _changed(self._path, spec, array)
         return found
@@ -144,8 +136,8 @@ class TfliteSlice:
             BackendError: the slice cannot be cut, so that there are no prefixes.
             MissingExtra: ai-edge-litert, which the cutter needs, is not installed.
         """
-        check_tensors(self._inputs, tensors, self._path.name)
-        names = [spec.name for spec in self._inputs]
+        check_tensors(self.inputs, tensors, self._path.name)
+        names = [spec.name for spec in self.inputs]
 
         def timer(data: bytes, outputs: Sequence[str]) -> _tflite_profile.Timed:
             piece = TfliteSlice(

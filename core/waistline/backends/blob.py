@@ -16,9 +16,8 @@ import numpy as np
 
 from waistline.backends._checks import check_extra, check_tensors
 from waistline.backends.base import BackendOptions, LayerTime, Profile
-from waistline.blob import records
-from waistline.blob.check import check_blob
-from waistline.blob.form import Conv, Depthwise, Int8Head, Layer, Pool, Port
+from waistline.blob import form, records
+from waistline.blob.form import Int8Head, Layer, Port
 from waistline.blob.interpret import run_layer
 from waistline.blob.layers import head_of
 from waistline.blob.pack import VERSION as KERNELS
@@ -75,19 +74,11 @@ class BlobSlice:
     ) -> None:
         self._path = path
         self._head = head
-        self._inputs = inputs
-        self._outputs = outputs
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        return self._outputs
+        self.inputs = inputs
+        self.outputs = outputs
 
     def run(self, tensors: Sequence[np.ndarray]) -> list[np.ndarray]:
-        check_tensors(self._inputs, tensors, self._path.name)
+        check_tensors(self.inputs, tensors, self._path.name)
         known = self._given(tensors)
         for layer in self._head.layers:
             self._step(layer, known)
@@ -97,7 +88,7 @@ class BlobSlice:
 
     def profile(self, tensors: Sequence[np.ndarray], repeat: int) -> Profile:
         """Times of this machine's NumPy; they say nothing of a board's."""
-        check_tensors(self._inputs, tensors, self._path.name)
+        check_tensors(self.inputs, tensors, self._path.name)
         runs = [self._timed(tensors) for _ in range(repeat + 1)][1:]  # the first one warms up
         whole_s = statistics.median(self._whole_s(tensors) for _ in range(repeat))
         layers = tuple(
@@ -158,8 +149,7 @@ def _spread_s(times: Sequence[float]) -> float:
 
 def _read(path: Path) -> Int8Head:
     try:
-        blob = check_blob(read_blob(read_limited(path, MAX_FILE_BYTES)), MAX_ARENA_BYTES)
-        head = head_of(blob)
+        head = head_of(read_blob(read_limited(path, MAX_FILE_BYTES), MAX_ARENA_BYTES))
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
     except ValueError as error:
@@ -176,9 +166,11 @@ def _read(path: Path) -> Int8Head:
 def _windows(head: Int8Head) -> Iterator[tuple[Layer, int]]:
     """Elements that the windows of each layer hold side by side."""
     for layer in head.layers:
-        if isinstance(layer, Conv | Depthwise | Pool):
+        if isinstance(layer, form.Conv | form.Depthwise | form.Pool):
             high, wide, channels = head.tensors[layer.output].shape
-            depth = head.tensors[layer.inputs[0]].shape[2] if isinstance(layer, Conv) else channels
+            depth = (
+                head.tensors[layer.inputs[0]].shape[2] if isinstance(layer, form.Conv) else channels
+            )
             yield layer, high * wide * depth * math.prod(layer.window.kernel)
 
 

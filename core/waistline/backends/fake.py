@@ -121,21 +121,13 @@ class FakeSlice:
         self._path = path
         self._function = function
         self._delay_s = delay_s
-        self._inputs = inputs
-        self._outputs = outputs
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        return self._outputs
+        self.inputs = inputs
+        self.outputs = outputs
 
     def run(self, tensors: Sequence[np.ndarray]) -> list[np.ndarray]:
-        check_tensors(self._inputs, tensors, self._path.name)
+        check_tensors(self.inputs, tensors, self._path.name)
         started = time.monotonic()
-        results = [self._function(tensors, spec) for spec in self._outputs]
+        results = [self._function(tensors, spec) for spec in self.outputs]
         left_s = self._delay_s - (time.monotonic() - started)
         if left_s > 0.0:
             time.sleep(left_s)
@@ -150,7 +142,7 @@ class FakeSlice:
             times.append(time.perf_counter() - started)
         whole_s = statistics.median(times)
         spread_s = (max(times) - min(times)) / 2
-        size_bytes = sum(spec.size_bytes for spec in self._outputs)
+        size_bytes = sum(spec.size_bytes for spec in self.outputs)
         layer = LayerTime(self._path.stem, "Fake", whole_s, spread_s, size_bytes)
         return Profile("native", (layer,), whole_s, repeat, "spread is half the range")
 

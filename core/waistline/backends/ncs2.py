@@ -115,8 +115,8 @@ class Ncs2Slice:
             inputs=inputs,
             outputs=outputs,
         )
-        self._inputs = ordered(_named(opened.inputs), inputs, path, "input")
-        self._outputs = ordered(_named(opened.outputs), outputs, path, "output")
+        self.inputs = ordered(_named(opened.inputs), inputs, path, "input")
+        self.outputs = ordered(_named(opened.outputs), outputs, path, "output")
 
     def _check_sticks(self) -> None:
         sticks = self._ask(_Sticks, op="sticks").devices
@@ -129,17 +129,9 @@ class Ncs2Slice:
     def _engine(self) -> str:
         return f"openvino {self._hello.version.partition('-')[0]}"
 
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        return self._outputs
-
     def run(self, tensors: Sequence[np.ndarray]) -> list[np.ndarray]:
-        check_tensors(self._inputs, tensors, self._path.name)
-        told, arrays = self._worker.ask({"op": "run"}, tensors, self._outputs)
+        check_tensors(self.inputs, tensors, self._path.name)
+        told, arrays = self._worker.ask({"op": "run"}, tensors, self.outputs)
         self._check(told)
         return arrays
 

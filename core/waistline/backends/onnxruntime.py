@@ -78,37 +78,29 @@ class OnnxSlice:
         self._options = options
         self._session = _open(path, session_options(options, _service_level(options)))
         got = self._session.get_inputs()
-        self._inputs = ordered(
+        self.inputs = ordered(
             {arg.name: _spec(arg, tuple(arg.shape), path) for arg in got}, inputs, path, "input"
         )
-        self._outputs = ordered(self._output_specs(), outputs, path, "output")
-        self._output_names = [spec.name for spec in self._outputs]
+        self.outputs = ordered(self._output_specs(), outputs, path, "output")
+        self._output_names = [spec.name for spec in self.outputs]
 
     def _output_specs(self) -> dict[str, TensorSpec]:
         """Shapes the file leaves open are learnt from one run on zeros."""
         args = self._session.get_outputs()
         shapes = [tuple(arg.shape) for arg in args]
         if not all(_fixed(shape) for shape in shapes):
-            zeros = [np.zeros(spec.shape, spec.numpy_dtype) for spec in self._inputs]
+            zeros = [np.zeros(spec.shape, spec.numpy_dtype) for spec in self.inputs]
             shapes = [array.shape for array in self._run([arg.name for arg in args], zeros)]
         return {
             arg.name: _spec(arg, shape, self._path) for arg, shape in zip(args, shapes, strict=True)
         }
 
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        return self._outputs
-
     def run(self, tensors: Sequence[np.ndarray]) -> list[np.ndarray]:
-        check_tensors(self._inputs, tensors, self._path.name)
+        check_tensors(self.inputs, tensors, self._path.name)
         return self._run(self._output_names, tensors)
 
     def _run(self, names: Sequence[str], tensors: Sequence[np.ndarray]) -> list[np.ndarray]:
-        feeds = {spec.name: tensor for spec, tensor in zip(self._inputs, tensors, strict=True)}
+        feeds = {spec.name: tensor for spec, tensor in zip(self.inputs, tensors, strict=True)}
         try:
             found: list[np.ndarray] = self._session.run(names, feeds)
         except _FOREIGN as error:
@@ -122,10 +114,10 @@ class OnnxSlice:
         file; the whole is timed at the level used in service, unprofiled. The profiler costs about
         5 µs a node, so layers of that order are overestimated.
         """
-        check_tensors(self._inputs, tensors, self._path.name)
+        check_tensors(self.inputs, tensors, self._path.name)
         basic = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
         level = _service_level(self._options) if self._options.exact else basic
-        feeds = {spec.name: tensor for spec, tensor in zip(self._inputs, tensors, strict=True)}
+        feeds = {spec.name: tensor for spec, tensor in zip(self.inputs, tensors, strict=True)}
 
         def profiled(prefix: Path) -> Path:
             options = session_options(self._options, level)

@@ -110,12 +110,12 @@ class OpenVinoSlice:
         passing = set[str]()
         if kind == "tflite":
             made, passing = under_file_names(made, read_checked(path))
-        self._inputs = ordered(self._specs(given), inputs, path, "input")
-        self._feeds = [given[spec.name].index for spec in self._inputs]
-        self._outputs = ordered(self._output_specs(made), outputs, path, "output")
-        self._results = [made[spec.name].index for spec in self._outputs]
-        places = {spec.name: k for k, spec in enumerate(self._inputs) if spec.name in passing}
-        self._passing = [places.get(spec.name) for spec in self._outputs]
+        self.inputs = ordered(self._specs(given), inputs, path, "input")
+        self._feeds = [given[spec.name].index for spec in self.inputs]
+        self.outputs = ordered(self._output_specs(made), outputs, path, "output")
+        self._results = [made[spec.name].index for spec in self.outputs]
+        places = {spec.name: k for k, spec in enumerate(self.inputs) if spec.name in passing}
+        self._passing = [places.get(spec.name) for spec in self.outputs]
 
     def _compile(self, **more: Any) -> Any:
         try:
@@ -128,7 +128,7 @@ class OpenVinoSlice:
         """Shapes the file leaves open are learnt from one run on zeros."""
         if all(port.shape is not None for port in made.values()):
             return self._specs(made)
-        found = self._infer([np.zeros(spec.shape, spec.numpy_dtype) for spec in self._inputs])
+        found = self._infer([np.zeros(spec.shape, spec.numpy_dtype) for spec in self.inputs])
         return self._specs(
             {name: port.with_shape(found[port.index].shape) for name, port in made.items()}
         )
@@ -137,16 +137,8 @@ class OpenVinoSlice:
         known = self._quantized
         return {name: port.spec(name, self._path, known) for name, port in ports.items()}
 
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        return self._outputs
-
     def run(self, tensors: Sequence[np.ndarray]) -> list[np.ndarray]:
-        check_tensors(self._inputs, tensors, self._path.name)
+        check_tensors(self.inputs, tensors, self._path.name)
         found = self._infer(tensors)
         taken: set[int] = set()
         results = []
