@@ -7,25 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from waistline.blob import form
 from waistline.blob.fixed import multiplier_of
-from waistline.blob.form import (
-    Activation,
-    Add,
-    Clamp,
-    Concat,
-    Conv,
-    Dense,
-    Depthwise,
-    Int8Head,
-    Layer,
-    Lookup,
-    Mean,
-    Pad,
-    Pool,
-    Port,
-    Rescale,
-    Window,
-)
+from waistline.blob.form import Activation, Clamp, Int8Head, Layer, Port, Rescale, Window
 from waistline.tensors import TensorSpec, WaistTensor
 from waistline_bridge.lower.assemble import LoweredHead, assemble
 
@@ -115,8 +99,8 @@ class HeadMaker:
         if out is None:
             return None
         rescale = self.rescale(channels, 60 / (74 * 74 * float(np.prod(shape[1:])) ** 0.5))
-        return Conv(*self._ends((x,), out), window, self._weights(shape), self._bias(channels),
-                    rescale, self.clamp())  # fmt: skip
+        return form.Conv(*self._ends((x,), out), window, self._weights(shape), self._bias(channels),
+                         rescale, self.clamp())  # fmt: skip
 
     def _depthwise(self, x: int) -> Layer | None:
         window = self.window(x)
@@ -126,39 +110,40 @@ class HeadMaker:
             return None
         ends, weights = self._ends((x,), out), self._weights((*window.kernel, channels))
         rescale = self.rescale(channels, 0.004)
-        return Depthwise(*ends, window, weights, self._bias(channels), rescale, self.clamp())
+        return form.Depthwise(*ends, window, weights, self._bias(channels), rescale, self.clamp())
 
     def _dense(self, x: int) -> Layer | None:
         inputs, units = self.tensors[x].size_bytes, self.some(1, 20)
         if inputs > 600:
             return None
         out = self.tensor((1, 1, units))
-        return Dense(*self._ends((x,), out), self._weights((units, inputs)), self._bias(units),
-                     self.rescale(units, 60 / (74 * 74 * inputs**0.5)), self.clamp())  # fmt: skip
+        ends, weights = self._ends((x,), out), self._weights((units, inputs))
+        bias, rescale = self._bias(units), self.rescale(units, 60 / (74 * 74 * inputs**0.5))
+        return form.Dense(*ends, weights, bias, rescale, self.clamp())
 
     def _pool(self, x: int) -> Layer | None:
         window = self.window(x)
         out = self._windowed(x, self.tensors[x].shape[2], window, like=x)
         if out is None:
             return None
-        return Pool(*self._ends((x,), out), window, bool(self.some(0, 1)), self.clamp())
+        return form.Pool(*self._ends((x,), out), window, bool(self.some(0, 1)), self.clamp())
 
     def _mean(self, x: int) -> Layer | None:
         h, w, c = self.tensors[x].shape
-        return Mean(
+        return form.Mean(
             *self._ends((x,), self.tensor((1, 1, c))), self.rescale(1, 1 / (h * w)), self.clamp()
         )
 
     def _lookup(self, x: int) -> Layer | None:
         table = self.random.integers(-128, 128, 256).astype(np.int8)
-        return Lookup(*self._ends((x,), self.tensor(self.tensors[x].shape)), table)
+        return form.Lookup(*self._ends((x,), self.tensor(self.tensors[x].shape)), table)
 
     def _pad(self, x: int) -> Layer | None:
         before = self.some(0, 2), self.some(0, 2), self.some(0, 1)
         h, w, c = (
             n + a + self.some(0, 1) for n, a in zip(self.tensors[x].shape, before, strict=True)
         )
-        return Pad(*self._ends((x,), self.tensor((h, w, c), like=x)), before)
+        return form.Pad(*self._ends((x,), self.tensor((h, w, c), like=x)), before)
 
     def _add(self, x: int) -> Layer | None:
         shape = self.tensors[x].shape
@@ -171,14 +156,14 @@ class HeadMaker:
             np.append(sides.multiplier, last[0]).astype(np.int32),
             np.append(shift, last[1]).astype(np.int8),
         )
-        return Add(*self._ends((x, other), self.tensor(shape)), rescale, self.clamp())
+        return form.Add(*self._ends((x, other), self.tensor(shape)), rescale, self.clamp())
 
     def _concat(self, x: int) -> Layer | None:
         high, wide, _ = self.tensors[x].shape
         same = [k for k in self.open if self.tensors[k].shape[:2] == (high, wide)]
         picked = [x, *(same[self.some(0, len(same) - 1)] for _ in range(self.some(0, 3)))]
         width = sum(self.tensors[k].shape[2] for k in picked)
-        return Concat(*self._ends(tuple(picked), self.tensor((high, wide, width), like=x)))
+        return form.Concat(*self._ends(tuple(picked), self.tensor((high, wide, width), like=x)))
 
     def port(self, k: int) -> Port:
         tensor = self.tensors[k]

@@ -20,8 +20,8 @@ from waistline.tensors import TensorSpec, WaistTensor
 from waistline_bridge.cuts import PACKED_BITS, McuCut
 from waistline_bridge.fit import first_layer_bytes, fit
 from waistline_bridge.lower.assemble import assemble
-from waistline_bridge.lower.build import NoLayer
 from waistline_bridge.lower.cut import FIRST_X, LoweredCut, lower_cut
+from waistline_bridge.lower.refuse import NoLayer
 
 _PACKED = f"i8:b={PACKED_BITS}|ctx"
 

@@ -12,26 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from waistline.blob import form
 from waistline.blob.fixed import ADD_LEFT_SHIFT, Ints, scaled, to_nearest
-from waistline.blob.form import (
-    LOWEST,
-    Activation,
-    Add,
-    Clamp,
-    Concat,
-    Conv,
-    Dense,
-    Depthwise,
-    Int8Head,
-    Int8s,
-    Layer,
-    Lookup,
-    Mean,
-    Pad,
-    Pool,
-    Rescale,
-    Window,
-)
+from waistline.blob.form import LOWEST, Activation, Clamp, Int8Head, Int8s, Layer, Rescale, Window
 from waistline.errors import CodecError
 
 
@@ -89,7 +72,7 @@ def _taps(x: Any, window: Window, fill: int, made: Activation) -> Any:
     return views[::rows, ::columns][: made.shape[0], : made.shape[1]]
 
 
-def _conv(layer: Conv, inputs: Sequence[Int8s], zeros: Sequence[int], made: Any) -> Int8s:
+def _conv(layer: form.Conv, inputs: Sequence[Int8s], zeros: Sequence[int], made: Any) -> Int8s:
     taps = _taps(inputs[0].astype(np.int64) - zeros[0], layer.window, 0, made)
     flat = taps.transpose(0, 1, 3, 4, 2).reshape(*taps.shape[:2], -1)
     weights = layer.weights.reshape(layer.weights.shape[0], -1)
@@ -103,7 +86,9 @@ def _product(a: Any, weights: Int8s) -> Ints:
     return sums
 
 
-def _depthwise(layer: Depthwise, inputs: Sequence[Int8s], zeros: Sequence[int], made: Any) -> Int8s:
+def _depthwise(
+    layer: form.Depthwise, inputs: Sequence[Int8s], zeros: Sequence[int], made: Any
+) -> Int8s:
     taps = _taps(inputs[0].astype(np.int64) - zeros[0], layer.window, 0, made)
     multiplier = layer.weights.shape[2] // taps.shape[2]
     weights = layer.weights.transpose(2, 0, 1).astype(np.int64)
@@ -111,12 +96,12 @@ def _depthwise(layer: Depthwise, inputs: Sequence[Int8s], zeros: Sequence[int], 
     return _finished(sums, layer.rescale, made.zero_point, layer.clamp)
 
 
-def _dense(layer: Dense, inputs: Sequence[Int8s], zeros: Sequence[int], made: Any) -> Int8s:
+def _dense(layer: form.Dense, inputs: Sequence[Int8s], zeros: Sequence[int], made: Any) -> Int8s:
     sums = _product(inputs[0].reshape(1, 1, -1).astype(np.int64) - zeros[0], layer.weights)
     return _finished(sums + layer.bias, layer.rescale, made.zero_point, layer.clamp)
 
 
-def _pool(layer: Pool, inputs: Sequence[Int8s], zeros: Sequence[int], made: Any) -> Int8s:
+def _pool(layer: form.Pool, inputs: Sequence[Int8s], zeros: Sequence[int], made: Any) -> Int8s:
     if layer.largest:
         taps = _taps(inputs[0], layer.window, LOWEST, made)
         return _clamped(taps.max(axis=(3, 4)).astype(np.int64), layer.clamp)
@@ -126,16 +111,16 @@ def _pool(layer: Pool, inputs: Sequence[Int8s], zeros: Sequence[int], made: Any)
     return _clamped(to_nearest(total, count), layer.clamp)
 
 
-def _mean(layer: Mean, inputs: Sequence[Int8s], zeros: Sequence[int], made: Any) -> Int8s:
+def _mean(layer: form.Mean, inputs: Sequence[Int8s], zeros: Sequence[int], made: Any) -> Int8s:
     total = (inputs[0].astype(np.int64) - zeros[0]).sum(axis=(0, 1), keepdims=True)
     return _finished(total, layer.rescale, made.zero_point, layer.clamp)
 
 
-def _lookup(layer: Lookup, inputs: Sequence[Int8s], zeros: Sequence[int], made: Any) -> Int8s:
+def _lookup(layer: form.Lookup, inputs: Sequence[Int8s], zeros: Sequence[int], made: Any) -> Int8s:
     return layer.table[inputs[0].astype(np.int64) - LOWEST]
 
 
-def _add(layer: Add, inputs: Sequence[Int8s], zeros: Sequence[int], made: Any) -> Int8s:
+def _add(layer: form.Add, inputs: Sequence[Int8s], zeros: Sequence[int], made: Any) -> Int8s:
     factors = layer.rescale.multiplier.astype(np.int64), layer.rescale.shift.astype(np.int64)
     both = [
         scaled(
@@ -149,24 +134,24 @@ def _add(layer: Add, inputs: Sequence[Int8s], zeros: Sequence[int], made: Any) -
     return _finished(both[0] + both[1], last, made.zero_point, layer.clamp)
 
 
-def _concat(layer: Concat, inputs: Sequence[Int8s], zeros: Sequence[int], made: Any) -> Int8s:
+def _concat(layer: form.Concat, inputs: Sequence[Int8s], zeros: Sequence[int], made: Any) -> Int8s:
     return np.concatenate(inputs, axis=2)
 
 
-def _pad(layer: Pad, inputs: Sequence[Int8s], zeros: Sequence[int], made: Any) -> Int8s:
+def _pad(layer: form.Pad, inputs: Sequence[Int8s], zeros: Sequence[int], made: Any) -> Int8s:
     sizes = zip(inputs[0].shape, layer.before, made.shape, strict=True)
     edges = [(before, out - n - before) for n, before, out in sizes]
     return np.pad(inputs[0], edges, constant_values=made.zero_point)
 
 
 _RULES: dict[type[Layer], Callable[[Any, Sequence[Int8s], Sequence[int], Any], Int8s]] = {
-    Conv: _conv,
-    Depthwise: _depthwise,
-    Dense: _dense,
-    Pool: _pool,
-    Mean: _mean,
-    Lookup: _lookup,
-    Add: _add,
-    Concat: _concat,
-    Pad: _pad,
+    form.Conv: _conv,
+    form.Depthwise: _depthwise,
+    form.Dense: _dense,
+    form.Pool: _pool,
+    form.Mean: _mean,
+    form.Lookup: _lookup,
+    form.Add: _add,
+    form.Concat: _concat,
+    form.Pad: _pad,
 }

@@ -10,23 +10,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from waistline.blob import records
+from waistline.blob import form, records
 from waistline.blob.check import check_blob
 from waistline.blob.form import (
     Activation,
-    Add,
     Clamp,
-    Concat,
-    Conv,
-    Dense,
-    Depthwise,
     Int8Head,
     Int8s,
     Layer,
-    Lookup,
-    Mean,
-    Pad,
-    Pool,
     Port,
     Rescale,
     Shape,
@@ -71,25 +62,25 @@ def _layer(blob: Blob, k: int, record: LayerRecord) -> Layer:
     if record.op == records.CONV:
         shape = made.channels, *record.kernel, source.channels
         weights = _matrix(blob, record, made.channels, int(np.prod(shape[1:]))).reshape(shape)
-        return Conv(*end, window, weights, *_records(blob, record, weights, source), clamp)
+        return form.Conv(*end, window, weights, *_records(blob, record, weights, source), clamp)
     if record.op == records.DENSE:
         weights = _matrix(blob, record, made.channels, source.size_bytes)
-        return Dense(*end, weights, *_records(blob, record, weights, source), clamp)
+        return form.Dense(*end, weights, *_records(blob, record, weights, source), clamp)
     if record.op == records.DEPTHWISE:
         rows = _depthwise(blob, record, made.channels)
         bias = _records(blob, record, rows, source)
-        return Depthwise(*end, window, rows.transpose(1, 2, 0), *bias, clamp)
+        return form.Depthwise(*end, window, rows.transpose(1, 2, 0), *bias, clamp)
     if record.op in (records.MAX_POOL, records.AVERAGE_POOL):
-        return Pool(*end, window, record.op == records.MAX_POOL, clamp)
+        return form.Pool(*end, window, record.op == records.MAX_POOL, clamp)
     if record.op == records.ADD:
-        return Add(*end, _factors(blob, record), clamp)
+        return form.Add(*end, _factors(blob, record), clamp)
     if record.op == records.MEAN:
-        return Mean(*end, _factors(blob, record), clamp)
+        return form.Mean(*end, _factors(blob, record), clamp)
     if record.op == records.PAD:
-        return Pad(*end, record.before)
+        return form.Pad(*end, record.before)
     if record.op == records.LOOKUP:
-        return Lookup(*end, np.frombuffer(blob.section(record.weights), np.int8))
-    return Concat(*end)
+        return form.Lookup(*end, np.frombuffer(blob.section(record.weights), np.int8))
+    return form.Concat(*end)
 
 
 def _window(record: LayerRecord, source: Shape, made: Shape) -> Window:

@@ -6,29 +6,13 @@ import hashlib
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from waistline.blob import records
 from waistline.blob.check import check_blob, packed_bytes, waist_scratch
-from waistline.blob.form import (
-    Add,
-    Concat,
-    Conv,
-    Dense,
-    Depthwise,
-    Int8Head,
-    Int8s,
-    Layer,
-    Lookup,
-    Mean,
-    Pad,
-    Pool,
-    Rescale,
-)
+from waistline.blob.form import Int8Head, Int8s
 from waistline.blob.interpret import run_head
-from waistline.blob.pack import folded_bias, pack_conv, pack_depthwise, pack_records
 from waistline.blob.records import (
     Blob,
     GoldenRecord,
@@ -40,7 +24,6 @@ from waistline.blob.records import (
     tables_bytes,
     write_blob,
 )
-from waistline.blob.sizes import NOTHING, KernelSizes, conv_sizes, dense_sizes, depthwise_sizes
 from waistline.codec import native
 from waistline.codec.coders._planes import planes_of
 from waistline.codec.spec import parse_spec
@@ -50,6 +33,7 @@ from waistline.errors import ConfigError, ModelError
 from waistline.tensors import WaistTensor
 from waistline_bridge.arena import ArenaPlan, Need, plan_arena
 from waistline_bridge.lower.codecs import problem_of, refused_codec
+from waistline_bridge.lower.layer_parts import fields_of, packed, sizes_of
 
 
 @dataclass(frozen=True)
@@ -166,7 +150,7 @@ class _Parts:
         needs = [Need(head.tensors[k].size_bytes, first[k], last[k]) for k in self._order]
         tensors = len(needs)
         for k, layer in enumerate(head.layers):
-            needs.append(Need(_sizes(head, layer).scratch, k + 1, k + 1, 8))
+            needs.append(Need(sizes_of(head, layer).scratch, k + 1, k + 1, 8))
         for k, codec in enumerate(self._codecs):
             needs.append(Need(codec.scratch, steps + 1 + k, steps + 1 + k))
         needs.append(Need(self._output_bytes, steps + 1, end))
@@ -190,8 +174,8 @@ class _Parts:
     def layer_records(self, plan: ArenaPlan, behind: _Behind) -> tuple[LayerRecord, ...]:
         made = []
         for k, layer in enumerate(self._head.layers):
-            weights, params = _packed(self._head, layer)
-            sizes = _sizes(self._head, layer)
+            weights, params = packed(self._head, layer)
+            sizes = sizes_of(self._head, layer)
             at = plan.offsets[len(self._order) + k] if sizes.scratch else 0
             made.append(
                 LayerRecord(
@@ -200,7 +184,7 @@ class _Parts:
                     weights=behind.put(weights),
                     params=behind.put(params),
                     scratch=(at, sizes.scratch),
-                    **_fields(layer),
+                    **fields_of(layer),
                 )
             )
         return tuple(made)
@@ -264,65 +248,3 @@ def _coded(waist: WaistTensor) -> _Coded:
         packed=packed_bytes(count, codec.bits),
         scratch=waist_scratch(count, codec.bits, coder, planes.columns),
     )
-
-
-def _sizes(head: Int8Head, layer: Layer) -> KernelSizes:
-    source, made = head.tensors[layer.inputs[0]].shape, head.tensors[layer.output]
-    if isinstance(layer, Conv):
-        return conv_sizes(source, made.shape, layer.window)
-    if isinstance(layer, Depthwise):
-        return depthwise_sizes(source, made.shape, layer.window)
-    if isinstance(layer, Dense):
-        return dense_sizes(layer.weights.shape[1], layer.weights.shape[0])
-    return NOTHING
-
-
-_OPS: dict[type[Layer], int] = {
-    Conv: records.CONV,
-    Depthwise: records.DEPTHWISE,
-    Dense: records.DENSE,
-    Add: records.ADD,
-    Concat: records.CONCAT,
-    Pad: records.PAD,
-    Mean: records.MEAN,
-    Lookup: records.LOOKUP,
-}
-
-
-def _fields(layer: Layer) -> dict[str, Any]:
-    """Operator, window and clamp."""
-    fields: dict[str, Any] = {}
-    if isinstance(layer, Pool):
-        fields["op"] = records.MAX_POOL if layer.largest else records.AVERAGE_POOL
-    else:
-        fields["op"] = _OPS[type(layer)]
-    if isinstance(layer, Conv | Depthwise | Pool):
-        window = layer.window
-        fields |= {"kernel": window.kernel, "stride": window.stride, "before": (*window.before, 0)}
-    if isinstance(layer, Pad):
-        fields["before"] = layer.before
-    if not isinstance(layer, Concat | Pad | Lookup):
-        fields["clamp"] = (layer.clamp.low, layer.clamp.high)  # type: ignore[attr-defined]
-    return fields
-
-
-def _packed(head: Int8Head, layer: Layer) -> tuple[bytes, bytes]:
-    """Weights and records."""
-    zero = head.tensors[layer.inputs[0]].zero_point
-    if isinstance(layer, Conv | Dense):
-        bias = folded_bias(layer.bias, layer.weights, zero)
-        return pack_conv(layer.weights), _records(bias, layer.rescale, even=True)
-    if isinstance(layer, Depthwise):
-        bias = folded_bias(layer.bias, layer.weights.transpose(2, 0, 1), zero)
-        return pack_depthwise(layer.weights), _records(bias, layer.rescale, even=False)
-    if isinstance(layer, Mean):
-        h, w, _ = head.tensors[layer.inputs[0]].shape
-        return b"", _records(np.array([-zero * h * w]), layer.rescale, even=False)
-    if isinstance(layer, Add):
-        zeros = [head.tensors[number].zero_point for number in (*layer.inputs, layer.output)]
-        return b"", _records(np.array(zeros), layer.rescale, even=False)
-    return (layer.table.tobytes(), b"") if isinstance(layer, Lookup) else (b"", b"")
-
-
-def _records(bias: Any, rescale: Rescale, *, even: bool) -> bytes:
-    return pack_records(bias, rescale.multiplier, rescale.shift, even=even)

@@ -1,4 +1,4 @@
-"""What both readers share: collecting layers, TFLite's rules for factors and clamps, refusing."""
+"""What both readers share: collecting the layers that the firmware has, refusing all others."""
 
 from __future__ import annotations
 
@@ -10,24 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from waistline.blob.fixed import ADD_LEFT_SHIFT, MAX_SHIFT, Q31_ONE, multiplier_of, scaled
+from waistline.blob import form
+from waistline.blob.fixed import ADD_LEFT_SHIFT, scaled
 from waistline.blob.form import (
     HIGHEST,
     LOWEST,
     Activation,
-    Add,
     Clamp,
-    Concat,
-    Conv,
-    Dense,
-    Depthwise,
     Int8Head,
     Int8s,
     Layer,
-    Lookup,
-    Mean,
-    Pad,
-    Pool,
     Port,
     Rescale,
     Shape,
@@ -35,37 +27,15 @@ from waistline.blob.form import (
 )
 from waistline.blob.pack import MAX_BIAS, MAX_DEPTH, folded_bias
 from waistline.blob.sizes import MAX_PIXELS, MAX_ROWS
-from waistline.errors import ModelError
 from waistline.tensors import TensorSpec
+from waistline_bridge.lower.factors import mean_factor, mean_once, rescale_by
+from waistline_bridge.lower.refuse import Unsupported
+from waistline_bridge.lower.shapes import MAX_STEP, check_window, image_shape
 
-MAX_AXIS = 65535
-MAX_STEP = 255
-"""Longest axis of a tensor, largest kernel, stride and padding: PROTOCOL.md section 5."""
 MAX_PARTS = 4
 """Of a concatenation; more take several."""
 Floats = NDArray[np.float32]
 EVERY_CODE = np.arange(LOWEST, HIGHEST + 1, dtype=np.int64)
-_IMAGE_RANK = 4
-
-
-class Unsupported(Exception):
-    """Why the firmware cannot run a node; the reader adds the node's name."""
-
-
-class NoLayer(Unsupported):
-    """There is no such operator in the firmware."""
-
-    def __init__(self, operator: str) -> None:
-        super().__init__(f"there is no {operator} in the firmware")
-
-
-def refusal(node: str, model: str, why: str) -> ModelError:
-    """The error for a head that cannot become a blob."""
-    return ModelError(
-        f"{node} of {model} cannot run on a microcontroller",
-        cause=why,
-        fix="choose another cut: waistline split MODEL --backend mcu --list",
-    )
 
 
 @dataclass(frozen=True)
@@ -116,19 +86,19 @@ class HeadBuilder:
         if weights.codes.shape[3] == 1 and source.shape[2] > 1:
             each = replace(weights, codes=weights.codes[..., 0].transpose(1, 2, 0))
             return self.depthwise(x, y, each, window, clamp)
-        _check_window(source.shape, made.shape, window)
+        check_window(source.shape, made.shape, window)
         out, _, _, depth = weights.codes.shape
         if depth != source.shape[2] or out != made.shape[2]:
             if depth and source.shape[2] % depth == 0 and depth != source.shape[2]:
                 raise Unsupported(f"it has {source.shape[2] // depth} groups of {depth} channels")
             raise Unsupported(f"its weights {weights.codes.shape} do not fit its tensors")
         common = self._weighted(weights, x, y, 0)
-        self.layers.append(Conv(made.name, (x,), y, window, *common, clamp))
+        self.layers.append(form.Conv(made.name, (x,), y, window, *common, clamp))
 
     def depthwise(self, x: int, y: int, weights: Weights, window: Window, clamp: Clamp) -> None:
         """``weights.codes`` (kh, kw, out)."""
         source, made = self.tensors[x], self.tensors[y]
-        _check_window(source.shape, made.shape, window)
+        check_window(source.shape, made.shape, window)
         out = weights.codes.shape[2]
         if out % source.shape[2] or out != made.shape[2]:
             raise Unsupported(f"its weights {weights.codes.shape} do not fit its tensors")
@@ -137,7 +107,7 @@ class HeadBuilder:
         if out // source.shape[2] > MAX_STEP:
             raise Unsupported(f"its depth multiplier is {out // source.shape[2]}")
         common = self._weighted(weights, x, y, 2)
-        self.layers.append(Depthwise(made.name, (x,), y, window, *common, clamp))
+        self.layers.append(form.Depthwise(made.name, (x,), y, window, *common, clamp))
 
     def dense(self, x: int, y: int, weights: Weights, clamp: Clamp) -> None:
         """``weights.codes`` (out, in)."""
@@ -148,7 +118,7 @@ class HeadBuilder:
                 f"{made.size_bytes}"
             )
         common = self._weighted(weights, x, y, 0)
-        self.layers.append(Dense(made.name, (x,), y, *common, clamp))
+        self.layers.append(form.Dense(made.name, (x,), y, *common, clamp))
 
     def _weighted(
         self, weights: Weights, x: int, y: int, channel_axis: int
@@ -170,11 +140,11 @@ class HeadBuilder:
 
     def pool(self, x: int, y: int, window: Window, largest: bool, clamp: Clamp) -> None:
         source, made = self.tensors[x], self.tensors[y]
-        _check_window(source.shape, made.shape, window)
+        check_window(source.shape, made.shape, window)
         if source.shape[2] != made.shape[2]:
             raise Unsupported("it changes the number of channels")
         self._same_scale(x, y)
-        self.layers.append(Pool(made.name, (x,), y, window, largest, clamp))
+        self.layers.append(form.Pool(made.name, (x,), y, window, largest, clamp))
 
     def window_sum(self, x: int, y: int, window: Window, rescale: Rescale, clamp: Clamp) -> None:
         """Sum of each channel's window, padding counted as zeros, times a factor: weights of 1."""
@@ -183,7 +153,7 @@ class HeadBuilder:
         bias = np.zeros(channels, np.int64)
         self.depthwise(x, y, Weights(codes, np.ones(1, np.float32), bias), window, clamp)
         made = self.layers[-1]
-        assert isinstance(made, Depthwise)
+        assert isinstance(made, form.Depthwise)
         pair = rescale.multiplier.repeat(channels), rescale.shift.repeat(channels)
         self.layers[-1] = replace(made, rescale=Rescale(*pair))
 
@@ -195,9 +165,9 @@ class HeadBuilder:
         count = source.shape[0] * source.shape[1]
         if count > MAX_PIXELS:
             raise Unsupported(f"it is the mean of {count} pixels, the firmware takes {MAX_PIXELS}")
-        make = _mean_once if rounded_once else _mean_factor
+        make = mean_once if rounded_once else mean_factor
         factor = make(source.scale / made.scale, count)
-        self.layers.append(Mean(made.name, (x,), y, factor, clamp))
+        self.layers.append(form.Mean(made.name, (x,), y, factor, clamp))
 
     def rescale(self, x: int, y: int, clamp: Clamp) -> None:
         """The same values with another scale, zero point or clamp, rounded as TFLite does."""
@@ -235,7 +205,7 @@ class HeadBuilder:
         source, made = self.tensors[x], self.tensors[y]
         if source.shape != made.shape:
             raise Unsupported(f"it makes {made.shape} of {source.shape}")
-        self.layers.append(Lookup(made.name, (x,), y, codes.astype(np.int8)))
+        self.layers.append(form.Lookup(made.name, (x,), y, codes.astype(np.int8)))
 
     def view(self, x: int, name: str, shape: Sequence[int]) -> int:
         """The tensor that is ``x`` in another shape; only shapes that need no layer.
@@ -266,7 +236,7 @@ class HeadBuilder:
         rescale = rescale_by(factors, 3)
         if rescale.shift.max() > 0:
             raise Unsupported(f"its output's scale {made.scale} is far below those of its inputs")
-        self.layers.append(Add(made.name, (a, b), y, rescale, clamp))
+        self.layers.append(form.Add(made.name, (a, b), y, rescale, clamp))
 
     def concat(self, parts: Sequence[int], y: int) -> None:
         """Along the channels."""
@@ -285,8 +255,8 @@ class HeadBuilder:
             name = f"{made.name}[:{depth}]"
             self.tensors.append(replace(made, name=name, shape=(*made.shape[:2], depth)))
             queue.insert(0, len(self.tensors) - 1)
-            self.layers.append(Concat(name, tuple(some), queue[0]))
-        self.layers.append(Concat(made.name, tuple(queue), y))
+            self.layers.append(form.Concat(name, tuple(some), queue[0]))
+        self.layers.append(form.Concat(made.name, tuple(queue), y))
 
     def pad(self, x: int, y: int, before: Shape, after: Shape) -> None:
         """Height, width, channels; see `Pad`."""
@@ -297,7 +267,7 @@ class HeadBuilder:
         if wanted != made.shape:
             raise Unsupported(f"its output is {made.shape}, not {wanted}")
         self._same_scale(x, y)
-        self.layers.append(Pad(made.name, (x,), y, before))
+        self.layers.append(form.Pad(made.name, (x,), y, before))
 
     def _same_scale(self, x: int, y: int) -> None:
         source, made = self.tensors[x], self.tensors[y]
@@ -306,80 +276,3 @@ class HeadBuilder:
                 f"{source.name!r} and {made.name!r} differ in scale or zero point, which it needs "
                 "equal"
             )
-
-
-def image_shape(name: str, shape: Sequence[int]) -> Shape:
-    """(h, w, c) of a tensor with a batch of 1 and up to three further axes."""
-    if len(shape) > _IMAGE_RANK or len(shape) < 2:
-        raise Unsupported(f"tensor {name!r} has {len(shape)} axes, not 2 to 4")
-    if shape[0] != 1:
-        raise Unsupported(f"tensor {name!r} has a batch of {shape[0]}")
-    if not all(1 <= axis <= MAX_AXIS for axis in shape):
-        raise Unsupported(f"tensor {name!r} has the shape {tuple(shape)}")
-    h, w, c = (1,) * (_IMAGE_RANK - len(shape)) + tuple(shape[1:])
-    return h, w, c
-
-
-def _check_window(source: Shape, made: Shape, window: Window) -> None:
-    """Refuse what the kernels do not take: see ``wl_windows_valid``."""
-    sizes = *window.kernel, *window.stride
-    pads = *window.before, *window.after
-    if min(sizes) < 1 or max(sizes) > MAX_STEP or min(pads) < 0 or max(pads) > MAX_STEP:
-        raise Unsupported(f"kernels, strides and padding go up to {MAX_STEP}: {window}")
-    size = source[0], source[1]
-    if window.lengths(size) != made[:2]:
-        raise Unsupported(f"its output is {made}, its window gives {window.lengths(size)}")
-    for n, out, k, s, a in zip(
-        size, made[:2], window.kernel, window.stride, window.before, strict=True
-    ):
-        if a >= k or (out - 1) * s >= n + a:
-            raise Unsupported(f"a window lies wholly in the padding: {window}")
-
-
-def rescale_by(factors: Sequence[float], count: int) -> Rescale:
-    """The factors as integers; a single one stands for ``count``."""
-    try:
-        pairs = [multiplier_of(factor) for factor in factors]
-    except ValueError as error:
-        raise Unsupported(f"its scales cannot be: {error}") from error
-    if len(pairs) == 1:
-        pairs *= count
-    if len(pairs) != count:
-        raise Unsupported(f"it has {len(pairs)} scales for {count} channels")
-    multipliers, shifts = zip(*pairs, strict=True)
-    return Rescale(np.array(multipliers, np.int32), np.array(shifts, np.int8))
-
-
-def _mean_factor(ratio: float, count: int) -> Rescale:
-    """TFLite's: the count divided into the multiplier, as many bits of it as fit."""
-    found = rescale_by([ratio], 1)
-    multiplier, shift = int(found.multiplier[0]), int(found.shift[0])
-    more = min(count.bit_length() - 1, MAX_SHIFT + 1 + shift)
-    return _one_factor((multiplier << more) // count, shift - more)
-
-
-def _mean_once(ratio: float, count: int) -> Rescale:
-    """A multiplier without a right shift, so that only the product is rounded."""
-    factor = ratio / count
-    if factor >= 0.5:
-        return rescale_by([factor], 1)
-    return _one_factor(math.floor(factor * Q31_ONE + 0.5), 0)
-
-
-def _one_factor(multiplier: int, shift: int) -> Rescale:
-    return Rescale(np.array([multiplier], np.int32), np.array([shift], np.int8))
-
-
-def clamp_between(made: Activation, low: float | None, high: float | None) -> Clamp:
-    """The codes of real limits, as TFLite rounds them: in float32, ties away from zero."""
-    ends = []
-    for limit, end in ((low, LOWEST), (high, HIGHEST)):
-        if limit is None:
-            ends.append(end)
-            continue
-        steps = float(np.float32(limit) / np.float32(made.scale))
-        code = made.zero_point + math.copysign(math.floor(abs(steps) + 0.5), steps)
-        ends.append(int(min(max(code, LOWEST), HIGHEST)))
-    if ends[0] > ends[1]:
-        raise Unsupported(f"its limits {low} and {high} leave no code")
-    return Clamp(*ends)

@@ -16,8 +16,10 @@ from typing import Any
 from waistline.blob.form import Clamp, Int8Head
 from waistline.model.onnx_graph import OnnxModel, load_onnx
 from waistline.tensors import Layout, TensorSpec
-from waistline_bridge.lower.build import HeadBuilder, NoLayer, Unsupported, clamp_between, refusal
+from waistline_bridge.lower.build import HeadBuilder
+from waistline_bridge.lower.factors import clamp_between
 from waistline_bridge.lower.qdq_values import Constants, Pending, Value, stored_shape
+from waistline_bridge.lower.refuse import NoLayer, Unsupported, refusal
 
 
 def read_qdq(path: str | Path) -> Int8Head:

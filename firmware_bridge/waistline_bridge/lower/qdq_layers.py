@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from waistline.blob.form import Clamp, Pair, Window
-from waistline_bridge.lower.build import Unsupported, Weights, rescale_by
+from waistline_bridge.lower.build import Weights
+from waistline_bridge.lower.factors import rescale_by
 from waistline_bridge.lower.qdq import QdqReader
 from waistline_bridge.lower.qdq_values import Pending, Quantized, Value, attribute, stored_shape
+from waistline_bridge.lower.refuse import Unsupported
 
 _BIAS_TOLERANCE = 1e-5
 """Relative; within it a stored bias has the scale of input times weight."""

@@ -13,7 +13,7 @@ from waistline.blob.form import Clamp
 from waistline.model.onnx_graph import OnnxModel
 from waistline.model.onnx_macs import fixed_shape
 from waistline.model.onnx_proto import element_type, onnx
-from waistline_bridge.lower.build import Unsupported
+from waistline_bridge.lower.refuse import Unsupported
 
 _IMAGE_RANK = 4
 _MAX_CONSTANT_BYTES = 1 << 28

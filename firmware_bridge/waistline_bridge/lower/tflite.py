@@ -19,14 +19,9 @@ from waistline.model.tflite_file import TYPE_NAMES, schema
 from waistline.model.tflite_graph import TfliteModel, load_tflite
 from waistline.model.tflite_layers import shown
 from waistline.tensors import TensorSpec
-from waistline_bridge.lower.build import (
-    HeadBuilder,
-    NoLayer,
-    Unsupported,
-    Weights,
-    clamp_between,
-    refusal,
-)
+from waistline_bridge.lower.build import HeadBuilder, Weights
+from waistline_bridge.lower.factors import clamp_between
+from waistline_bridge.lower.refuse import NoLayer, Unsupported, refusal
 
 _SAME = schema.Padding.SAME
 _ACTIVATIONS: dict[int, tuple[float | None, float | None]] = {
