@@ -223,7 +223,7 @@ def one_at_a_time(bundle: Bundle, count: int) -> dict[str, Any]:
         records = stream(bundle, head, source, endpoint, Pace(sequential=True))
     ideal = [sum(alone[record.index]) for record in records]
     real = [record.latency_s - record.source_s for record in records]
-    parts = ("encode_s", "node_queue_s", "transit_s", "queue_s", "decode_s", "postprocess_s")
+    parts = ("encode_s", "node_queue_s", "transit_s", "edge_queue_s", "decode_s", "postprocess_s")
     return {
         "frames": len(records),
         "head_alone_s": statistics.median(alone[record.index][0] for record in records),
@@ -306,7 +306,17 @@ def report_one(name: str, one: dict[str, Any]) -> None:
     ms = {key: value * 1e3 for key, value in one.items() if key.endswith("_s")}
     low, middle, high = one["eta_paired_quartiles"]
     above_ms = ms["end_to_end_s"] - ms["head_alone_s"] - ms["tail_alone_s"]
-    parts = ("head", "encode", "node_queue", "transit", "queue", "decode", "tail", "postprocess")
+    parts = ("head", "encode", "node_queue", "transit", "edge_queue", "decode", "tail",
+             "postprocess")  # fmt: skip
+        "head",
+        "encode",
+        "node_queue",
+        "transit",
+        "edge_queue",
+        "decode",
+        "tail",
+        "postprocess",
+    )
     medians = ", ".join(f"{part} {ms[f'{part}_s']:.2f}" for part in parts)
     print(
         f"{name}, waist `{CODEC}` of {one['waist_bytes']:.0f} bytes, {one['frames']} frames, one "

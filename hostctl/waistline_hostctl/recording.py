@@ -19,13 +19,15 @@ from waistline.errors import ConfigError
 from waistline.evidence import Figure
 from waistline.files import sha256_file, unwritable, write_atomically
 from waistline.provenance import Library
-from waistline.run import RunFolder, RunRecord, StoredTable, Table, load_run, read_table
+from waistline.run import RunFolder, RunRecord, StoredTable, Table, load_run, read_table, table
 from waistline.task.load import load_task
+from waistline.words import FORMER
 from waistline_hostctl.derive import SEED, Derived, Settings, derive
 from waistline_hostctl.doctor import LIBRARIES
 from waistline_hostctl.passing import JITTER_SEED
 
 REPORT = "report.html"
+_STAGE = "stage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +213,22 @@ def _unedited(folder: Path, stored: StoredTable) -> Table:
             cause=f"its SHA-256 is {digest[:12]}.., run.json says {stored.sha256[:12]}..",
             fix=f"restore it, or {remedy}",
         )
-    return found
+    return _with_names_of_today(found)
+
+
+def _with_names_of_today(found: Table) -> Table:
+    """A table of a run that was made when a stage had another key."""
+    former = {f"{old}_s": f"{new}_s" for old, new in FORMER.items()}
+    columns = tuple(
+        msgspec.structs.replace(column, name=former.get(column.name, column.name))
+        for column in found.columns
+    )
+    names = [column.name for column in columns]
+    rows = found.rows
+    if _STAGE in names:
+        at = names.index(_STAGE)
+        rows = tuple((*row[:at], FORMER.get(str(row[at]), row[at]), *row[at + 1 :]) for row in rows)
+    return table(found.name, columns, rows)
 
 
 def _record(folder: RunFolder, figures: Mapping[str, Figure], about: About) -> RunRecord:

@@ -7,11 +7,11 @@ from typing import Any
 
 from waistline.evidence import Evidence, Figure
 from waistline.run import Table
+from waistline.words import stage_name
 from waistline_hostctl import derive, raw
 from waistline_hostctl.console import grid, indented, plus_minus, si, size
 
 _HEADING_PARTS = 2
-_WORDS = {derive.ON_BOARD: "head on its board", derive.ON_LINE: "way to the board"}
 
 
 def latency_text(table: Table, words: Mapping[str, str]) -> str:
@@ -24,7 +24,7 @@ def latency_text(table: Table, words: Mapping[str, str]) -> str:
         if row["stage"] == "total"
     ]  # fmt: skip
     stages = [
-        (_WORDS.get(row["stage"], row["stage"].replace("_", " ")),
+        (stage_name(row["stage"]),
          si(row["p50_s"], "s"), si(row["p99_s"], "s"), row["evidence"])
         for row in rows
         if row["stream"] == derive.MAIN and row["stage"] != "total" and row["p99_s"] > 0

@@ -15,6 +15,16 @@ from typing import Any
 
 from waistline.errors import ConfigError
 from waistline.files import DISK_FULL
+from waistline.words import STAGES
+
+
+def _stages(first: str, last: str) -> dict[str, tuple[str, str]]:
+    keys = [stage.key for stage in STAGES]
+    return {
+        stage.column: ("s", stage.meaning)
+        for stage in STAGES[keys.index(first) : keys.index(last) + 1]
+    }
+
 
 COLUMNS = {
     "index": ("frame", "position in the source"),
@@ -25,18 +35,9 @@ COLUMNS = {
     "reason": ("", "one word for dropped and error"),
     "started_s": ("s", "begin of reading, or capture by a camera, on the node's monotonic clock"),
     "latency_s": ("s", "from then to the outcome: the sum of the stages below"),
-    "source_s": ("s", "reading the frame; of a camera, from its capture on"),
-    "preprocess_s": ("s", "preprocessing on the node"),
-    "head_s": ("s", "head; of one on a board, the way there and back, too"),
+    **_stages("source", "head"),
     "device_s": ("s", "of head_s, what a board computed, by its own tick counter; 0: no board"),
-    "encode_s": ("s", "quantizing, packing, entropy coding"),
-    "node_queue_s": ("s", "waiting on the node, between stages and for the link"),
-    "transit_s": ("s", "round trip minus the edge's residence"),
-    "queue_s": ("s", "waiting on the edge"),
-    "decode_s": ("s", "decoding on the edge"),
-    "edge_preprocess_s": ("s", "preprocessing on the edge (x = 0)"),
-    "tail_s": ("s", "tail"),
-    "postprocess_s": ("s", "from outputs to answer"),
+    **_stages("encode", "postprocess"),
     "waist_bytes": ("byte", "payload of the frame on the wire, without the 40-byte header"),
     "raw_len": ("byte", "packed codes before entropy coding"),
     "answer": ("", "packed answer, base64"),
@@ -64,7 +65,7 @@ class FrameRecord:
     encode_s: float = 0.0
     node_queue_s: float = 0.0
     transit_s: float = 0.0
-    queue_s: float = 0.0
+    edge_queue_s: float = 0.0
     decode_s: float = 0.0
     edge_preprocess_s: float = 0.0
     tail_s: float = 0.0

@@ -8,16 +8,15 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from waistline import words
 from waistline.errors import BackendError, BridgeError, CodecError, LinkError, WaistlineError
 from waistline.frame import OutcomeKind
 from waistline_node.records import FrameRecord
 
 RECENT = 10_000
 """Latencies are summed up over the last so many frames: a service runs for months."""
-STAGES = (
-    "source_s", "preprocess_s", "head_s", "encode_s", "node_queue_s", "transit_s", "queue_s",
-    "decode_s", "edge_preprocess_s", "tail_s", "postprocess_s",
-)  # fmt: skip
+STAGES = tuple(stage.column for stage in words.STAGES)
+"""Columns of seconds; they add up to the latency."""
 
 _KINDS: dict[str, type[WaistlineError]] = {
     "error(backend)": BackendError,

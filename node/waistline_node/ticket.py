@@ -92,7 +92,7 @@ class Ticket:
             encode_s=self.encode_ns * _NS,
             node_queue_s=max(0.0, (latency_ns - worked_ns) * _NS - away_s),
             transit_s=outcome.transit_s,
-            queue_s=edge.queue_s,
+            edge_queue_s=edge.queue_s,
             decode_s=edge.decode_s,
             edge_preprocess_s=edge.preprocess_s,
             tail_s=edge.tail_s,

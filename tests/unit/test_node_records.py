@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from waistline import words
 from waistline.errors import ConfigError
 from waistline_node import records as module
 from waistline_node.records import COLUMNS, FrameRecord, RecordWriter, read_records
@@ -161,3 +162,13 @@ def test_a_summary_of_months_stays_small():
 def test_a_summary_of_nothing():
     assert "latency_s" not in Summary().as_json()
     assert Summary().verdict() is None
+
+
+def test_every_stage_has_one_name_and_one_column():
+    """In records, summaries and computed tables, in the order in which a frame passes them."""
+    columns = [stage.column for stage in words.STAGES]
+    assert [name for name in COLUMNS if name in set(columns)] == columns == list(STAGES)
+    assert len({stage.name for stage in words.STAGES}) == len(columns)
+    assert [words.stage_name(key) for key in ("node_queue", "edge_queue", "total")] == [
+        "node queue", "edge queue", "total",
+    ]  # fmt: skip

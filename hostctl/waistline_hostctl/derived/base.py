@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from waistline import words
 from waistline.errors import CodecError
 from waistline.evidence import mean
 from waistline.task.boxes import Boxes
@@ -16,7 +17,7 @@ from waistline.task.kinds.base import Kind
 from waistline.task.spec import AnswerSpec
 from waistline_hostctl import raw
 
-ON_BOARD, ON_LINE = "board", "bridge"
+ON_BOARD, ON_LINE = words.ON_BOARD.key, words.ON_LINE.key
 """Stages of a head on a board: what it computed by its own ticks, and all the rest of the head."""
 LATENCY, BYTES, QUALITY, RADIO, BITS, OUTCOMES = (
     "latency", "bytes", "quality", "radio", "bits", "outcomes",

@@ -7,17 +7,15 @@ from html import escape
 
 from waistline.evidence import Evidence
 from waistline.run import RunRecord
+from waistline.words import stage_name
 from waistline_hostctl import svg
 from waistline_hostctl.console import si
 from waistline_hostctl.page.html import Dicts, grade, legend, maybe, tabulate, word
 
 _SHADES = {
     "source": 4, "preprocess": 6, "head": 0, "board": 0, "bridge": 3, "encode": 2, "node_queue": 7,
-    "transit": 1, "queue": 5, "decode": 3, "edge_preprocess": 6, "tail": 8, "postprocess": 4,
+    "transit": 1, "edge_queue": 5, "decode": 3, "edge_preprocess": 6, "tail": 8, "postprocess": 4,
 }  # fmt: skip
-_WORDS = {"node_queue": "wait on node", "queue": "wait on edge", "edge_preprocess": "preprocess",
-          "transit": "link", "board": "head on its board",
-          "bridge": "way to the board"}  # fmt: skip
 
 
 def latency_section(rows: Dicts, record: RunRecord, streams: Mapping[str, str]) -> str:
@@ -29,7 +27,7 @@ def latency_section(rows: Dicts, record: RunRecord, streams: Mapping[str, str]) 
         parts = []
         for row in rows:
             if row["stream"] == stream and row["stage"] != "total" and row["p50_s"] > 0:
-                name = word(_WORDS, row["stage"])
+                name = stage_name(row["stage"])
                 used[name] = _SHADES[row["stage"]]
                 parts.append((name, row["p50_s"], used[name]))
         bars.append(svg.Bar(word(streams, stream), parts))
@@ -41,7 +39,7 @@ def latency_section(rows: Dicts, record: RunRecord, streams: Mapping[str, str]) 
     table = tabulate(
         ("stream", "stage", "median", "±", "p99", "±", "n", ""),
         [
-            (escape(word(streams, row["stream"])), escape(word(_WORDS, row["stage"])),
+            (escape(word(streams, row["stream"])), escape(stage_name(row["stage"])),
              si(row["p50_s"], "s"), maybe(row["p50_u_s"]), si(row["p99_s"], "s"),
              maybe(row["p99_u_s"]), str(row["n"]), grade(row["evidence"]))
             for row in rows
