@@ -9,17 +9,24 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "waist.h"
 #include "wl_nn.h"
 
 #define NET ((uint8_t *)0x21000000u)
 #define NET_BYTES (16u << 20)
 #define SYSTICK ((volatile uint32_t *)0xE000E010u)
 
-enum { CONV, DEPTHWISE, DENSE, MAX_POOL, AVERAGE_POOL, MEAN, ADD, CONCAT, PAD, LOOKUP };
+enum { CONV, DEPTHWISE, DENSE, MAX_POOL, AVERAGE_POOL, MEAN, ADD, CONCAT, PAD, LOOKUP, CODE };
 
 typedef struct {
     uint32_t kind, parameters, in, second, out, out_bytes, scratch;
 } step_t;
+
+/* CODE: the values at `in`, coded as the firmware does it; the output is u32 size, then payload. */
+typedef struct {
+    waist_ctx ctx; /* nodes and above lie in scratch */
+    uint32_t table, coder;
+} code_t;
 
 extern uint32_t _estack;
 void start(void);
@@ -58,6 +65,22 @@ static void write_file(uint32_t file, const void *data, uint32_t count)
 __attribute__((noinline, used)) void layer_begins(void) { __asm__ volatile(""); }
 __attribute__((noinline, used)) void layer_ends(void) { __asm__ volatile(""); }
 
+static void code(code_t *c, const uint8_t *values, uint8_t *out, uint8_t *scratch)
+{
+    const uint32_t count = c->ctx.planes * c->ctx.rows * c->ctx.columns;
+    const uint8_t *table = NET + c->table;
+    const uint32_t bits = c->ctx.bits, packed = (uint32_t)waist_packed_size(count, bits);
+    size_t size;
+
+    c->ctx.nodes = (waist_ctx_node *)(void *)scratch;
+    c->ctx.above = scratch + 4 * waist_ctx_nodes(bits);
+    if (!c->coder || waist_ctx_encode(&c->ctx, values, table, out + 4, packed - 1, &size)) {
+        waist_table_encode(values, count, table, bits, out + 4);
+        size = packed;
+    }
+    *(uint32_t *)(void *)out = (uint32_t)size;
+}
+
 static void run(const step_t *s, void *p)
 {
     int8_t *const in = (int8_t *)NET + s->in, *const out = (int8_t *)NET + s->out;
@@ -89,6 +112,9 @@ static void run(const step_t *s, void *p)
         break;
     case PAD:
         wl_pad(p, in, out);
+        break;
+    case CODE:
+        code(p, (const uint8_t *)in, (uint8_t *)out, scratch);
         break;
     default:
         break;

@@ -20,6 +20,8 @@ QEMU = shutil.which("qemu-system-arm")
 MACHINES = {"m4": ("mps2-an386", "cortex-m4"), "m3": ("mps2-an385", "cortex-m3")}
 BASE = 0x21000000
 KINDS = ["conv", "depthwise", "dense", "max_pool", "average_pool"]
+CODE = 10
+"""The kind of a step that codes a waist, in tests/firmware/kernels.c."""
 IN_ZERO = -128
 INSTRUCTIONS_PER_TICK = 1.25
 """SysTick of these boards counts at 25 MHz, -icount shift=5 makes an instruction 32 ns."""
@@ -216,17 +218,20 @@ def build(folder: Path, core: str) -> Path:
     here = ROOT / "tests/firmware"
     machine = [GCC, f"-mcpu={MACHINES[core][1]}", "-mthumb", f"-I{SOURCES[0].parent}"]
     machine += ["-std=gnu99", "-Wall", "-Wextra", "-Werror", "-ffunction-sections"]
+    machine += ["-DWAIST_SMALL", "-ffp-contract=off", f"-I{ROOT / 'core/c'}"]
     fast = {Path(path).name for path in make_variable("FAST")}
+    codec = [Path(path) for path in make_variable("SOURCES") if Path(path).name.startswith("waist")]
+    sources = [*SOURCES, *codec]
     kinds = {
-        "SPEED": [path for path in SOURCES if path.name in fast],
-        "SIZE": [path for path in SOURCES if path.name not in fast] + [here / "kernels.c"],
+        "SPEED": [path for path in sources if path.name in fast],
+        "SIZE": [path for path in sources if path.name not in fast] + [here / "kernels.c"],
     }
     objects = []
-    for kind, sources in kinds.items():
+    for kind, files in kinds.items():
         within = folder / f"{core}-{kind}"
         within.mkdir(exist_ok=True)
-        _run([*machine, *make_variable(kind), "-c", *map(str, sources)], within)
-        objects += [str(within / f"{path.stem}.o") for path in sources]
+        _run([*machine, *make_variable(kind), "-c", *map(str, files)], within)
+        objects += [str(within / f"{path.stem}.o") for path in files]
     link = ["-nostdlib", "-Wl,--gc-sections", "-T", str(here / "kernels.ld"), *objects, "-lgcc"]
     _run([*machine, *link, "-o", str(target)], folder)
     return target
@@ -239,18 +244,26 @@ def _run(command: list[str], folder: Path) -> None:
 
 def emulate(program: Path, core: str, net: Net, folder: Path, *options: str) -> list[tuple]:
     """(instructions, output) of each layer, and the traces `options` ask for."""
+    sizes = [layer.out_size for layer in net.layers]
+    found = run_image(program, core, image(net), sizes, folder, *options)
+    return [(count, np.frombuffer(out, np.int8)) for count, out in found]
+
+
+def run_image(
+    program: Path, core: str, net: bytes, sizes: list[int], folder: Path, *options: str
+) -> list[tuple[float, bytes]]:
+    """(instructions, output) of each step of an image; ``sizes``: bytes of the outputs."""
     assert QEMU is not None
-    (folder / "net.bin").write_bytes(image(net))
+    (folder / "net.bin").write_bytes(net)
     command = [QEMU, "-M", MACHINES[core][0], "-kernel", str(program), "-display", "none"]
     command += ["-monitor", "none", "-serial", "none", "-nodefaults", *options]
     command += ["-semihosting-config", "enable=on,target=native"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=600)
     found, data = [], (folder / "out.bin").read_bytes()
-    for layer in net.layers:
+    for size in sizes:
         (ticks,) = struct.unpack_from("<I", data)
-        out = np.frombuffer(data, np.int8, layer.out_size, 4)
-        found.append((ticks * INSTRUCTIONS_PER_TICK, out))
-        data = data[4 + layer.out_size :]
+        found.append((ticks * INSTRUCTIONS_PER_TICK, data[4 : 4 + size]))
+        data = data[4 + size :]
     return found
 
 
