@@ -33,6 +33,7 @@ ORDER = (
     "edge",
     "imports",
     "mcu_kernels",
+    "mcu_coder",
     "mcu_exact",
     "mcu_agreement",
     "mcu_fit",
