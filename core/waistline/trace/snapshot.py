@@ -151,8 +151,8 @@ def _decoded(meta: str) -> _Note | _Hole | None:
 
 
 def to_jls_time(utc_ns: int) -> int:
-    """UTC nanoseconds since 1970 -> JLS time."""
-    return ((utc_ns - _JLS_EPOCH_NS) << 30) // 1_000_000_000
+    """UTC nanoseconds since 1970 -> JLS time, to the nearest, so that it comes back the same."""
+    return (((utc_ns - _JLS_EPOCH_NS) << 30) + 500_000_000) // 1_000_000_000
 
 
 def from_jls_time(time: int) -> int:
