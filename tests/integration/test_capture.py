@@ -72,6 +72,20 @@ def test_unplugging_ends_it_and_keeps_the_trace(tmp_path):
         assert 0 < trace.length == result["samples"] <= 200_000
 
 
+def test_the_page_of_a_failed_capture_says_what_failed(tmp_path):
+    with (
+        emulator(tmp_path, "--fault", "unplug@300000") as instrument,
+        capturing(tmp_path, *PPK2, "--port", instrument.port, "--duration", "1h") as capture,
+    ):
+        code, result = capture.result()
+    assert (code, result["ended"], result["trusted"]) == (5, "meter", False)
+    page = (tmp_path / result["report"]).read_text()
+    head = page[: page.index("<h2>")]
+    assert "cannot be trusted" in head
+    assert "the meter is gone" in head
+    assert "Emulated:" in head
+
+
 def test_an_interrupt_is_how_a_capture_without_an_end_ends(tmp_path):
     with emulator(tmp_path) as instrument:
         for arguments, wanted in (((), 0), (("--duration", "1h"), 130)):
@@ -94,14 +108,25 @@ def test_a_run_folder_tells_everything_about_it(tmp_path):
     result = json.loads(done.stdout)
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.endswith("-first")
-    assert sorted(file.name for file in folder.iterdir()) == ["run.json", "trace.jls"]
     record = json.loads((folder / "run.json").read_text())
+    tables = [row["name"] for row in record["tables"]]
+    assert {"overview", "account", "terms"} <= set(tables)
+    files = [f"{name}{end}" for name in tables for end in (".csv", ".schema.json")]
+    files += ["report.html", "run.json", "trace.jls"]
+    assert sorted(file.name for file in folder.iterdir()) == sorted(files)
+    assert result["report"] == str(folder.relative_to(tmp_path) / "report.html")
     capture = record["settings"]["capture"]
     assert capture["ledger"] == result["ledger"]
     assert capture["meter"]["id"] == "sim:layers"
     assert (capture["ended"], record["evidence"]["trace"]) == ("duration", "simulated")
     assert record["machine"]["kernel"]
     assert record["bench"]["bench"]["node"]
+    page = (folder / "report.html").read_text()
+    assert "Simulated:" in page
+    assert "sim:layers" in page
+    done = cli("report", str(folder), "--recompute", "--json", cwd=tmp_path)
+    assert (done.returncode, json.loads(done.stdout)["changed"]) == (0, [])
+    assert (folder / "report.html").read_text() == page
     with read(folder / "trace.jls") as trace:
         assert json.loads(trace.run)["settings"]["capture"]["ended"] == "duration"
         true = Device(layers(), 200_000.0)
