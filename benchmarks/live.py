@@ -308,15 +308,6 @@ def report_one(name: str, one: dict[str, Any]) -> None:
     above_ms = ms["end_to_end_s"] - ms["head_alone_s"] - ms["tail_alone_s"]
     parts = ("head", "encode", "node_queue", "transit", "edge_queue", "decode", "tail",
              "postprocess")  # fmt: skip
-        "head",
-        "encode",
-        "node_queue",
-        "transit",
-        "edge_queue",
-        "decode",
-        "tail",
-        "postprocess",
-    )
     medians = ", ".join(f"{part} {ms[f'{part}_s']:.2f}" for part in parts)
     print(
         f"{name}, waist `{CODEC}` of {one['waist_bytes']:.0f} bytes, {one['frames']} frames, one "
