@@ -170,13 +170,12 @@ def _plan(
         graph, inputs=lowered.inputs, outputs=lowered.outputs if last else graph.outputs
     )
     preprocess = fitted(graph.name, shown.inputs, None if task is None else task.preprocess)
+    crossing, calibrated = () if last else lowered.outputs, bool(calibration)
     chosen = []
     if last:
         no_codec(codec, by_tensor, say)
     else:
-        chosen = mcu_codecs(
-            lowered.outputs, codec, by_tensor, calibrated=bool(calibration), say=say
-        )
+        chosen = mcu_codecs(crossing, codec, by_tensor, calibrated=calibrated, say=say)
     first = golden_frame(graph, task, preprocess, calibration)
     draft = Draft(
         graph=shown,
@@ -188,7 +187,7 @@ def _plan(
         calibration=(
             frame if preprocess else _as_int8(frame, shown.inputs) for frame in _spread(calibration)
         ),
-        tensors=() if last else lowered.outputs,
+        tensors=crossing,
         codecs=tuple(chosen),
     )
     return _Plan(lowered, draft)

@@ -90,8 +90,8 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Conv(Layer):
-    """Weights (out, kh, kw, in), bias (out,)."""
+class _Convolution(Layer):
+    """Weights that a window moves over the input, bias (out,)."""
 
     window: Window
     weights: Int8s
@@ -101,17 +101,16 @@ class Conv(Layer):
 
 
 @dataclass(frozen=True)
-class Depthwise(Layer):
+class Conv(_Convolution):
+    """Weights (out, kh, kw, in)."""
+
+
+@dataclass(frozen=True)
+class Depthwise(_Convolution):
     """Weights (kh, kw, out), out = in * depth multiplier; output k reads channel k // multiplier.
 
     Weights of 1 make a sum, and with a factor a mean.
     """
-
-    window: Window
-    weights: Int8s
-    bias: Int32s
-    rescale: Rescale
-    clamp: Clamp
 
 
 @dataclass(frozen=True)

@@ -234,11 +234,7 @@ def read_blob(data: bytes, arena_bytes: int | None = None) -> Blob:
             f"it is of version {version}.{kernels}, this is {VERSION}.{KERNELS}", Reason.HEADER
         )
     tensors, layers, inputs, waists, goldens, zero = rest[:6]
-    if zero or not (1 <= tensors <= MAX_COUNT and 1 <= inputs <= tensors):
-        raise BlobRefused(f"it counts {tensors} tensors, {inputs} inputs", Reason.COUNTS)
-    if not (layers <= MAX_COUNT and 1 <= waists <= MAX_COUNT and goldens <= MAX_COUNT):
-        counts = f"{layers} layers, {waists} waist tensors, {goldens} goldens"
-        raise BlobRefused(f"it counts {counts}", Reason.COUNTS)
+    _check_counts(tensors, layers, inputs, waists, goldens, zero)
     if size != len(data):
         raise BlobRefused(f"it says {size} bytes and has {len(data)}", Reason.TABLES)
     tables = [
@@ -265,6 +261,16 @@ def read_blob(data: bytes, arena_bytes: int | None = None) -> Blob:
         id=rest[12],
         data=data,
     )
+
+
+def _check_counts(
+    tensors: int, layers: int, inputs: int, waists: int, goldens: int, zero: int
+) -> None:
+    if zero or not (1 <= tensors <= MAX_COUNT and 1 <= inputs <= tensors):
+        raise BlobRefused(f"it counts {tensors} tensors, {inputs} inputs", Reason.COUNTS)
+    if not (layers <= MAX_COUNT and 1 <= waists <= MAX_COUNT and goldens <= MAX_COUNT):
+        counts = f"{layers} layers, {waists} waist tensors, {goldens} goldens"
+        raise BlobRefused(f"it counts {counts}", Reason.COUNTS)
 
 
 def _table(data: bytes, kind: struct.Struct, offset: int, count: int) -> list[memoryview]:

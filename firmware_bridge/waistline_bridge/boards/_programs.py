@@ -10,10 +10,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from waistline.errors import BridgeError, ConfigError, LinkClosed, WaistlineError
+from waistline_bridge.boards.base import Board, Line
 from waistline_bridge.places import FIRMWARE_VARIABLE, build_folder
 
 _READY_S = 20.0
@@ -97,6 +98,18 @@ def start(
     raise failed(process, f"it said {seen[:80]!r}")
 
 
+def board_of(name: str, process: subprocess.Popen[bytes], open_line: Callable[[], Line]) -> Board:
+    """The board that a program is; it ends with it, or at once where its line does not open."""
+    try:
+        line = open_line()
+    except BaseException:
+        stop(process)
+        raise
+    board = Board(name, line, emulated=True, process=process)
+    board.on_close(lambda: stop(process))
+    return board
+
+
 def failed(process: subprocess.Popen[bytes], otherwise: str) -> BridgeError:
     """End a program that did not get ready; what it complained of, or else ``otherwise``."""
     how = ended(process)
@@ -134,7 +147,9 @@ def _name(process: subprocess.Popen[bytes]) -> str:
 
 
 def stop(process: subprocess.Popen[bytes]) -> bytes:
-    """End it; what it had said on its error output."""
+    """End it; what it had said on its error output, but only the first time."""
+    if process.stderr is not None and process.stderr.closed:
+        return b""
     if process.poll() is None:
         process.terminate()
     try:

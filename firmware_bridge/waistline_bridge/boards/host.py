@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from waistline.errors import BridgeError
 from waistline_bridge.boards._lines import TerminalLine
-from waistline_bridge.boards._programs import firmware, start, stop
+from waistline_bridge.boards._programs import board_of, firmware, start
 from waistline_bridge.boards.base import Board, no_option
 
 _SIZES = ("arena", "slot", "page", "cut")
@@ -49,14 +49,7 @@ def open_board(name: str, options: Mapping[str, str]) -> Board:
     finally:
         if kept >= 0:
             os.close(kept)
-    try:
-        line = TerminalLine(path)
-    except BaseException:
-        stop(process)
-        raise
-    board = Board(name, line, emulated=True, process=process)
-    board.on_close(lambda: stop(process))
-    return board
+    return board_of(name, process, lambda: TerminalLine(path))
 
 
 def _unusable_slots(flash: str, error: BridgeError) -> BridgeError | None:

@@ -86,14 +86,7 @@ def command(name: str, options: Mapping[str, str]) -> list[str]:
 def _on_terminal(name: str, command: list[str]) -> Board:
     command += ["-chardev", "pty,id=line", "-serial", "chardev:line"]
     process, said = _programs.start(command, "char device redirected to ")
-    try:
-        line = TerminalLine(said.split(" ")[0])
-    except BaseException:
-        _programs.stop(process)
-        raise
-    board = Board(name, line, emulated=True, process=process)
-    board.on_close(lambda: _programs.stop(process))
-    return board
+    return _programs.board_of(name, process, lambda: TerminalLine(said.split(" ")[0]))
 
 
 def _on_tcp(name: str, command: list[str]) -> Board:
@@ -103,10 +96,8 @@ def _on_tcp(name: str, command: list[str]) -> Board:
         port = server.getsockname()[1]
         command += ["-serial", f"tcp:127.0.0.1:{port},nodelay=on"]
         process = _programs.launch(command)
-        line = _accept(server, process, f"{name} at port {port}")
-    board = Board(name, line, emulated=True, process=process)
-    board.on_close(lambda: _programs.stop(process))
-    return board
+        where = f"{name} at port {port}"
+        return _programs.board_of(name, process, lambda: _accept(server, process, where))
 
 
 def _listening(name: str, command: list[str]) -> Board:
@@ -116,14 +107,7 @@ def _listening(name: str, command: list[str]) -> Board:
         chardev = f"socket,id=line,fd={server.fileno()},server=on,wait=off,nodelay=on"
         command += ["-chardev", chardev, "-serial", "chardev:line"]
         process = _programs.launch(command, keep=(server.fileno(),))
-    try:
-        line = connected(address)
-    except BaseException:
-        _programs.stop(process)
-        raise
-    board = Board(name, line, emulated=True, process=process)
-    board.on_close(lambda: _programs.stop(process))
-    return board
+    return _programs.board_of(name, process, lambda: connected(address))
 
 
 def _accept(server: socket.socket, process: subprocess.Popen[bytes], name: str) -> Line:
