@@ -18,9 +18,9 @@ from waistline_hostctl.trace_svg import Picture, draw
 _SHOWN, _NAMES, _GAPS = 40, 60, 30
 _LONGEST = 60
 _ORIGINS = {
-    "note": "stored in the trace",
+    "note": "in a segment that the trace holds",
     "markers": "between two markers of a program",
-    "bit": "while a logic bit was high",
+    "bit": "where a logic bit was high",
 }
 Rows = Mapping[str, Dicts]
 
