@@ -229,3 +229,37 @@ def test_a_killed_writer_leaves_a_trace(tmp_path: Path, after_s: float) -> None:
     # What is not in a chunk yet, and what pyjls still held: never more than a second, at any pace
     # of the writer that pyjls keeps up with.
     assert given - report.length <= 100_000
+
+
+SLOW = """
+import os, sys
+import numpy as np
+from pathlib import Path
+from trace_help import spec_of
+from waistline.trace.base import Block
+from waistline.trace.store import create
+rate, count = float(sys.argv[2]), int(sys.argv[3])
+ids = np.arange(count)
+writer = create(Path(sys.argv[1]), spec_of("power", "d0", "d3", rate_hz=rate))
+for at in range(0, count, 100):
+    part = ids[at : at + 100]
+    logic = (part > 0.9 * count).astype(np.uint8)
+    writer.write(Block(at, power_w=part.astype(np.float32), logic=logic))
+writer.sync()
+os._exit(9)
+"""
+
+
+@pytest.mark.parametrize("rate_hz", [512, 1000, 5000])
+def test_a_killed_slow_writer_with_logic_bits_loses_half_a_second(
+    tmp_path: Path, rate_hz: int
+) -> None:
+    path, count = tmp_path / "slow.jls", 11 * rate_hz + 70
+    command = [sys.executable, "-c", SLOW, str(path), str(rate_hz), str(count)]
+    assert subprocess.run(command, cwd=Path(__file__).parent).returncode == 9
+    assert count - repair(path).length <= rate_hz / 2
+    with open_trace(path) as trace:
+        ids = np.arange(trace.length)
+        assert np.array_equal(trace.read("power"), ids)
+        assert np.array_equal(trace.bits("d0"), ids > 0.9 * count)
+        assert not trace.bits("d3").any()

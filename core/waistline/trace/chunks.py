@@ -64,6 +64,11 @@ def stored_size(length: int) -> int:
 class JlsFile:
     """A JLS file mapped for reading; it is never changed.
 
+    A file that another program cuts short meanwhile ends a process that looks behind its new end
+    (SIGBUS), as any mapped file does. Nothing of ours cuts one short: a writer appends, a repair
+    makes a new file and replaces the old one, which a mapping keeps. Where files of strangers are
+    read on their behalf, that is done in a process of its own, as `repair` does.
+
     Raises:
         TraceError: it is not a JLS file, or it cannot be read.
     """

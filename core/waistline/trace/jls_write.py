@@ -44,8 +44,8 @@ _STRAIGHT = 1 << 14
 _MAX_USER_BYTES = 1_000_000
 _START_TIMEOUT_S = 10.0
 _SOURCE_ID = 1
-# A bit signal's constant chunks are not stored; only its first summary says what they were. Its
-# rows are multiples of 256 samples, ten at least: 2,560 samples are the least that are certain.
+# Constant chunks of a bit signal are not stored once a summary has said what they were; before its
+# first one they are. Its rows are multiples of 256 samples, a summary has ten at least.
 _BIT_ROW, _BIT_ROWS = 256, 10
 
 
@@ -69,7 +69,9 @@ def layouts(rate_hz: float) -> tuple[Layout, Layout]:
         return floats, Layout(_BIT_ROW, chunk, rows, 10)
     rows = max(1, target // 16)
     floats = Layout(16, 16 * rows, rows * 20 * max(1, 32 // rows), 20)
-    return floats, Layout(_BIT_ROW, _BIT_ROW * _BIT_ROWS, _BIT_ROWS, 10)
+    # Rows of a chunk divide those of a summary.
+    most = max(one for one in (1, 2, 5) if one <= max(1, target // _BIT_ROW))
+    return floats, Layout(_BIT_ROW, _BIT_ROW * most, _BIT_ROWS, 10)
 
 
 def _exists(path: Path) -> TraceError:

@@ -4,6 +4,11 @@ Options: ``voltage`` (3.3), ``rate`` (one of `RATES_HZ`), ``format`` (``binary``
 20 kHz). It numbers no samples: losses are counted by the host's clock, those below 32 samples not
 at all, and any makes the capture fail. It gives up to 50 mA, 10 mA of them quickly changing: a
 microcontroller's supply. Written from its documented format; no one has tried it on the real board.
+
+Its binary time stamps are not counted by: whether their milliseconds come from the converter's
+clock, and to which sample one belongs while a buffer is under way, is not documented. A step of
+one is 100 samples at the highest rate: they could show no loss that the host's clock does not. They
+mark where samples begin, and slips (`_lpm01a_stream`).
 """
 
 from __future__ import annotations
