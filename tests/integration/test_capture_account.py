@@ -66,6 +66,9 @@ def test_each_fault_of_the_instrument_is_in_the_account_to_the_sample(tmp_path, 
         assert not ledger["closes"]
         return
     begin = _begin(bits, lost, ledger["start_dropped"], truth)
+    if begin is None:
+        assert result["missing"] > result["samples"] - 2 * PERIOD
+        return
     until = result["samples"] - UNSETTLED
     _holes_are_true(ledger, begin, until, truth)
     if not ledger["unknown"]:
@@ -85,10 +88,12 @@ def _passed(instrument, sample):
 
 
 def _begin(bits, lost, dropped, truth):
-    """Number that the instrument gave to sample 0 of the trace."""
+    """Number that the instrument gave to sample 0 of the trace; None: no edge is in it."""
     there = ~lost[1:] & ~lost[:-1]
     rises = np.flatnonzero(~bits[:-1] & bits[1:] & there) + 1
     falls = np.flatnonzero(bits[:-1] & ~bits[1:] & there) + 1
+    if not len(rises) + len(falls):
+        return None
     seen = (RISE - rises[0] if len(rises) else FALL - falls[0]) % PERIOD
     # Within a turn: so much came before it, and so much was lost there.
     about = dropped
@@ -100,22 +105,32 @@ def _begin(bits, lost, dropped, truth):
 def _holes_are_true(ledger, begin, until, truth):
     """Every hole lacks what the instrument lost there, and there is no loss beside them."""
     rows = [(row["event"], *_place(row)) for row in truth if row["event"] in _PLACES]
-    rows = [(kind, at - begin, n) for kind, at, n in rows if begin <= at < begin + until]
-    copies = 0
+    rows = sorted((at - begin, kind, n) for kind, at, n in rows if at >= begin)
+    copies = shift = 0
     for loss in ledger["losses"]:
-        stop = loss["first"] + loss["lost"] + loss["invalid"]
-        if stop > until:
-            continue
-        inside = [row for row in rows if loss["first"] <= row[1] <= stop]
-        rows = [row for row in rows if row not in inside]
-        net = sum(-n if kind == "repeated" else n for kind, _, n in inside)
+        if loss["first"] + loss["lost"] + loss["invalid"] > until:
+            # A machine that stalls to the end leaves a hole that is open there.
+            until = min(until, loss["first"])
+            break
+        begins, net = loss["first"] + shift, 0
+        inside = []
+        # What is lost in a hole makes it longer.
+        while found := [
+            row for row in rows if begins <= row[0] <= begins + loss["invalid"] + max(0, net)
+        ]:
+            rows.remove(found[0])
+            inside.append(found[0])
+            net += -found[0][2] if found[0][1] == "repeated" else found[0][2]
         copies += max(0, -net)
         if loss["low"] == loss["high"]:
             assert loss["lost"] == max(0, net), (loss, inside)
         else:
             assert loss["low"] <= net <= loss["high"], (loss, inside)
-    assert [row for row in rows if row[0] != "repeated"] == []
-    if ledger["holes"] == len(ledger["losses"]):
+            # Ids behind a hole of uncertain size are off by what is not known of it.
+            shift += net - loss["lost"]
+    rows = [row for row in rows if row[0] - shift < until]
+    assert [row for row in rows if row[1] != "repeated"] == [], (ledger, begin, until)
+    if ledger["holes"] == len(ledger["losses"]) and not ledger["unknown"]:
         assert ledger["repeated"] == copies + sum(n for _, _, n in rows)
 
 
