@@ -20,6 +20,8 @@ from waistline.trace.base import Gap
 from waistline_hostctl.meters.base import Meter, Part
 
 WAIT_S = 120.0
+_BEHIND_BYTES = 1 << 17
+"""More than FIFO and line hold: what comes behind so many was sampled since."""
 
 
 @dataclass
@@ -62,18 +64,23 @@ def emulated(name: str, tmp_path: Path, *options: str) -> Iterator[Emulated]:
 def capture(
     meter: Meter, enough: Callable[[], bool] = lambda: False
 ) -> tuple[list[Part], dict, MeterError | None]:
-    """Parts, ledger, and what ended it before there was enough."""
+    """Parts, ledger, and what ended it before there was enough.
+
+    ``enough`` is said of the instrument; what it sampled until then is read as well.
+    """
     reader, decoder = meter.reader(), meter.decoder()
     buffer, parts, ended = memoryview(bytearray(1 << 16)), [], None
     reader.start()
-    limit = time.monotonic() + WAIT_S
+    limit, left = time.monotonic() + WAIT_S, _BEHIND_BYTES
     try:
-        while not enough():
+        while left > 0:
             assert time.monotonic() < limit, "neither enough nor an end"
             time.sleep(0.003)
             got = reader.read_into(buffer)
             select.select([reader.fileno()], [], [], 0.1)
+            over = enough()
             got += reader.read_into(buffer[got:])
+            left -= got if over else 0
             parts += decoder.feed(bytes(buffer[:got]), time.monotonic_ns())
     except MeterError as error:
         ended = error
