@@ -12,15 +12,21 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from waistline.errors import TraceError
 from waistline.files import place_new, unwritable
-from waistline.trace.base import Annotation, Bits, Block, Gap, TraceWriter
+from waistline.trace.base import Annotation, Bits, Block, Gap
 from waistline.trace.jls_read import PIECE, JlsTrace
 from waistline.trace.store import create
 
+if TYPE_CHECKING:
+    from waistline.trace.jls_write import JlsWriter
+
+_NOTES = 20_000
+"""Written at once."""
 LEFT = "the original is as it was"
 
 
@@ -97,8 +103,10 @@ def _write(
 ) -> None:
     with create(new, old.spec) as writer:
         write_samples(old, writer, ordered(old.gaps, old.length), progress)
-        for note in notes:
+        for number, note in enumerate(notes, 1):
             writer.annotate(note)
+            if number % _NOTES == 0:
+                writer.sync()
         for point in old.utc:
             writer.utc(point.sample, point.utc_ns)
         if run:
@@ -108,16 +116,21 @@ def _write(
 
 def write_samples(
     old: JlsTrace,
-    writer: TraceWriter,
+    writer: JlsWriter,
     gaps: Sequence[Gap],
     progress: Callable[[int], None] = lambda done: None,
 ) -> None:
     """Everything on the time base; ``gaps`` as `ordered` gives them."""
+    synced = 0
     for start, end, gap in stretches(old.length, gaps):
         if gap is None:
             writer.write(block_of(old, start, end))
         else:
             writer.gap(gap)
+        # What pyjls holds for its thread has an end, and for a slow disk it waits seconds only.
+        if end - synced >= PIECE:
+            writer.sync()
+            synced = end
         progress(end)
 
 
