@@ -8,13 +8,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from waistline.errors import BridgeError, LinkClosed
+from waistline.errors import BridgeError, ConfigError, LinkClosed
 from waistline_bridge import boards
+from waistline_bridge.boards import DEFAULT
 from waistline_bridge.boards._programs import behind
 from waistline_bridge.client import Client
 from waistline_hostctl.mcu_results import McuReady
 
 TCP, PTY = "tcp", "pty"
+HOST = "host"
 _BOOT_S = 20.0
 _POLL_S = 0.2
 _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -36,8 +38,14 @@ def running(
         ConfigError, MissingExtra, BridgeError, LinkError: it cannot be started.
     """
     more = dict(options)
-    # The host board has nothing but a pseudoterminal, and no such option; a bad one is refused.
-    if board != "host" or line != PTY:
+    for asked, flag in ((line == TCP, "--line tcp"), (icount, "--icount")):
+        if board == HOST and asked:
+            raise ConfigError(
+                f"{flag} is not for board {HOST}",
+                cause="it is a program of this machine behind a pseudoterminal, not QEMU",
+                fix=f"leave it out, or choose a board that begins with qemu- ({DEFAULT})",
+            )
+    if board != HOST:
         more["line"] = "listen" if line == TCP else PTY
     if icount:
         more["icount"] = "on"

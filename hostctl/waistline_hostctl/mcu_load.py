@@ -7,11 +7,10 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from waistline.blob import FORMAT
 from waistline.blob.check import check_blob
 from waistline.blob.records import Blob, read_blob
 from waistline.bundle.store import Bundle, load_bundle
-from waistline.errors import BundleError, ConfigError, VerificationFailed
+from waistline.errors import ConfigError, VerificationFailed
 from waistline.evidence import BYTE, Figure
 from waistline.files import read_limited
 from waistline_bridge.attached import check_device
@@ -19,7 +18,7 @@ from waistline_bridge.client import Progress
 from waistline_bridge.golden import goldens_of
 from waistline_bridge.places import release_fix
 from waistline_hostctl.console import si
-from waistline_hostctl.mcu_open import Device, place
+from waistline_hostctl.mcu_open import Device, mcu_head, place
 from waistline_hostctl.mcu_results import McuLoadResult
 
 _MAX_BLOB_BYTES = 64 << 20
@@ -62,15 +61,7 @@ def read_head(path: Path) -> HeadFile:
     bundle = None
     if path.is_dir():
         bundle = load_bundle(path)
-        stage = bundle.head
-        if stage is None or stage.format != FORMAT:
-            has = f"its head is {stage.format}" if stage else "it has no head: all runs on the edge"
-            raise BundleError(
-                f"{path} has no head for a microcontroller",
-                cause=has,
-                fix="waistline split MODEL --backend mcu --cut X -o NAME.bundle",
-            )
-        data = bundle.read(stage.file)
+        data = bundle.read(mcu_head(bundle).file)
     else:
         try:
             data = read_limited(path, _MAX_BLOB_BYTES)

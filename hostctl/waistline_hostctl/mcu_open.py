@@ -11,7 +11,10 @@ from typing import Any, TypedDict
 import click
 
 from waistline.bench import FLAG, ResolvedBench, with_board
-from waistline.errors import ConfigError, LinkClosed, LinkTimeout
+from waistline.blob import FORMAT
+from waistline.bundle.schema import Stage
+from waistline.bundle.store import Bundle
+from waistline.errors import BundleError, ConfigError, LinkClosed, LinkTimeout
 from waistline.evidence import Evidence, observed
 from waistline_bridge.boards import DEFAULT
 from waistline_bridge.boards._programs import behind
@@ -91,6 +94,22 @@ class Device:
     def grade(self, unit: str) -> Evidence:
         """Of a figure that was counted or clocked on it, or on its line."""
         return observed(unit, emulated=self.emulated)
+
+
+def mcu_head(bundle: Bundle) -> Stage:
+    """The head of a bundle that was split for a microcontroller.
+
+    Raises:
+        BundleError: no board can run it.
+    """
+    stage = bundle.head
+    if stage is not None and stage.format == FORMAT:
+        return stage
+    raise BundleError(
+        f"{bundle.path} has no head for a microcontroller",
+        cause=f"its head is {stage.format}" if stage else "it has no head: all runs on the edge",
+        fix="waistline split MODEL --backend mcu --cut X -o NAME.bundle",
+    )
 
 
 def place(board: str, line: str, *, emulated: bool) -> str:

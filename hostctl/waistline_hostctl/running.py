@@ -19,6 +19,7 @@ from waistline_hostctl import inprocess, raw, recording
 from waistline_hostctl.console import Console, nobody
 from waistline_hostctl.derive import MAIN, Derived, Settings, cheaper, derive, measure_of
 from waistline_hostctl.describing import describe_stream
+from waistline_hostctl.mcu_open import mcu_head
 from waistline_hostctl.recording import About
 from waistline_hostctl.run_link import (
     budget_s,
@@ -119,6 +120,8 @@ def run_pair(
         profile(known)
     check_link(link)
     opened = load_bundle(bundle)
+    if board or port:
+        mcu_head(opened)
     # Refused here, before a folder is made and two processes are started.
     remarks = () if source is None else inprocess.look_at(opened, source)
     folder = folder or new_run(runs, name)

@@ -130,7 +130,10 @@ def _usage(error: click.ClickException) -> ConfigError:
     ctx = getattr(error, "ctx", None)
     path = ctx.command_path if ctx else "waistline"
     message = error.format_message().rstrip(".")
-    return ConfigError(message[:1].lower() + message[1:], fix=f"{path} --help")
+    cause = ""
+    if ctx and isinstance(ctx.command, click.Group):
+        cause = f"known: {', '.join(ctx.command.list_commands(ctx))}"
+    return ConfigError(message[:1].lower() + message[1:], cause=cause, fix=f"{path} --help")
 
 
 def _unforeseen(error: Exception) -> WaistlineError:

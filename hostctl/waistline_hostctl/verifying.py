@@ -19,7 +19,7 @@ from waistline.verification.ends import EndChoice, Ends
 from waistline.verify import VerifyReport, verify_ends
 from waistline_hostctl.console import Console, Progress, nobody
 from waistline_hostctl.far import FarEnds
-from waistline_hostctl.mcu_open import BoardChoice
+from waistline_hostctl.mcu_open import BoardChoice, mcu_head
 from waistline_hostctl.results import VerifyResult
 from waistline_node.ends import open_ends
 from waistline_node.heads.base import MCU, board_options
@@ -183,8 +183,12 @@ def verify_device(
 
     Raises:
         ConfigError: arguments that need another one.
+        BundleError: a board was named, and the head is not made for one.
         WaistlineError: the bundle, an engine, the device, or the way to it.
     """
+    if board or port:
+        # One that was asked for by name and takes no part would be taken for verified.
+        mcu_head(load_bundle(bundle))
     wanted = Wanted.from_flags(
         bench or resolve(environment=os.environ),
         BoardChoice(board or "", port or "", baud, dict(board_options or {})),

@@ -12,9 +12,11 @@ from click.testing import CliRunner
 from flash_help import calls, elf, pattern, program
 from mcu_bundles import mcu_bundle
 from mcu_cli_help import head_file
+from small_models import write_classifier
 
+from waistline import split
 from waistline.bench import resolve
-from waistline.errors import ConfigError, VerificationFailed
+from waistline.errors import BundleError, ConfigError, VerificationFailed
 from waistline.evidence import Evidence
 from waistline_hostctl import api
 from waistline_hostctl.verbs import group
@@ -166,3 +168,18 @@ def test_nothing_to_flash_is_refused():
 def test_results_read_back():
     found = api.ask_mcu(**HOST)
     assert msgspec.json.decode(api.encode(found), type=api.McuInfoResult, strict=True) == found
+
+
+@pytest.mark.parametrize("run", [api.verify_device, api.run_pair])
+@pytest.mark.parametrize("where", [HOST, {"port": "/dev/ttyACM0"}])
+def test_a_board_that_would_take_no_part_is_refused(tmp_path, run, where):
+    bundle = split(write_classifier(tmp_path), "b", tmp_path / "a.bundle").path
+    with pytest.raises(BundleError, match="no head for a microcontroller"):
+        run(bundle, **where)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_word_that_is_no_command_is_answered_with_those_there_are():
+    done = CliRunner().invoke(group, ["mcu", "lode"])
+    assert done.exit_code == 2
+    assert "known: bench, build, emulate, info, load" in done.stderr
