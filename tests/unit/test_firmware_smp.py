@@ -139,6 +139,7 @@ class Raw:
 
     def __init__(self, board):
         self.line = board.line
+        self._said = b""
         Client(board.line, deadline_s=20).enter_update()
 
     def send(self, body, *, op=WRITE, group=1, command=1, version=1):
@@ -147,17 +148,20 @@ class Raw:
             self.line.send(line)
 
     def reply(self, deadline_s=20.0):
-        said, end = b"", time.monotonic() + deadline_s
+        end = time.monotonic() + deadline_s
         decoder = packet.decode()
         next(decoder)
-        while time.monotonic() < end:
-            said += self.line.receive(0.5)
-            while b"\n" in said:
-                line, _, said = said.partition(b"\n")
-                try:
-                    decoder.send(line + b"\n")
-                except StopIteration as done:
-                    return done.value
+        while b"\n" in self._said or time.monotonic() < end:
+            # Two replies may come at once: what is behind the first is the next one's.
+            line, newline, rest = self._said.partition(b"\n")
+            if not newline:
+                self._said += self.line.receive(0.5)
+                continue
+            self._said = rest
+            try:
+                decoder.send(line + newline)
+            except StopIteration as done:
+                return done.value
         raise AssertionError("no reply")
 
     def ask(self, fields, *, deadline_s=20.0, **options):
