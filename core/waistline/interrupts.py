@@ -34,7 +34,7 @@ def end_at_once() -> None:
 
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
-    """No interrupt inside, nor in a process started inside, which `end_at_once` lets it reach.
+    """No interrupt reaches a process that is started inside before it calls `end_at_once`.
 
     A child is in our process group until it has left it, and an interrupt at the terminal is for
     the whole group.
