@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
+
+import pytest
 
 from waistline.workfolder import work_folder
 
@@ -57,10 +63,78 @@ def test_what_a_killed_maker_left_goes_and_what_a_living_one_has_stays(tmp_path)
     assert names(tmp_path) == sorted([other.name, old.name])
 
 
+def left_by_a_kill(target):
+    """A folder as a killed maker leaves it."""
+    with work_folder(target) as folder:
+        pass
+    folder.mkdir()
+    return folder
+
+
 def test_a_link_in_its_place_is_not_followed(tmp_path):
     (tmp_path / "dear").mkdir()
     (tmp_path / "dear" / "file").write_text("x")
-    (tmp_path / ".a.b.making").symlink_to(tmp_path / "dear")
+    place = left_by_a_kill(tmp_path / "a")
+    place.rmdir()
+    place.symlink_to(tmp_path / "dear")
     with work_folder(tmp_path / "a"):
         pass
     assert (tmp_path / "dear" / "file").exists()
+
+
+def test_what_another_machine_makes_in_a_shared_folder_stays(tmp_path, monkeypatch):
+    left = left_by_a_kill(tmp_path / "a")
+    here = os.uname()
+    with monkeypatch.context() as elsewhere:
+        there = os.uname_result((here.sysname, here.nodename + "2", *here[2:]))
+        elsewhere.setattr(os, "uname", lambda: there)
+        with work_folder(tmp_path / "a"):
+            assert left.exists()
+    with work_folder(tmp_path / "a"):
+        assert not left.exists()
+
+
+@pytest.mark.parametrize("finished", [True, False], ids=["swept", "being swept"])
+def test_one_that_is_swept_before_it_is_locked_is_made_again(tmp_path, monkeypatch, finished):
+    make, swept, held = tempfile.mkdtemp, [], []
+
+    def made(**options):
+        folder = make(**options)
+        if not swept:
+            swept.append(folder)
+            if finished:
+                with work_folder(tmp_path / "a"):
+                    assert not Path(folder).exists()
+            else:
+                held.append(os.open(folder, os.O_RDONLY))
+                fcntl.flock(held[0], fcntl.LOCK_EX)
+        return folder
+
+    monkeypatch.setattr(tempfile, "mkdtemp", made)
+    with work_folder(tmp_path / "a") as folder:
+        (folder / "file").write_text("x")
+        assert str(folder) != swept[0]
+    for handle in held:
+        os.close(handle)
+
+
+def test_where_nothing_can_be_locked_nothing_is_swept(tmp_path, monkeypatch):
+    left = left_by_a_kill(tmp_path / "a")
+
+    def refused(handle, how):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with work_folder(tmp_path / "a") as folder:
+        assert folder.is_dir()
+        assert left.is_dir()
+    assert not folder.exists()
+
+
+def test_a_folder_that_cannot_be_listed_takes_one_all_the_same(tmp_path, monkeypatch):
+    def refused(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(tmp_path), "iterdir", refused)
+    with work_folder(tmp_path / "a") as folder:
+        assert folder.is_dir()
