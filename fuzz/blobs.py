@@ -232,7 +232,7 @@ def _repaired_waist(
     planes = (tensor.channels, tensor.height, tensor.width)
     if rng.random() < 0.2:
         planes = (1, 1, tensor.size_bytes)
-    scratch = check.waist_scratch(tensor.size_bytes, bits, row.coder % 2, planes[2])
+    scratch = check.waist_scratch(bits, row.coder % 2, planes[2])
     place = (arena.place(scratch), scratch) if scratch else (0, 0)
     return WaistRecord(row.tensor % len(blob.tensors), bits, row.coder % 2, table, *planes,
                        row.interleaved, place)  # fmt: skip

@@ -163,6 +163,11 @@ class Blob:
 _TABLES_ROOM = 1024
 
 
+def ctx_scratch(bits, columns):
+    """What PROTOCOL.md asks for."""
+    return 4 * (80, 272, 496, 1008, 784, 1040, 1552, 2576)[bits - 1] + columns
+
+
 def small_head(bits=4, coder="none", seed=0, filler=0):
     """A head of a lookup and a max pool, and what it gives for an input: (blob, input, codes).
 
@@ -187,7 +192,7 @@ def small_head(bits=4, coder="none", seed=0, filler=0):
         (6, 4, 5),
         table=blob.add_data(codes.tobytes(), 1),
         coder=int(coder == "ctx"),
-        scratch=(4096, 16384) if coder == "ctx" else (0, 0),
+        scratch=(4096, ctx_scratch(bits, 5)) if coder == "ctx" else (0, 0),
     )
     blob.output = (2048, 4 + packed_bytes)
     blob.identity = seed.to_bytes(8, "little")

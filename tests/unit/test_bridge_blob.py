@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("ai_edge_litert", reason="its heads are made from TFLite models")
 
 import tflite_help
+from bridge_help import ctx_scratch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lower_help import ALL_LAYERS, CC, FAILED, Firmware, lowered, random_inputs
@@ -22,13 +23,15 @@ from waistline.blob import records
 from waistline.blob.check import check_blob
 from waistline.blob.interpret import every_tensor, run_head
 from waistline.blob.layers import head_of
-from waistline.blob.records import HEADER, LAYER, TENSOR, WAIST, read_blob
+from waistline.blob.records import HEADER, LAYER, TENSOR, WAIST, Reason, read_blob
 from waistline.codec.waist import WaistCodec
 from waistline.errors import BundleError, ConfigError
 from waistline.model import tflite_cut
 from waistline.model.load import load_model
 from waistline_bridge.lower.tflite import lower_tflite
 
+_WAISTS = 40
+"""Where a blob's header says where its waists are."""
 FASHION = Path(__file__).parents[2] / "examples/fashion/model.int8.tflite"
 CODECS = ("i8:b=8|none", "raw|none", "i8:b=4|none", "i8:b=1|ctx", "i8:b=3|ctx", "i8:b=8|ctx")
 
@@ -214,7 +217,7 @@ def test_hostile_records_are_refused_or_harmless_as_the_firmware_says(everything
         (lambda b: _layer(b, stride=(0, 1)), "SHAPE"),
         (lambda b: _layer(b, weights=(len(b.data), 8)), "WEIGHTS"),
         (lambda b: _layer(b, weights=(b.layers[0].weights[0], 8)), "WEIGHTS"),
-        (lambda b: _layer(b, scratch=(0, b.layers[0].scratch[1])), "OVERLAP"),
+        (lambda b: _layer(b, scratch=(b.tensors[0].offset // 8 * 8, 256)), "OVERLAP"),
         (lambda b: _layer(b, scratch=(b.arena_bytes, 8)), "SCRATCH"),
         (lambda b: _waist(b, tensor=200), "WAIST"),
         (lambda b: _waist(b, bits=9), "CODES"),
@@ -228,6 +231,20 @@ def test_each_rule_is_named(everything, change, reason):
     with pytest.raises(BundleError) as caught:
         check_blob(change(blob))
     assert f"{reason.lower()} " in caught.value.cause
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_the_context_coder_gets_what_it_needs_and_no_byte_more(firmware, bits):
+    made = lowered(_head("everything"), f"i8:b={bits}|ctx")
+    waists = read_blob(made.data).waists
+    assert [w.scratch[1] for w in waists] == [ctx_scratch(bits, w.columns) for w in waists]
+    raw = bytearray(made.data)
+    (table,) = struct.unpack_from("<I", raw, _WAISTS)
+    struct.pack_into("<I", raw, table + WAIST.size - 4, waists[0].scratch[1] - 1)
+    assert firmware.check(_sealed(raw), made.plan.size_bytes) == Reason.WAIST_SCRATCH
+    with pytest.raises(BundleError) as caught:
+        check_blob(read_blob(_sealed(raw)))
+    assert "waist_scratch " in caught.value.cause
 
 
 def _layer(blob, **fields):

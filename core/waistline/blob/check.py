@@ -34,7 +34,6 @@ from waistline.blob.sizes import (
     conv_sizes,
     dense_sizes,
     depthwise_sizes,
-    rounded,
 )
 
 _NEVER, _INPUT = -2, -1
@@ -263,11 +262,11 @@ def packed_bytes(count: int, bits: int) -> int:
     return (count * bits + 7) // 8
 
 
-def waist_scratch(count: int, bits: int, coder: int, columns: int) -> int:
+def waist_scratch(bits: int, coder: int, columns: int) -> int:
     """Scratch that coding one waist tensor takes."""
     if coder == records.CODERS.index("none"):
         return 0
-    return rounded(packed_bytes(count, bits), 4) + 4 * _CTX_NODES[bits - 1] + columns
+    return 4 * _CTX_NODES[bits - 1] + columns
 
 
 def _check_waists(blob: Blob) -> None:
@@ -290,9 +289,8 @@ def _check_waists(blob: Blob) -> None:
     at, size = blob.output
     _need(size == total and at + size <= blob.arena_bytes, Reason.OUTPUT, 0)
     for k, waist in enumerate(blob.waists):
-        count = blob.tensors[waist.tensor].size_bytes
         at, size = waist.scratch
-        needed = waist_scratch(count, waist.bits, waist.coder, waist.columns)
+        needed = waist_scratch(waist.bits, waist.coder, waist.columns)
         fits = at % 4 == 0 and at + size <= blob.arena_bytes and size >= needed
         _need(fits, Reason.WAIST_SCRATCH, k)
         _need(not _overlap(waist.scratch, blob.output), Reason.OUTPUT, k)

@@ -236,13 +236,11 @@ static int check_codes(const wl_blob *blob, const wl_blob_waist *waist, uint32_t
 }
 
 /* What coding one waist tensor needs; PROTOCOL.md section 5, "Waist". */
-static uint64_t waist_scratch(const wl_blob_waist *waist, uint32_t count)
+static uint64_t waist_scratch(const wl_blob_waist *waist)
 {
-    uint64_t packed = waist_packed_size(count, waist->bits);
-
     if (waist->coder == WL_CODER_NONE)
         return 0;
-    return (packed + 3u) / 4u * 4u + 4u * (uint64_t)waist_ctx_nodes(waist->bits) + waist->columns;
+    return 4u * (uint64_t)waist_ctx_nodes(waist->bits) + waist->columns;
 }
 
 static int check_waist_ranges(const wl_blob *blob, const wl_blob_waist *waist)
@@ -251,7 +249,7 @@ static int check_waist_ranges(const wl_blob *blob, const wl_blob_waist *waist)
     range scratch = {waist->scratch, waist->scratch_bytes}, output = {h->output, h->output_bytes};
 
     if (waist->scratch % 4 != 0 || !inside(scratch.at, scratch.size, h->arena_bytes) ||
-        scratch.size < waist_scratch(waist, wl_tensor_bytes(&blob->tensors[waist->tensor])))
+        scratch.size < waist_scratch(waist))
         return WL_BLOB_WAIST_SCRATCH;
     if (overlap(scratch, output))
         return WL_BLOB_OUTPUT;

@@ -239,12 +239,12 @@ def _coded(waist: WaistTensor) -> _Coded:
     tables = codec.tables if isinstance(codec, Table) else None
     table = b"" if tables is None else tables[0].tobytes()
     planes = planes_of(code_shape(codec))
-    coder, count = records.CODERS.index(spec.coder), waist.tensor.elements
+    coder = records.CODERS.index(spec.coder)
     return _Coded(
         bits=codec.bits,
         coder=coder,
         table=table,
         shape=(planes.planes, planes.rows, planes.columns, planes.interleaved),
-        packed=packed_bytes(count, codec.bits),
-        scratch=waist_scratch(count, codec.bits, coder, planes.columns),
+        packed=packed_bytes(waist.tensor.elements, codec.bits),
+        scratch=waist_scratch(codec.bits, coder, planes.columns),
     )
