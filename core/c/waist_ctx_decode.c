@@ -60,14 +60,16 @@ static inline uint32_t decode_bits(decoder *d, waist_ctx_node *tree, uint32_t pr
     return prefix;
 }
 
-static inline void decode_row(const waist_ctx *ctx, uint8_t *codes, size_t row, decoder *d)
+/* The row's first code is number `at`. */
+static inline void decode_row(const waist_ctx *ctx, uint8_t *codes, size_t at, size_t row,
+                              decoder *d)
 {
     const uint32_t bits = ctx->bits;
     const size_t stride = stride_of(ctx);
     uint8_t *above = ctx->above, *const end = above + ctx->columns;
     around a = enter_row(above, row);
 
-    for (; above < end; above++, codes += stride) {
+    for (; above < end; above++, at += stride) {
         uint32_t context, code;
 
         look_up(&a, above, row, above + 1 == end);
@@ -76,7 +78,7 @@ static inline void decode_row(const waist_ctx *ctx, uint8_t *codes, size_t row, 
         if (bits > FIRST)
             code = decode_bits(d, second_tree(ctx, context), code, 1u << bits);
         code -= 1u << bits;
-        *codes = (uint8_t)code;
+        codes[at] = (uint8_t)code;
         leave_code(&a, above, code);
     }
 }
@@ -99,7 +101,7 @@ int waist_ctx_decode(const waist_ctx *ctx, const uint8_t *data, size_t size, uin
         for (size_t row = 0; row < ctx->rows; row++) {
             if (d.at > size && d.at - size > 4)
                 return WAIST_CORRUPT; /* the encoder leaves out four zeros at most */
-            decode_row(ctx, codes + plane_at(ctx, plane) + row * row_bytes, row, &d);
+            decode_row(ctx, codes, plane_at(ctx, plane) + row * row_bytes, row, &d);
         }
     bytes = end_bytes(d.last - d.code, d.range, &amount);
     return d.code == amount && size == d.at - 4 + bytes ? WAIST_OK : WAIST_CORRUPT;
