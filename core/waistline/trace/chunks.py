@@ -12,8 +12,8 @@ import contextlib
 import mmap
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,24 +36,18 @@ _RESYNC_BYTES = (1 << 12, 1 << 20)
 """Looked through at once for a header: first little, for it is near as a rule."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """One chunk: its tag, its 16 bits of meta, and where its payload lies."""
+class Chunk(NamedTuple):
+    """One chunk: its tag, its 16 bits of meta, where its payload lies, and the next chunk.
+
+    A tuple: a trace with a million notes has a million chunks.
+    """
 
     offset: int
     tag: int
     meta: int
     length: int
-
-    @property
-    def payload(self) -> int:
-        """Offset of the first payload byte."""
-        return self.offset + HEADER.size
-
-    @property
-    def end(self) -> int:
-        """Offset of the next chunk."""
-        return self.payload + stored_size(self.length)
+    payload: int
+    end: int
 
 
 def stored_size(length: int) -> int:
@@ -120,11 +114,12 @@ class JlsFile:
 
     def _chunk(self, offset: int) -> Chunk | None:
         _, _, tag, _, meta, length, _, _ = HEADER.unpack_from(self.map, offset)
-        chunk = Chunk(offset, tag, meta, length)
+        payload = offset + HEADER.size
+        end = payload + stored_size(length)
         # Checksums are left to `sound`: they cost a thousand times what the rest does.
-        if tag not in _TAGS or chunk.end > self.size:
+        if tag not in _TAGS or end > self.size:
             return None
-        return chunk
+        return Chunk(offset, tag, meta, length, payload, end)
 
     def sound(self, chunk: Chunk) -> bool:
         """Whether header and payload match their checksums."""

@@ -274,6 +274,8 @@ def _unpacked(index: Index, run: Run, low: int, high: int) -> Bits | int:
 
 
 def _moved(note: Annotation, base: int) -> Annotation:
+    if not base:
+        return note
     end = None if note.end_sample is None else note.end_sample - base
     return replace(note, sample=note.sample - base, end_sample=end)
 

@@ -7,7 +7,7 @@ end of a segment, the size of a gap) as JSON behind ASCII 28, where the format p
 
 from __future__ import annotations
 
-import contextlib
+from typing import TypeVar
 
 import msgspec
 
@@ -50,6 +50,11 @@ class _Hole(msgspec.Struct, frozen=True, omit_defaults=True):
     count: int
     low: int | None = None
     high: int | None = None
+
+
+_Meta = TypeVar("_Meta", _Note, _Hole)
+_NOTES, _HOLES = msgspec.json.Decoder(_Note), msgspec.json.Decoder(_Hole)
+_GAP = '"gap"'
 
 
 def encode_start(spec: TraceSpec) -> bytes:
@@ -121,11 +126,14 @@ def gap_text(gap: Gap) -> str:
 def parse_annotation(sample: int, text: str) -> Annotation | Gap:
     """What is stored at ``sample``; text of other programs is a marker."""
     name, _, meta = text.partition(SEPARATOR)
-    fields = _decoded(meta)
-    if isinstance(fields, _Hole) and _possible(fields):
-        return Gap(sample, fields.count, fields.gap, fields.low, fields.high)
-    if isinstance(fields, _Note) and _inside(fields):
-        return Annotation(fields.at, fields.kind, name, fields.end)
+    if _GAP in meta:
+        hole = _decoded(meta, _HOLES)
+        if hole is not None and _possible(hole):
+            return Gap(sample, hole.count, hole.gap, hole.low, hole.high)
+    elif meta:
+        note = _decoded(meta, _NOTES)
+        if note is not None and _inside(note):
+            return Annotation(note.at, note.kind, name, note.end)
     return Annotation(float(sample), "marker", plain(name))
 
 
@@ -138,16 +146,15 @@ def _possible(hole: _Hole) -> bool:
 def _inside(note: _Note) -> bool:
     ends = (note.at,) if note.end is None else (note.at, note.end)
     fits = (note.kind == "segment") == (note.end is not None) and ends[0] <= ends[-1]
-    return fits and all(abs(end) < MAX_LENGTH for end in ends)
+    return fits and abs(ends[0]) < MAX_LENGTH and abs(ends[-1]) < MAX_LENGTH
 
 
-def _decoded(meta: str) -> _Note | _Hole | None:
-    kind: type[_Hole] | type[_Note]
-    for kind in (_Hole, _Note):
+def _decoded(meta: str, decoder: msgspec.json.Decoder[_Meta]) -> _Meta | None:
+    try:
+        return decoder.decode(meta)
+    except (msgspec.MsgspecError, RecursionError):
         # JSON may be nested deeper than its reader goes.
-        with contextlib.suppress(msgspec.MsgspecError, RecursionError):
-            return msgspec.json.decode(meta.encode(), type=kind)
-    return None
+        return None
 
 
 def to_jls_time(utc_ns: int) -> int:
