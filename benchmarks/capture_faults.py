@@ -24,7 +24,8 @@ from capture_processes import WAIT_S, Budget, Emulated, children
 from waistline.bench import resolve
 from waistline.errors import WaistlineError
 from waistline.trace.store import open_trace
-from waistline_hostctl.capture.control import Wanted, run
+from waistline_hostctl.capture.control import run
+from waistline_hostctl.capture.wanted import Wanted
 from waistline_hostctl.console import Console
 from waistline_hostctl.meters.base import MeterChoice
 from waistline_hostctl.meters.sim import Device, layers

@@ -48,7 +48,8 @@ def capture(
         RateTooLow, MeterError, ConfigError, MissingExtra, TraceError: it did not begin.
     """
     # What it needs takes a while to import, and most callers do not.
-    from waistline_hostctl.capture.control import Wanted, run
+    from waistline_hostctl.capture.control import run
+    from waistline_hostctl.capture.wanted import Wanted
     from waistline_hostctl.meters.base import MeterChoice
 
     wanted = Wanted(

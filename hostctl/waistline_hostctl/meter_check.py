@@ -18,8 +18,9 @@ from waistline.evidence import Evidence, Figure, weakest
 from waistline.instrument import Calibration, MeterBench
 from waistline.trace.accuracy import trace_figures
 from waistline.trace.store import open_trace
-from waistline_hostctl.capture.control import Wanted, run
+from waistline_hostctl.capture.control import run
 from waistline_hostctl.capture.record import Captured
+from waistline_hostctl.capture.wanted import Wanted
 from waistline_hostctl.console import Console, indented
 from waistline_hostctl.meters.base import MeterChoice
 from waistline_hostctl.results import Result

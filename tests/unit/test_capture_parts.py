@@ -17,13 +17,15 @@ from waistline.errors import ConfigError, MissingExtra, RateTooLow, SamplesLost
 from waistline.evidence import Evidence
 from waistline.trace.base import SIGNALS
 from waistline_hostctl.capture.command import Command
-from waistline_hostctl.capture.control import Signals, Wanted, check_rate, run
+from waistline_hostctl.capture.control import run
 from waistline_hostctl.capture.live import Live
 from waistline_hostctl.capture.processes import Child
 from waistline_hostctl.capture.record import Captured, problems_of
 from waistline_hostctl.capture.ring import Ring
 from waistline_hostctl.capture.session import chunk_bytes, ring_bytes
+from waistline_hostctl.capture.signals import Signals
 from waistline_hostctl.capture.tasks import Failed, Lines, ReaderTask
+from waistline_hostctl.capture.wanted import Wanted, check_rate
 from waistline_hostctl.commands.capture import Duration
 from waistline_hostctl.console import Console
 from waistline_hostctl.meters.base import MeterChoice, MeterInfo

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from waistline.errors import ConfigError
-from waistline_hostctl.capture.ring import PAGE, RECORD_BYTES, Consumer, Kind, Producer, Ring
+from waistline_hostctl.capture.records import RECORD_BYTES, Consumer, Kind, Producer
+from waistline_hostctl.capture.ring import PAGE, Ring
 
 
 @pytest.fixture
@@ -134,7 +135,8 @@ def test_a_ring_that_does_not_fit_is_refused():
 
 CHILD = """
 import sys, time
-from waistline_hostctl.capture.ring import Consumer, Kind, Ring
+from waistline_hostctl.capture.records import Consumer, Kind
+from waistline_hostctl.capture.ring import Ring
 import zlib
 ring = Ring(int(sys.argv[1]))
 consumer, crc, dropped = Consumer(ring), 0, 0

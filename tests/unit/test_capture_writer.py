@@ -12,7 +12,8 @@ from waistline.evidence import Evidence
 from waistline.trace.base import SIGNALS, Annotation, Block, Gap
 from waistline_hostctl.capture.clock import HostClock
 from waistline_hostctl.capture.reader import pump
-from waistline_hostctl.capture.ring import Producer, Ring
+from waistline_hostctl.capture.records import Producer
+from waistline_hostctl.capture.ring import Ring
 from waistline_hostctl.capture.writer import Event, Keeper
 from waistline_hostctl.meters.base import MeterInfo
 

@@ -9,7 +9,7 @@ import pytest
 from waistline.errors import ConfigError, MeterError, RateTooLow
 from waistline.evidence import Evidence
 from waistline.trace.base import Block, Gap
-from waistline_hostctl.capture.control import check_rate
+from waistline_hostctl.capture.wanted import check_rate
 from waistline_hostctl.meters import _counters, counter
 from waistline_hostctl.meters._counters import Counter
 from waistline_hostctl.meters.base import MeterChoice, Part

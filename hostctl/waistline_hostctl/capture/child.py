@@ -99,7 +99,13 @@ def _write(task: WriterTask, lines: Lines, waiting: list[bytes]) -> None:
     notes = _Notes(trace, lines, waiting)
     _say(Begun())
     keeper = Keeper(
-        ring, decoder, trace, task.info, events=notes.events, reader_alive=_Peer(task.peer).lives
+        ring,
+        decoder,
+        trace,
+        task.info,
+        events=notes.events,
+        reader_alive=_Peer(task.peer).lives,
+        most=task.most,
     )
     _say(Done(keeper.run()))
 

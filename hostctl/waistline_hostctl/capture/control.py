@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import signal
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +16,7 @@ from typing import Any
 import msgspec
 
 from waistline.bench import ResolvedBench
-from waistline.errors import ConfigError, MeterError, RateTooLow, TraceError
+from waistline.errors import ConfigError, MeterError, TraceError
 from waistline.evidence import Figure
 from waistline.plugins import missing_extra
 from waistline.run import RunFolder, RunRecord, new_run
@@ -27,6 +24,7 @@ from waistline.trace.accuracy import figures_of, trace_figures
 from waistline.trace.repair import repair
 from waistline.trace.store import open_trace
 from waistline_hostctl.capture.command import Command
+from waistline_hostctl.capture.limits import LATE_S, samples_of
 from waistline_hostctl.capture.page import with_page
 from waistline_hostctl.capture.record import (
     FAILURES,
@@ -36,14 +34,12 @@ from waistline_hostctl.capture.record import (
     record_of,
 )
 from waistline_hostctl.capture.session import Outcome, Session
+from waistline_hostctl.capture.signals import Signals
+from waistline_hostctl.capture.wanted import TRACE, Wanted, check_output, check_rate
 from waistline_hostctl.capture.writer import Kept, spec_of
 from waistline_hostctl.console import Console
-from waistline_hostctl.meters.base import Meter, MeterChoice, MeterInfo, open_on_bench
+from waistline_hostctl.meters.base import Meter, MeterInfo, open_on_bench
 
-SUFFIX = ".jls"
-TRACE = f"trace{SUFFIX}"
-LEAST_HZ = 100_000.0
-BUFFER_S = 5.0
 _ENDED = {
     "meter": "the meter is gone",
     "silent": "the meter says nothing more",
@@ -52,63 +48,6 @@ _ENDED = {
     "trace": "the trace could not be written",
     "no command": "the command did not run",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What to capture, and where to.
-
-    Attributes:
-        choice: of the meter.
-        duration_s: of the trace; None: until interrupted, or the command ends.
-        output: of the trace alone; None: a run folder.
-        runs, name: of that folder; "" is the meter's name.
-        command: program to capture around.
-        log: gets its standard output.
-        beside: its standard output goes to our standard error.
-        allow_slow: a meter below 100 kHz will do.
-        buffer_s: that the ring holds.
-    """
-
-    choice: MeterChoice
-    duration_s: float | None = None
-    output: Path | None = None
-    runs: Path = Path("runs")
-    name: str = ""
-    command: tuple[str, ...] = ()
-    log: Path | None = None
-    beside: bool = False
-    allow_slow: bool = False
-    buffer_s: float = BUFFER_S
-
-
-@dataclass
-class Signals:
-    """Interrupts and requests to end since the capture began."""
-
-    received: list[int] = field(default_factory=list)
-
-    @contextlib.contextmanager
-    def taken(self) -> Iterator[None]:
-        """Collect SIGINT, SIGTERM and SIGHUP; in a thread that is not the main one there are none.
-
-        A SIGHUP that is ignored (nohup) stays so.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-            numbers.append(signal.SIGHUP)
-        before = {number: signal.signal(number, self._take) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _take(self, number: int, frame: object) -> None:
-        self.received.append(number)
 
 
 def run(wanted: Wanted, bench: ResolvedBench, console: Console) -> Captured:
@@ -140,48 +79,6 @@ def run(wanted: Wanted, bench: ResolvedBench, console: Console) -> Captured:
         finally:
             meter.close()
     return with_page(found, console)
-
-
-def check_output(path: Path | None) -> None:
-    """Refuse a name that no trace can get, before the meter is touched.
-
-    Raises:
-        ConfigError: it is not FILE.jls, exists, or its folder does not.
-    """
-    if path is None:
-        return
-    if path.suffix != SUFFIX:
-        raise ConfigError(
-            f"{path} is no name for a trace",
-            cause=f"traces end in {SUFFIX}, by which other programs know them",
-            fix=f"-o {path.with_suffix(SUFFIX).name}; waistline trace export makes CSV of it",
-        )
-    if path.exists():
-        raise ConfigError(
-            f"{path} exists, and a measurement is not overwritten",
-            cause=f"it holds {path.stat().st_size} bytes",
-            fix="choose another name or move it away",
-        )
-    if not path.parent.is_dir():
-        raise ConfigError(
-            f"{path} cannot be made",
-            cause=f"there is no folder {path.parent}",
-            fix=f"mkdir -p {path.parent}",
-        )
-
-
-def check_rate(info: MeterInfo, *, allow_slow: bool) -> None:
-    """Refuse a meter that is too slow for layers.
-
-    Raises:
-        RateTooLow: below 100 kHz, and not allowed.
-    """
-    if info.rate_hz < LEAST_HZ and not allow_slow:
-        raise RateTooLow(
-            f"{info.name} samples at {info.rate_hz:g} Hz",
-            cause=f"layers last from 20 us on; {LEAST_HZ:g} Hz are needed to tell them apart",
-            fix="choose a faster rate or meter, or say --allow-slow for whole inferences",
-        )
 
 
 class _Run:
@@ -246,7 +143,7 @@ class _Run:
         problems = problems_of(ledger) if kept else ["the account of samples is lost"]
         if outcome.ended in FAILURES:
             problems.insert(0, f"{_ENDED[outcome.ended]}: {outcome.why}")
-        remarks += self._remarks(missing, ledger)
+        remarks += self._short(samples, outcome) + self._remarks(missing, ledger)
         self._details |= {
             "ended": outcome.ended,
             "problems": problems,
@@ -276,7 +173,8 @@ class _Run:
         calibration = calibration_of(self._info)
         if kept is not None and not kept.error:
             spec = spec_of(self._info)
-            found = figures_of(kept.parts, spec, kept.samples, calibration)
+            unknown = bool(kept.ledger.get("unknown"))
+            found = figures_of(kept.parts, spec, kept.samples, calibration, uncertain=unknown)
             return kept.samples, kept.missing, found
         with open_trace(path) as trace:
             if not trace.length:
@@ -292,6 +190,13 @@ class _Run:
             return repair(path).length
         except TraceError as error:
             raise outcome.failure or error from error
+
+    def _short(self, samples: int, outcome: Outcome) -> list[str]:
+        if outcome.ended != "duration" or self._wanted.duration_s is None:
+            return []
+        wanted = samples_of(self._wanted.duration_s, self._info.rate_hz)
+        told = f"{samples:,} of {wanted:,} samples came in the time, and {LATE_S:g} s more"
+        return [told] if samples < wanted else []
 
     def _remarks(self, missing: int, ledger: Mapping[str, Any]) -> list[str]:
         found = []

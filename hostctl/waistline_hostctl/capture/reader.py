@@ -15,7 +15,8 @@ import time
 from dataclasses import dataclass
 
 from waistline.errors import MeterError
-from waistline_hostctl.capture.ring import Producer, Ring
+from waistline_hostctl.capture.records import Producer
+from waistline_hostctl.capture.ring import Ring
 from waistline_hostctl.meters.base import Reader
 
 CHUNK_BYTES = 1 << 16

@@ -14,6 +14,7 @@ import msgspec
 
 from waistline.errors import ConfigError, WaistlineError
 from waistline_hostctl.capture.command import Command
+from waistline_hostctl.capture.limits import Limits
 from waistline_hostctl.capture.live import Live
 from waistline_hostctl.capture.processes import Child
 from waistline_hostctl.capture.reader import CHUNK_BYTES
@@ -34,13 +35,8 @@ from waistline_hostctl.meters.base import MeterInfo
 BEGIN, END = "command-begin", "command-end"
 _LEAST_RING = 4 << 20
 _LOOK_S = 0.1
-_STILL_S, _CATCH_UP_S = 0.3, 0.5
-"""Not having looked for so long means that the machine stood still; then the others get time."""
-_SILENT_S = 5.0
-_NO_START_S = 30.0
 _LEAD_S = _TAIL_S = 0.2
 """What of the trace lies before and behind a command."""
-_MARGIN_S = 0.02
 _READER_S, _WRITER_S = 15.0, 60.0
 
 
@@ -99,11 +95,10 @@ class Session:
         stream: TextIO,
     ) -> None:
         self._info, self._settings, self._path = info, settings, path
-        self._duration_s, self._command, self._signals = duration_s, command, signals
+        self._command, self._signals = command, signals
         self._ended: Ending | None = None
         self._why = ""
         self._tail_s = 0.0
-        self._awake_s = 0.0
         self._kept: Kept | None = None
         self._failure: WaistlineError | None = None
         self._stack = contextlib.ExitStack()
@@ -123,6 +118,7 @@ class Session:
                 os.close(alive)
             self._live = Live(self._ring, info, stream)
             stack.callback(self._live.close)
+            self._limits = Limits(info, self._live, duration_s)
             self._peers = hears, alive
             self._stack = stack.pop_all()
 
@@ -152,7 +148,9 @@ class Session:
         hears, alive = self._peers
         ring, path = self._ring.descriptor, str(self._path)
         info, settings = self._info, self._settings
-        self._writer.begin(WriterTask(info, settings, ring, hears, path, msgspec.Raw(run)))
+        self._writer.begin(
+            WriterTask(info, settings, ring, hears, path, msgspec.Raw(run), self._limits.samples)
+        )
         task = ReaderTask(
             info.name, settings, ring, alive, chunk_bytes(info), info.pause_s, info.patient
         )
@@ -160,21 +158,20 @@ class Session:
 
     def watch(self) -> None:
         """Look on until there is a reason to end."""
-        began_s = looked_s = time.monotonic()
+        self._limits.begin(time.monotonic())
         while self._ended is None:
             now_s = time.monotonic()
             self._live.update(now_s)
-            if now_s - looked_s > _STILL_S:
-                self._awake_s = self._live.moved_s = now_s
-            looked_s = now_s
+            self._limits.look(now_s)
             self._ended = (
-                self._of_children()
+                self._of_samples()
+                or self._of_children()
                 or ("interrupted" if self._signals else None)
-                or self._of_time(now_s, began_s)
+                or self._of_time(now_s)
                 or self._of_command(now_s)
             )
             if self._ended is None:
-                time.sleep(self._pause_s())
+                time.sleep(_LOOK_S)
 
     def finish(self, run: Callable[[], bytes]) -> Outcome:
         """End command, reader and writer, in this order.
@@ -192,6 +189,9 @@ class Session:
         if not self._reader.end(_READER_S) and self._ended not in FAILURES:
             self._ended, self._why = "reader", "it did not stop, and was killed"
         self._wait_for_writer(len(self._signals))
+        if self._kept and self._kept.full and self._ended in ("source", "meter", "silent"):
+            # It had all that was wanted before the meter went.
+            self._ended, self._why = "duration", ""
         self._live.close()
         return Outcome(self._ended, self._why, self._kept, self._failure)
 
@@ -199,6 +199,16 @@ class Session:
     def ended(self) -> Ending | None:
         """Why it ended, None while it goes on."""
         return self._ended
+
+    def _of_samples(self) -> Ending | None:
+        return "duration" if self._limits.full else None
+
+    def _of_time(self, now_s: float) -> Ending | None:
+        found = self._limits.passed(now_s)
+        if found is None:
+            return None
+        self._why = found.why
+        return found.ended
 
     def _of_children(self) -> Ending | None:
         said = self._writer.answer()
@@ -227,35 +237,6 @@ class Session:
             return "reader"
         return None
 
-    def _passed_s(self) -> float:
-        """Since sample 0, by the host's clock; below 0 before it is known."""
-        if not (self._live.samples and self._live.began_ns):
-            return -1.0
-        return (time.monotonic_ns() - self._live.began_ns) * 1e-9
-
-    def _pause_s(self) -> float:
-        """Until the next look: shorter where the end comes before it."""
-        passed_s = self._passed_s()
-        if self._duration_s is None or passed_s < 0 or self._info.patient:
-            return _LOOK_S
-        return min(_LOOK_S, max(0.001, self._duration_s + _MARGIN_S - passed_s))
-
-    def _of_time(self, now_s: float, began_s: float) -> Ending | None:
-        live, rate_hz = self._live, self._info.rate_hz
-        if now_s - self._awake_s < _CATCH_UP_S:
-            return None
-        if self._duration_s is not None:
-            passed_s = live.samples / rate_hz if self._info.patient else self._passed_s()
-            if passed_s > self._duration_s + (0 if self._info.patient else _MARGIN_S):
-                return "duration"
-        if now_s - live.moved_s > _SILENT_S + 20 / rate_hz and not self._info.patient:
-            self._why = f"no byte came from the meter for {now_s - live.moved_s:.0f} s"
-            return "silent"
-        if not live.samples and now_s - began_s > _NO_START_S + 20 / rate_hz:
-            self._why = f"for {now_s - began_s:.0f} s no sample came that can be placed"
-            return "silent"
-        return None
-
     def _of_command(self, now_s: float) -> Ending | None:
         command = self._command
         if command is None:
@@ -266,7 +247,7 @@ class Session:
                 self._mark(END, command.ended_ns)
                 self._tail_s = now_s + _TAIL_S
             return "command" if now_s > self._tail_s else None
-        if not command.started and self._passed_s() > _LEAD_S:
+        if not command.started and self._limits.passed_s() > _LEAD_S:
             try:
                 self._mark(BEGIN, command.start())
             except ConfigError as error:

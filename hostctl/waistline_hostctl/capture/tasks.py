@@ -52,6 +52,7 @@ class WriterTask(msgspec.Struct, frozen=True, tag="writer"):
         peer: descriptor of the pipe's other end; at its end once the reader is gone.
         path: of the new trace.
         run: run.json as it is now.
+        most: samples at which the trace ends; None: with the reader.
     """
 
     info: MeterInfo
@@ -60,6 +61,7 @@ class WriterTask(msgspec.Struct, frozen=True, tag="writer"):
     peer: int
     path: str
     run: msgspec.Raw
+    most: int | None = None
 
 
 Task = ReaderTask | WriterTask

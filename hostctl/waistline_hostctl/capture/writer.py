@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from waistline.errors import MeterError, WaistlineError
-from waistline.trace.accuracy import Part, Parts
-from waistline.trace.base import Annotation, Block, Floats, TraceSpec, TraceWriter
+from waistline.errors import WaistlineError
+from waistline.trace.accuracy import Parts
+from waistline.trace.base import Annotation, Block, TraceSpec, TraceWriter
 from waistline_hostctl.capture.clock import HostClock
-from waistline_hostctl.capture.ring import Consumer, Kind, Ring
-from waistline_hostctl.meters.base import Decoder, MeterInfo
-from waistline_hostctl.meters.base import Part as Piece
+from waistline_hostctl.capture.records import Consumer, Kind, Record
+from waistline_hostctl.capture.ring import Ring
+from waistline_hostctl.capture.sums import Sums, begin, size
+from waistline_hostctl.meters._ledger import cut
+from waistline_hostctl.meters.base import Decoder, MeterInfo, Part
 
 FLUSH_S = 0.25
 IDLE_S = 0.05
 """Between looks into an empty ring, which holds seconds: few wake-ups."""
 NOTICE_S = 0.2
-_SPAN_S = 0.1
 _READER_GONE_S = 1.0
 """With an empty ring and no reader for so long, no last word is coming."""
 
@@ -44,12 +44,13 @@ class Kept(msgspec.Struct, frozen=True):
     Attributes:
         samples: ids in the trace, lost ones included.
         missing: of these, lost.
-        ledger: the decoder's account.
+        ledger: the decoder's account of these.
         reason: why the reader ended, "" for being told to.
         error: why the writer did; "" where it wrote everything.
         parts: sums over what is there.
         clock_residual_s: of the map from the host's clock to the trace; NaN is None.
         annotations: written.
+        full: all samples that were wanted are there.
     """
 
     samples: int
@@ -60,48 +61,7 @@ class Kept(msgspec.Struct, frozen=True):
     parts: Parts
     clock_residual_s: float | None
     annotations: int
-
-
-@dataclass
-class _Sums:
-    """Running sums; float64."""
-
-    parts: Parts
-    samples: int = 0
-    missing: int = 0
-
-    def block(self, block: Block, supply_v: float | None) -> None:
-        """Add a block.
-
-        Raises:
-            MeterError: its sums are not finite.
-        """
-        count = len(block)
-        current, power, voltage = block.current_a, block.power_w, block.voltage_v
-        charge = 0.0 if current is None else _sum(current)
-        if power is None and current is not None and voltage is not None:
-            power = current * voltage
-        constant_w = charge * supply_v if power is None and supply_v is not None else 0.0
-        part = Part(
-            count,
-            charge,
-            0.0 if voltage is None else _sum(voltage),
-            constant_w if power is None else _sum(power),
-        )
-        if not np.isfinite([part.current, part.voltage, part.power]).all():
-            raise MeterError(
-                "the meter's values are beyond all bounds",
-                cause=f"{count} samples from {self.samples} on have no finite sum",
-                fix="see its gain, offset and shunt in the bench file",
-            )
-        self.samples += count
-        self.parts.add(part)
-
-
-def _sum(values: Floats) -> float:
-    """Of those that are there; float64."""
-    found = float(np.add.reduce(values, dtype=np.float64))
-    return found if found == found else float(np.nansum(values, dtype=np.float64))
+    full: bool = False
 
 
 def spec_of(info: MeterInfo) -> TraceSpec:
@@ -126,6 +86,8 @@ class Keeper:
         events: asked often; what happened since it was asked last. At the end it is asked with
             True, and may wait for what is on its way.
         reader_alive: asked while the ring is empty.
+        most: samples, lost ones included, at which the trace ends; None: with the reader. What
+            comes behind it is neither decoded nor counted.
     """
 
     def __init__(
@@ -137,29 +99,35 @@ class Keeper:
         *,
         events: Callable[[bool], Iterable[Event]] = lambda last: (),
         reader_alive: Callable[[], bool] = lambda: True,
+        most: int | None = None,
     ) -> None:
         self._ring, self._consumer = ring, Consumer(ring)
         self._decoder, self._trace, self._info = decoder, trace, info
         self._events, self._reader_alive = events, reader_alive
         self._clock = HostClock(info.rate_hz)
         self._utc_offset_ns = time.time_ns() - time.monotonic_ns()
-        self._sums = _Sums(Parts(span=max(1, int(info.rate_hz * _SPAN_S))))
+        self._sums = Sums(Parts())
+        self._most = most
+        self._given = 0
+        self._account: dict[str, Any] | None = None
         self._waiting: list[Event] = []
         self._annotations = 0
         self._flushed = self._noticed = time.monotonic()
         self._host_ns = 0
 
     def run(self) -> Kept:
-        """Keep everything up to the reader's last word."""
+        """Keep everything up to the reader's last word, or what is wanted."""
         reason, error = "", ""
         try:
             reason = self._take_all()
-            self._write(self._decoder.finish(self._host_ns))
+            if self._account is None:
+                self._write(self._decoder.finish(self._host_ns))
             self._waiting += self._events(True)
             self._annotate(None)
         except WaistlineError as failure:
             error = str(failure)
-        ledger = self._decoder.ledger()
+        full = self._account is not None
+        ledger = self._decoder.ledger() if self._account is None else self._account
         try:
             self._trace.close(msgspec.json.encode(ledger))
         except WaistlineError as failure:
@@ -170,11 +138,13 @@ class Keeper:
             samples=sums.samples,
             missing=sums.missing,
             ledger=ledger,
-            reason=reason,
+            # What became of the meter behind the end of the trace does not matter to it.
+            reason="" if full else reason,
             error=error,
             parts=sums.parts,
             clock_residual_s=None if np.isnan(residual) else residual,
             annotations=self._annotations,
+            full=full,
         )
 
     def _take_all(self) -> str:
@@ -191,37 +161,57 @@ class Keeper:
                 self._now_and_then()
                 time.sleep(IDLE_S)
                 continue
-            self._host_ns = max(self._host_ns, record.host_ns)
-            kind, payload = record.kind, record.payload
-            reason = bytes(payload).decode(errors="replace") if kind == Kind.END else ""
-            if kind == Kind.DATA:
-                parts = self._decoder.feed(payload, record.host_ns)
-            elif kind == Kind.DROPPED:
-                parts = self._decoder.skip(record.dropped_bytes, record.host_ns)
-            else:
-                parts = []
-            # Blocks may look into the record: it is given back once they are written.
-            self._write(parts)
-            self._consumer.release()
-            if kind == Kind.END:
+            if record.kind == Kind.END:
+                self._host_ns = max(self._host_ns, record.host_ns)
+                reason = bytes(record.payload).decode(errors="replace")
+                self._consumer.release()
                 return reason
-            point = self._clock.add(self._sums.samples, record.host_ns) if parts else None
-            if point is not None and not self._info.patient:
-                self._trace.utc(point[0], point[1] + self._utc_offset_ns)
+            if self._account is None:
+                self._decode(record)
+            self._consumer.release()
             self._now_and_then()
 
-    def _write(self, parts: Iterable[Piece]) -> None:
+    def _decode(self, record: Record) -> None:
+        self._host_ns = max(self._host_ns, record.host_ns)
+        if record.kind == Kind.DATA:
+            parts = self._decoder.feed(record.payload, record.host_ns)
+        else:
+            parts = self._decoder.skip(record.dropped_bytes, record.host_ns)
+        # Blocks may look into the record: it is given back once they are written.
+        self._write(parts)
+        point = self._clock.add(self._given, record.host_ns) if parts else None
+        if point is not None and not self._info.patient:
+            self._trace.utc(point[0], point[1] + self._utc_offset_ns)
+
+    def _write(self, parts: Iterable[Part]) -> None:
         for part in parts:
+            if isinstance(part, Annotation):
+                if self._most is None or part.sample <= self._most:
+                    self._trace.annotate(part)
+                    self._annotations += 1
+                continue
+            self._given += size(part)
+            if self._most is not None and self._given > self._most:
+                room = self._most - self._sums.samples
+                if not room:
+                    continue
+                part = begin(part, room)
             if isinstance(part, Block):
                 self._sums.block(part, self._info.supply_v)
                 self._trace.write(part)
-            elif isinstance(part, Annotation):
-                self._trace.annotate(part)
-                self._annotations += 1
             else:
                 self._trace.gap(part)
-                self._sums.samples += part.count
-                self._sums.missing += part.count
+                self._sums.gap(part)
+        if self._sums.samples == self._most:
+            self._end()
+
+    def _end(self) -> None:
+        """Nothing that comes from now on is of this trace."""
+        sums = self._sums
+        self._account = self._decoder.ledger()
+        if self._given > sums.samples:
+            self._account = cut(self._account, sums.samples, sums.samples - sums.missing)
+        self._notice()
 
     def _now_and_then(self) -> None:
         now = time.monotonic()
@@ -232,19 +222,22 @@ class Keeper:
             self._noticed = now
             self._waiting += self._events(False)
             self._annotate(self._clock.known_until_ns)
-            sums = self._sums
-            total = sums.parts.total
-            self._ring.say(
-                "writer",
-                {
-                    "samples": sums.samples,
-                    "missing": sums.missing,
-                    "there": total.count,
-                    "charge": total.current,
-                    "power": total.power,
-                    "began_ns": self._clock.host_ns_at(0),
-                },
-            )
+            self._notice()
+
+    def _notice(self) -> None:
+        sums = self._sums
+        total = sums.parts.total
+        self._ring.say(
+            "writer",
+            {
+                "samples": sums.samples,
+                "missing": sums.missing,
+                "there": total.count,
+                "charge": total.current,
+                "power": total.power,
+                "began_ns": self._clock.host_ns_at(0),
+            },
+        )
 
     def _annotate(self, until_ns: int | None) -> None:
         """Events whose place is known by now; None: all."""

@@ -68,7 +68,7 @@ def options_of(pairs: Sequence[str]) -> dict[str, str]:
 @click.option("--meter-option", "pairs", multiple=True, metavar="KEY=VALUE",
               help="The meter's own option, such as voltage=3.3.")  # fmt: skip
 @click.option("--duration", "duration_s", type=Duration(), metavar="TIME",
-              help="Of the trace: 60s, 10min.")  # fmt: skip
+              help="Of the trace, to the sample: 60s, 10min.")  # fmt: skip
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False),
               metavar="FILE.jls", help="The trace alone, not a run folder.")  # fmt: skip
 @click.option("--runs", default="runs", show_default=True, metavar="DIR", help="Run folders.")
@@ -99,7 +99,8 @@ def command(
     COMMAND's begin and end become markers; its exit code is shown, ours is the capture's.
     """
     from waistline_hostctl.capture import text
-    from waistline_hostctl.capture.control import Wanted, run
+    from waistline_hostctl.capture.control import run
+    from waistline_hostctl.capture.wanted import Wanted
     from waistline_hostctl.meters.base import MeterChoice
 
     wanted = Wanted(

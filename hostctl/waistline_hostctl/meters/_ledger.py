@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import msgspec
 
 from waistline.trace.base import GapKind
 
@@ -30,6 +34,18 @@ class Loss:
     invalid: int
     kind: GapKind
 
+    @property
+    def end(self) -> int:
+        """Id behind it."""
+        return self.first + self.lost + self.invalid
+
+    def begin(self, count: int) -> Loss:
+        """Its first ``count`` ids; of uncertain size where it is."""
+        invalid = min(self.invalid, count)
+        lost = count - invalid
+        bounds = (lost, lost) if self.low == self.high else (min(self.low, lost), self.high)
+        return Loss(self.first, lost, *bounds, invalid, self.kind)
+
 
 @dataclass(slots=True)
 class Ledger:
@@ -47,8 +63,8 @@ class Ledger:
         contradictions: times the clock took back what it had said. Any makes the capture fail.
         resyncs: times the boundary between samples was found anew.
         resync_bytes: bytes thrown away for that.
-        balance: ids less elapsed time at the end, None before.
-        elapsed: host time between first and last sample.
+        balance: ids less elapsed time at the newest sample whose time is certain, None before.
+        elapsed: host time between first and newest sample.
         losses: the first 1000 holes; ``holes`` counts all.
     """
 
@@ -69,12 +85,15 @@ class Ledger:
 
     def hole(self, loss: Loss) -> None:
         """Enter one hole."""
-        self.holes += 1
-        self.lost[loss.kind] = self.lost.get(loss.kind, 0) + loss.lost
-        self.invalid += loss.invalid
-        self.unknown += loss.low != loss.high
+        self._count(loss, 1)
         if len(self.losses) < _EVENTS:
             self.losses.append(loss)
+
+    def _count(self, loss: Loss, times: int) -> None:
+        self.holes += times
+        self.lost[loss.kind] = self.lost.get(loss.kind, 0) + times * loss.lost
+        self.invalid += times * loss.invalid
+        self.unknown += times * (loss.low != loss.high)
 
     @property
     def closes(self) -> bool:
@@ -87,6 +106,25 @@ class Ledger:
         begun = self.kept > 0 and (self.balance is not None or not self.start_dropped)
         return begun and balanced and not self.unknown and not self.contradictions
 
+    def cut(self, end: int, kept: int) -> None:
+        """Leave out what lies behind id ``end``; ``kept`` samples lie before it.
+
+        Holes that are not listed stay counted wherever they are.
+        """
+        self.kept = kept
+        while self.losses and self.losses[-1].end > end:
+            loss = self.losses.pop()
+            self._count(loss, -1)
+            if loss.first < end:
+                self.hole(loss.begin(end - loss.first))
+
     def as_dict(self) -> dict[str, object]:
         """Plain JSON values."""
         return asdict(self) | {"closes": self.closes}
+
+
+def cut(account: Mapping[str, Any], end: int, kept: int) -> dict[str, Any]:
+    """An account, as a decoder gives it, of what lies before id ``end``; see `Ledger.cut`."""
+    ledger = msgspec.convert(account, Ledger)
+    ledger.cut(end, kept)
+    return ledger.as_dict()

@@ -107,7 +107,10 @@ class Resolver:
         self._last = (self._received, host_ns)
 
     def take(self) -> list[Run | Gap]:
-        """What was decided since the last call."""
+        """What was decided since the last call; the ledger's balance is of then, too."""
+        self._ledger.elapsed = self._newest
+        if self._first_level is not None:
+            self._ledger.balance = self._newest_level - self._first_level
         out, self._places.out = self._places.out, []
         return out
 
@@ -124,9 +127,6 @@ class Resolver:
         if self._places.steps:
             self._give_up()
         self._places.release(self._received)
-        self._ledger.elapsed = self._newest
-        if self._first_level is not None:
-            self._ledger.balance = self._newest_level - self._first_level
 
     def _read(self, received: int, host_ns: int) -> None:
         if self._origin_ns is None:
