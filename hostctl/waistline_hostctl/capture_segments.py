@@ -108,7 +108,7 @@ def baseline_of(rows: Sequence[Measured]) -> Baseline | None:
 def above(one: Summed, base: Baseline, spec: TraceSpec) -> Quantity:
     """Energy of a stretch above what the baseline takes in the same time."""
     there_s = one.parts.total.count / spec.rate_hz
-    return one.quantities["energy_j"].less(base.power, there_s)
+    return one.quantities["energy_j"].above(base.power, there_s)
 
 
 def segments_table(rows: Sequence[Measured], base: Baseline | None, spec: TraceSpec) -> Table:

@@ -1,17 +1,23 @@
 """Uncertainties of means and energies against cases worked out by hand."""
 
 import math
+from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from waistline.errors import ConfigError
 from waistline.evidence import Evidence
 from waistline.instrument import Calibration, calibration_from
 from waistline.trace.accuracy import SETTING, Part, Parts, figures_of, trace_figures
 from waistline.trace.base import SIGNALS, Block, Gap, TraceSpec
+from waistline.trace.budget import CLOCK, EDGES, NOISE, Quantity
+from waistline.trace.parts import edges_of, span_of
 from waistline.trace.store import create, open_trace
 
 RATE_HZ = 1000.0
@@ -25,9 +31,24 @@ def spec(*names: str, supply_v: float | None = None) -> TraceSpec:
 def steady(current_a: float, voltage_v: float, power_w: float | None = None) -> Parts:
     """Ten thousand samples, each the same."""
     power = current_a * voltage_v if power_w is None else power_w
-    parts = Parts(span=1000)
-    for _ in range(10):
-        parts.add(Part(1000, 1000 * current_a, 1000 * voltage_v, 1000 * power))
+    return of_parts([Part(1000, 1000 * current_a, 1000 * voltage_v, 1000 * power)] * 10, 1000)
+
+
+def of_parts(rows: list[Part], size: int) -> Parts:
+    """Parts of so many samples each, as they are given."""
+    return Parts(size, size * len(rows), rows)
+
+
+def grown(sizes: Iterable[int]) -> Parts:
+    """Samples 0, 1, 2, .. in pieces of these sizes."""
+    parts = Parts()
+    for size in sizes:
+        cuts = parts.cuts(size)
+        rows = [
+            Part(end - start, float(sum(range(int(parts.size) + start, int(parts.size) + end))))
+            for start, end in pairwise(cuts)
+        ]
+        parts.add(np.diff(cuts).tolist(), rows)
     return parts
 
 
@@ -103,37 +124,84 @@ def test_noise_is_told_from_its_parts_and_steps_are_not_noise() -> None:
     known = Calibration(current_gain_uncertainty=0.0)
     spreads = []
     for step in (0.0, 0.5):
-        parts = Parts(span=100)
         noise = rng.normal(0, 0.01, (48, 100)) + 1.0
         noise[24:] += step
-        for row in noise:
-            parts.add(Part(100, float(row.sum())))
+        parts = of_parts([Part(100, float(row.sum())) for row in noise], 100)
         figure = figures_of(parts, spec("current"), 4800, known)["mean_current_a"]
-        assert figure.n == 48
+        assert figure.n == 16
         spreads.append(figure.standard_uncertainty)
     for spread in spreads:
-        assert spread == pytest.approx(0.01 / math.sqrt(4800), rel=0.5)
+        assert spread == pytest.approx(0.01 / math.sqrt(4800), rel=0.6)
+
+
+def test_what_a_load_repeats_is_hardly_noise_however_its_parts_lie() -> None:
+    known = Calibration(current_gain_uncertainty=0.0)
+    for length in (100_000, 123_457, 160_001):
+        # 1 A for 30 % of each period, of which there are some two hundred.
+        current = (np.arange(length) % 613 < 184).astype(float)
+        edges = edges_of(0, length).astype(int)
+        rows = [Part(end - at, float(current[at:end].sum())) for at, end in pairwise(edges)]
+        parts = Parts(span_of(length), length, rows)
+        spread = figures_of(parts, spec("current"), length, known)["mean_current_a"]
+        assert spread.standard_uncertainty is not None
+        # A period cut at its end shifts a batch by 0.21 of a period at most; there are 16.
+        assert spread.standard_uncertainty < 0.21 * 613 / (length / 16) * 2 / math.sqrt(16)
 
 
 def test_too_few_samples_for_noise_give_no_uncertainty() -> None:
-    parts = Parts(span=1000)
-    parts.add(Part(3000, 3.0))
+    parts = of_parts([Part(1000, 1.0)] * 3, 1000)
     known = Calibration(current_gain_uncertainty=0.01)
-    assert figures_of(parts, spec("current"), 3000, known)["mean_current_a"].n == 1
     figure = figures_of(parts, spec("current"), 3000, known)["mean_current_a"]
+    assert figure.n == 3
     assert figure.standard_uncertainty is None
 
 
-def test_parts_stay_few_and_lose_nothing() -> None:
-    parts = Parts(span=10)
-    for k in range(10_001):
-        parts.add(Part(7, float(k)))
-    assert len(parts.done) < 64
-    assert parts.total.count == 70_007
-    assert parts.total.current == sum(range(10_001))
-    sizes = {part.count for part in parts.done}
-    assert min(sizes) >= parts.span
+def test_a_gap_of_unknown_size_leaves_time_and_energy_without_a_bound() -> None:
+    known = Calibration(
+        current_gain_uncertainty=0.01, supply_uncertainty_v=0.01, rate_uncertainty=1e-6
+    )
+    parts = steady(1.0, 2.0)
+    found = figures_of(parts, spec("current", supply_v=2.0), 10_000, known, uncertain=True)
+    assert found["mean_power_w"].standard_uncertainty is not None
+    assert found["duration_s"].standard_uncertainty is None
+    assert found["energy_j"].standard_uncertainty is None
+
+
+@given(st.lists(st.integers(0, 700), max_size=40))
+def test_parts_lie_where_the_length_says_and_lose_nothing(sizes: list[int]) -> None:
+    length = sum(sizes)
+    parts = grown(sizes)
+    assert parts.size == parts.total.count == length
+    assert parts.total.current == length * (length - 1) / 2
     assert msgspec.convert(msgspec.to_builtins(parts), Parts).total == parts.total
+    if length:
+        assert parts.span == span_of(length)
+        assert len(parts.done) <= 64
+        assert [part.count for part in parts.done] == np.diff(edges_of(0, length)).tolist()
+        assert parts.done == grown([length]).done
+
+
+def test_edges_may_lie_between_samples() -> None:
+    edges = edges_of(10.25, 1000.75)
+    assert edges[0] == 10.25
+    assert edges[-1] == 1000.75
+    assert set(np.diff(edges)[:-1]) == {16.0}
+    assert 0 < np.diff(edges)[-1] <= 16
+
+
+def test_energy_above_a_baseline_shares_what_the_instrument_is_off_by() -> None:
+    scale, noise = "scale of the current", NOISE
+    energy = Quantity(10.0, "J", {scale: 0.1, noise: 0.03, CLOCK: 0.001, EDGES: 0.2}, 16)
+    idle = Quantity(1.0, "W", {scale: 0.01, noise: 0.01}, 20)
+    # 4 s of 1 W: 6 J are left.
+    above = energy.above(idle, 4.0)
+    assert above.value == pytest.approx(6.0)
+    assert above.terms[scale] == pytest.approx(0.06)
+    assert above.terms[noise] == pytest.approx(math.hypot(0.03, 0.04))
+    assert above.terms[CLOCK] == pytest.approx(0.0006)
+    assert above.terms[EDGES] == pytest.approx(0.12)
+    unknown = Quantity(1.0, "W", {scale: None, noise: 0.01}, 20)
+    assert energy.above(unknown, 4.0).uncertainty is None
 
 
 def test_a_trace_gives_what_its_samples_do(tmp_path: Path) -> None:

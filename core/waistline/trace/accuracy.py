@@ -19,7 +19,7 @@ from waistline.instrument import Calibration, calibration_from
 from waistline.trace.base import Doubles, TraceSpec
 from waistline.trace.budget import Quantity, has_power, quantities
 from waistline.trace.jls_read import JlsTrace
-from waistline.trace.parts import PARTS, Part, Parts
+from waistline.trace.parts import Part, Parts, edges_of, span_of
 from waistline.trace.sums import window_sums
 
 __all__ = [
@@ -36,9 +36,11 @@ def figures_of(
     spec: TraceSpec,
     samples: float,
     calibration: Calibration | None = None,
+    *,
+    uncertain: bool = False,
 ) -> dict[str, Figure]:
     """Figures of a stretch; names and arguments as those of `quantities`."""
-    found = quantities(parts, spec, samples, calibration)
+    found = quantities(parts, spec, samples, calibration, uncertain=uncertain)
     return as_figures(found, spec, parts.total.count, samples)
 
 
@@ -90,10 +92,7 @@ def summed(
     """
     if not stretches:
         return []
-    cuts = [
-        np.linspace(row.start, row.stop, min(PARTS - 1, max(1, int(row.stop - row.start))) + 1)
-        for row in stretches
-    ]
+    cuts = [edges_of(row.start, row.stop) for row in stretches]
     edges = np.concatenate(cuts)
     columns, missing, uncertain = _sums(trace, edges)
     there = np.diff(edges) - missing
@@ -106,13 +105,14 @@ def summed(
             Part(count, **{name: values[k] for name, values in rows.items()})
             for k, count in enumerate(there[here].tolist())
         ]
-        parts = Parts(max(1, int(size) // PARTS), done)
+        unsure = bool(uncertain[here].any())
+        parts = Parts(span_of(size), size, done)
         found.append(
             Summed(
                 parts,
                 float(missing[here].sum()),
-                bool(uncertain[here].any()),
-                quantities(parts, trace.spec, size, calibration, row.edge_sigma),
+                unsure,
+                quantities(parts, trace.spec, size, calibration, row.edge_sigma, unsure),
             )
         )
     return found
@@ -129,16 +129,20 @@ def _begins(cuts: Sequence[Doubles]) -> Iterator[int]:
 def _sums(trace: JlsTrace, edges: Doubles) -> tuple[dict[str, Doubles], Doubles, Any]:
     """By signal the sums between consecutive edges; samples missing there, and what is invalid."""
     low, high = int(edges[0]), min(trace.length, math.ceil(edges[-1]))
-    columns: dict[str, Doubles] = {}
-    missing = np.zeros(len(edges) - 1)
+    found: dict[str, tuple[Doubles, Doubles]] = {}
     for name in ("current", "voltage"):
         if name in trace.spec.floats:
-            pieces = trace.pieces(name, low, high)
-            columns[name], missing = window_sums(pieces, edges, trace.length)
+            found[name] = window_sums(trace.pieces(name, low, high), edges, trace.length)
     if has_power(trace.spec):
         windows = trace.windows(edges)
-        columns["power"] = windows.energy_j * trace.spec.rate_hz
-        missing = windows.missing
+        found["power"] = windows.energy_j * trace.spec.rate_hz, windows.missing
+    missing = [*found.values()][-1][1]
+    there = np.diff(edges) - missing
+    columns = {}
+    for name, (sums, lost) in found.items():
+        # Files of others may lack a value of one signal alone: its mean is that of its own.
+        own = np.diff(edges) - lost
+        columns[name] = sums * np.divide(there, own, out=np.ones_like(own), where=own > 0)
     return columns, missing, trace.uncertain(edges)
 
 

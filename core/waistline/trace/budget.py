@@ -3,29 +3,35 @@
 Two kinds of term, added in quadrature. *Type B* is what the instrument may be off by: scale and
 offset of current and voltage, the supply, a burden, the sample clock; each is an input's standard
 uncertainty times what the value changes by with that input, so it keeps its sign and does not
-shrink with time. *Type A* is noise and drift: the parts of the stretch have means that differ from
-one to the next by sqrt(2) times the scatter of one. The median of those differences is taken, so
-that a few steps of the load are not mistaken for noise. A term that is not known makes the whole
-unknown.
+shrink with time. *Type A* is noise and drift, by batch means: of all pairs of batches side by side,
+each about a sixteenth of the stretch, the means differ by sqrt(2) times the scatter of one. It
+assumes that batches that long differ by chance alone. What a load repeats within one averages out
+but for the period that is cut at its end, which makes the term too large rather than too small;
+what changes from one to the next counts as noise. The median of the differences is taken, so that
+a few steps of the load do not. A term that is not known makes the whole unknown.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from waistline.instrument import Calibration
-from waistline.trace.base import TraceSpec
+from waistline.trace.base import Doubles, TraceSpec
 from waistline.trace.parts import Part, Parts
 
 NOISE = "noise and drift"
 CLOCK = "sample clock"
 EDGES = "edges"
 """Of a stretch whose ends are not known to the sample."""
-_LEAST_PARTS = 4
+HOLE = "gap of unknown size"
+_OF_TIME = (CLOCK, EDGES, HOLE)
+BATCHES = 16
+"""Of a stretch of so many samples or more; up to half as many again."""
+_LEAST_BATCHES = 4
 # The median of |d|, d normal with deviation sqrt(2) s, is 0.6745 sqrt(2) s.
 _MEDIAN = 0.6744897501960817 * math.sqrt(2)
 
@@ -39,7 +45,7 @@ class Quantity:
     Attributes:
         value: in ``unit``.
         terms: by name, signed, in ``unit``; None where a term is not known.
-        n: parts that its noise rests on.
+        n: batches that its noise rests on.
     """
 
     value: float
@@ -53,20 +59,25 @@ class Quantity:
         known = [term for term in self.terms.values() if term is not None]
         return math.hypot(*known) if len(known) == len(self.terms) else None
 
-    def less(self, other: Quantity, share: float) -> Quantity:
-        """This less ``share`` times another of the same instrument: only noise is not shared."""
+    def above(self, power: Quantity, time_s: float) -> Quantity:
+        """This energy less what a power of the same instrument takes in so much of its time.
+
+        All terms are shared but noise; those of time act on what is left.
+        """
+        value = self.value - time_s * power.value
+        left = value / self.value if self.value else 0.0
         terms: dict[str, float | None] = {}
-        for name in {**self.terms, **other.terms}:
-            # A term that one of the two lacks is of the stretch itself, such as its edges.
-            mine, its = self.terms.get(name, 0.0), other.terms.get(name, 0.0)
+        for name in {**self.terms, **power.terms}:
+            mine, its = self.terms.get(name, 0.0), power.terms.get(name, 0.0)
             if mine is None or its is None:
                 terms[name] = None
+            elif name in _OF_TIME:
+                terms[name] = mine * left
             elif name == NOISE:
-                terms[name] = math.hypot(mine, share * its)
+                terms[name] = math.hypot(mine, time_s * its)
             else:
-                terms[name] = mine - share * its
-        value = self.value - share * other.value
-        return Quantity(value, self.unit, terms, min(self.n, other.n))
+                terms[name] = mine - time_s * its
+        return Quantity(value, self.unit, terms, min(self.n, power.n))
 
 
 def has_power(spec: TraceSpec) -> bool:
@@ -81,6 +92,7 @@ def quantities(
     samples: float,
     calibration: Calibration | None,
     edge_sigma: float = 0.0,
+    uncertain: bool = False,
 ) -> dict[str, Quantity]:
     """``duration_s``, ``mean_current_a``, ``mean_power_w``, ``energy_j`` of a stretch.
 
@@ -93,12 +105,15 @@ def quantities(
         samples: the stretch is long, lost ones included.
         calibration: of the instrument; None: not known.
         edge_sigma: standard uncertainty of each of its two ends, samples.
+        uncertain: a gap of unknown size touches it: neither its duration nor what it took are
+            known to any bound.
     """
     known = calibration or Calibration()
     clock = None if calibration is None else known.rate_uncertainty
     edges_s = math.sqrt(2) * edge_sigma / spec.rate_hz
     duration_s = samples / spec.rate_hz
-    terms = {CLOCK: None if clock is None else clock * duration_s, **_edges(edges_s)}
+    hole: dict[str, None] = {HOLE: None} if uncertain else {}
+    terms = {CLOCK: None if clock is None else clock * duration_s, **_edges(edges_s), **hole}
     out = {"duration_s": Quantity(duration_s, "s", terms)}
     total = parts.total
     if not total.count:
@@ -117,7 +132,7 @@ def quantities(
         energy_j = power_w * there_s
         over = {name: None if one is None else one * there_s for name, one in terms.items()}
         over[CLOCK] = None if clock is None else clock * energy_j
-        over |= _edges(edges_s * power_w)
+        over |= {**_edges(edges_s * power_w), **hole}
         out["energy_j"] = Quantity(energy_j, "J", over, n)
     return out
 
@@ -167,9 +182,20 @@ def power_terms(total: Part, spec: TraceSpec, known: Calibration) -> dict[str, f
 
 
 def _scatter(parts: Parts, name: str) -> tuple[float | None, int]:
-    """Type A of a mean, and the number of parts it rests on."""
-    rows = [part for part in parts.done if part.count >= parts.span / 2]
-    if len(rows) < _LEAST_PARTS:
-        return None, max(1, len(rows))
-    means = [getattr(part, name) / part.count for part in rows]
-    return float(np.median(np.abs(np.diff(means)))) / _MEDIAN / math.sqrt(len(means)), len(means)
+    """Type A of a mean, and the number of batches it rests on."""
+    size = max(1, len(parts.done) // BATCHES)
+    counts = _slid([part.count for part in parts.done], size)
+    sums = _slid([getattr(part, name) for part in parts.done], size)
+    there = counts >= size * parts.span / 2
+    means = np.where(there, sums, np.nan) / np.maximum(counts, 1)
+    steps = np.abs(means[size:] - means[:-size])
+    steps = steps[np.isfinite(steps)]
+    batches = parts.total.count / (size * parts.span)
+    if batches < _LEAST_BATCHES or not len(steps):
+        return None, max(1, int(batches))
+    return float(np.median(steps)) / _MEDIAN / math.sqrt(batches), round(batches)
+
+
+def _slid(values: Sequence[float], size: int) -> Doubles:
+    """Sums of ``size`` of them in a row, float64; of more than there are none."""
+    return np.convolve(values, np.ones(size), "valid") if len(values) >= size else np.empty(0)

@@ -56,7 +56,7 @@ def window_sums(
         if high > low:
             cuts = np.clip(whole[low : high + 1], first, end) - first
             with np.errstate(invalid="ignore"):
-                part, there = _part_sums(values, cuts)
+                part, there = part_sums(values, cuts)
             sums[low:high] += part
             found[low:high] += there
     share = edges - whole
@@ -86,7 +86,7 @@ def checked_edges(edges: Doubles, length: int) -> Doubles:
     return edges
 
 
-def _part_sums(values: Samples, cuts: NDArray[np.int64]) -> tuple[Doubles, Doubles]:
+def part_sums(values: Samples, cuts: NDArray[np.int64]) -> tuple[Doubles, Doubles]:
     """Sum and number of the samples that are there, between consecutive cuts."""
     sizes = np.diff(cuts)
     if len(values) > _FEW * len(sizes):
@@ -111,7 +111,7 @@ def _part_sums(values: Samples, cuts: NDArray[np.int64]) -> tuple[Doubles, Doubl
 def _sums_of_found(
     values: Samples, cuts: NDArray[np.int64], sizes: NDArray[np.int64]
 ) -> tuple[Doubles, Doubles]:
-    """As `_part_sums`, where many parts hold lost samples."""
+    """As `part_sums`, where many parts hold lost samples."""
     lost = ~np.isfinite(values)
     filled = np.where(lost, 0, values)
     part, there = np.zeros(len(sizes)), sizes.astype(np.float64)

@@ -175,18 +175,20 @@ def place_of(column: Column, names: list[str], count: int, path: Path) -> int:
 
 
 def to_block(first: int, columns: Mapping[str, NDArray[np.float64]]) -> Block:
-    """A block of scaled columns; a value that is not finite counts as lost."""
+    """A block of scaled columns; a sample of which one value is not finite is lost as a whole."""
     logic: NDArray[np.uint8] | None = None
     floats: dict[str, NDArray[np.float32]] = {}
     for name, values in columns.items():
         if name in FLOAT_SIGNALS:
             with np.errstate(over="ignore", invalid="ignore"):
                 kept = values.astype(np.float32)
-            kept[~np.isfinite(kept)] = np.nan
             floats[name] = kept
         elif name in SIGNALS:
             bit = (values > 0.5).astype(np.uint8) << np.uint8(int(name[1:]))
             logic = bit if logic is None else logic | bit
+    lost = ~np.logical_and.reduce([np.isfinite(kept) for kept in floats.values()])
+    for kept in floats.values():
+        kept[lost] = np.nan
     return Block(
         first,
         current_a=floats.get("current"),
