@@ -21,9 +21,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "unit"))
 
 import accuracy
+import coder_steps
 import firmware_nets as nets
 import mcu_tools
 import numpy as np
+from coder_steps import CODERS, Step
 from lower_help import Firmware, lowered
 from mcu_agreement import inputs_of
 from mcu_trace import Program, Trace
@@ -38,51 +40,7 @@ CUTS = ("block1_dw", "block2_add")
 FRAMES = 2
 CLOCK_HZ = 168e6
 """Of the nucleo-f446re; memory without wait states is assumed."""
-CODERS = ("none", "ctx")
 BAUDS = (115_200, 921_600, 2_000_000)
-
-
-@dataclass(frozen=True)
-class Step:
-    """A waist to be coded: values as they lie, the record's planes, and what must come out."""
-
-    planes: tuple[int, int, int, int]
-    bits: int
-    table: bytes
-    values: bytes
-    coder: int
-    payload: bytes
-
-    @property
-    def room(self) -> int:
-        return 4 + (len(self.values) * self.bits + 7) // 8
-
-    @property
-    def head(self) -> bytes:
-        """Behind it comes the offset of the table; nodes and above are the program's."""
-        return struct.pack("<7I", *self.planes, self.bits, 0, 0)
-
-
-def image(steps: list[Step]) -> bytes:
-    """What tests/firmware/kernels.c reads; outputs and scratch lie behind."""
-    data = bytearray(4 + 28 * len(steps))
-
-    def put(content: bytes) -> int:
-        data.extend(bytes(-len(data) % 8))
-        data.extend(content)
-        return len(data) - len(content)
-
-    rows = []
-    for step in steps:
-        table = put(step.table)
-        rows.append((put(step.head + struct.pack("<2I", table, step.coder)), put(step.values)))
-    out = -(-len(data) // 8) * 8
-    scratch = out + -(-max(step.room for step in steps) // 8) * 8
-    struct.pack_into("<I", data, 0, len(steps))
-    for number, (step, (parameters, values)) in enumerate(zip(steps, rows, strict=True)):
-        numbers = (nets.CODE, parameters, values, 0, out, step.room, scratch)
-        struct.pack_into("<7I", data, 4 + 28 * number, *numbers)
-    return bytes(data)
 
 
 def steps_of(cut: str, bits: int, frames: int, firmware: Firmware, folder: Path) -> list[Step]:
@@ -96,7 +54,7 @@ def steps_of(cut: str, bits: int, frames: int, firmware: Firmware, folder: Path)
     head = made.lowered.head
     blob = read_blob(made.lowered.data)
     (waist,) = blob.waists
-    table = bytes(blob.section((waist.table, 256))) if waist.table else bytes(range(256))
+    table = bytes(blob.section((waist.table, 256))) if waist.table else b""
     planes = (waist.planes, waist.rows, waist.columns, int(waist.interleaved))
     ((images, _),) = accuracy.batches(task, "selection", frames)
     inputs = inputs_of(head, images)
@@ -108,7 +66,7 @@ def steps_of(cut: str, bits: int, frames: int, firmware: Firmware, folder: Path)
     found = []
     for values, payload in zip((one[4:] for one in whole), coded, strict=True):
         value = np.frombuffer(values, np.uint8)
-        codes = np.frombuffer(table, np.uint8)[value]
+        codes = np.frombuffer(table, np.uint8)[value] if table else value
         packed = np.packbits(
             (codes[:, None] >> np.arange(bits) & 1).astype(np.uint8), bitorder="little"
         ).tobytes()
@@ -158,7 +116,7 @@ def measure_core(core: str, waists: dict[tuple[str, int], list[Step]], folder: P
     rows = []
     for (cut, bits), steps in waists.items():
         mcu_tools.note(f"  {cut}, {bits} bits on {core} ...")
-        sizes, net = [step.room for step in steps], image(steps)
+        sizes, net = [step.room for step in steps], coder_steps.image(steps)
         counted = nets.run_image(program, core, net, sizes, folder, *nets.COUNTED)
         trace = Trace(Program(program, core), folder)
         nets.run_image(program, core, net, sizes, folder, *trace.options)

@@ -10,9 +10,13 @@
 #include <stdint.h>
 
 #include "waist.h"
+#include "wl_frame.h"
 #include "wl_nn.h"
 
-#define NET ((uint8_t *)0x21000000u)
+#ifndef NET_AT
+#define NET_AT 0x21000000u
+#endif
+#define NET ((uint8_t *)NET_AT)
 #define NET_BYTES (16u << 20)
 #define SYSTICK ((volatile uint32_t *)0xE000E010u)
 
@@ -25,7 +29,7 @@ typedef struct {
 /* CODE: the values at `in`, coded as the firmware does it; the output is u32 size, then payload. */
 typedef struct {
     waist_ctx ctx; /* nodes and above lie in scratch */
-    uint32_t table, coder;
+    uint32_t table, coder; /* table 0: none, the bytes as they are */
 } code_t;
 
 extern uint32_t _estack;
@@ -68,14 +72,17 @@ __attribute__((noinline, used)) void layer_ends(void) { __asm__ volatile(""); }
 static void code(code_t *c, const uint8_t *values, uint8_t *out, uint8_t *scratch)
 {
     const uint32_t count = c->ctx.planes * c->ctx.rows * c->ctx.columns;
-    const uint8_t *table = NET + c->table;
+    const uint8_t *table = c->table ? NET + c->table : NULL;
     const uint32_t bits = c->ctx.bits, packed = (uint32_t)waist_packed_size(count, bits);
     size_t size;
 
     c->ctx.nodes = (waist_ctx_node *)(void *)scratch;
     c->ctx.above = scratch + 4 * waist_ctx_nodes(bits);
     if (!c->coder || waist_ctx_encode(&c->ctx, values, table, out + 4, packed - 1, &size)) {
-        waist_table_encode(values, count, table, bits, out + 4);
+        if (table)
+            waist_table_encode(values, count, table, bits, out + 4);
+        else
+            wl_copy(out + 4, values, count);
         size = packed;
     }
     *(uint32_t *)(void *)out = (uint32_t)size;

@@ -18,13 +18,22 @@ from waistline.blob import fixed, pack
 GCC = shutil.which("arm-none-eabi-gcc")
 QEMU = shutil.which("qemu-system-arm")
 MACHINES = {"m4": ("mps2-an386", "cortex-m4"), "m3": ("mps2-an385", "cortex-m3")}
+V8M = {"m33": ("mps2-an505", "cortex-m33"), "m55": ("mps3-an547", "cortex-m55")}
+"""For steps without pointers: their nets lie elsewhere than `BASE`."""
+CORES = MACHINES | V8M
+PLACES = {
+    "m33": (0x10000000, 0x38000000, 0x80000000),
+    "m55": (0x00000000, 0x31000000, 0x60000000),
+}
+"""Where code, data and net lie, where it is not as kernels.ld has it."""
 BASE = 0x21000000
 KINDS = ["conv", "depthwise", "dense", "max_pool", "average_pool"]
 CODE = 10
 """The kind of a step that codes a waist, in tests/firmware/kernels.c."""
 IN_ZERO = -128
-INSTRUCTIONS_PER_TICK = 1.25
-"""SysTick of these boards counts at 25 MHz, -icount shift=5 makes an instruction 32 ns."""
+TICK_HZ = {"m4": 25e6, "m3": 25e6, "m33": 20e6, "m55": 32e6}
+"""SysTick of these boards; -icount shift=5 makes an instruction `INSTRUCTION_S`."""
+INSTRUCTION_S = 32e-9
 
 
 @dataclass
@@ -212,16 +221,18 @@ def make_variable(name: str) -> list[str]:
 
 
 def build(folder: Path, core: str) -> Path:
-    """The measuring firmware for a core of MACHINES; its kernels as the boards have them."""
+    """The measuring firmware for a core of CORES; its kernels as the boards have them."""
     assert GCC is not None
     target = folder / f"kernels-{core}.elf"
     here = ROOT / "tests/firmware"
-    machine = [GCC, f"-mcpu={MACHINES[core][1]}", "-mthumb", f"-I{SOURCES[0].parent}"]
+    machine = [GCC, f"-mcpu={CORES[core][1]}", "-mthumb", f"-I{SOURCES[0].parent}"]
     machine += ["-std=gnu99", "-Wall", "-Wextra", "-Werror", "-ffunction-sections"]
     machine += ["-DWAIST_SMALL", "-ffp-contract=off", f"-I{ROOT / 'core/c'}"]
+    places = PLACES.get(core)
+    machine += [f"-DNET_AT={places[2]:#x}u"] if places else []
     fast = {Path(path).name for path in make_variable("FAST")}
     codec = [Path(path) for path in make_variable("SOURCES") if Path(path).name.startswith("waist")]
-    sources = [*SOURCES, *codec]
+    sources = [*SOURCES, SOURCES[0].with_name("wl_frame.c"), *codec]
     kinds = {
         "SPEED": [path for path in sources if path.name in fast],
         "SIZE": [path for path in sources if path.name not in fast] + [here / "kernels.c"],
@@ -233,6 +244,8 @@ def build(folder: Path, core: str) -> Path:
         _run([*machine, *make_variable(kind), "-c", *map(str, files)], within)
         objects += [str(within / f"{path.stem}.o") for path in files]
     link = ["-nostdlib", "-Wl,--gc-sections", "-T", str(here / "kernels.ld"), *objects, "-lgcc"]
+    if places:
+        link += [f"-Wl,--defsym=F_AT={places[0]:#x}", f"-Wl,--defsym=R_AT={places[1]:#x}"]
     _run([*machine, *link, "-o", str(target)], folder)
     return target
 
@@ -255,14 +268,15 @@ def run_image(
     """(instructions, output) of each step of an image; ``sizes``: bytes of the outputs."""
     assert QEMU is not None
     (folder / "net.bin").write_bytes(net)
-    command = [QEMU, "-M", MACHINES[core][0], "-kernel", str(program), "-display", "none"]
+    command = [QEMU, "-M", CORES[core][0], "-kernel", str(program), "-display", "none"]
     command += ["-monitor", "none", "-serial", "none", "-nodefaults", *options]
     command += ["-semihosting-config", "enable=on,target=native"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=600)
     found, data = [], (folder / "out.bin").read_bytes()
     for size in sizes:
         (ticks,) = struct.unpack_from("<I", data)
-        found.append((ticks * INSTRUCTIONS_PER_TICK, data[4 : 4 + size]))
+        count = ticks / TICK_HZ[core] / INSTRUCTION_S
+        found.append((count, data[4 : 4 + size]))
         data = data[4 + size :]
     return found
 
