@@ -30,12 +30,23 @@ def work_folder(target: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be made.
     """
+    with held_folder(target) as (folder, _):
+        yield folder
+
+
+@contextmanager
+def held_folder(target: Path) -> Iterator[tuple[Path, int]]:
+    """As `work_folder`, with the handle of its lock.
+
+    A program that inherits the handle holds the folder, too: if we are killed it is swept only once
+    that program has ended.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{target.name}.{_machine()}."
     _remove_orphans(target.parent, prefix)
     folder, handle = _made(target.parent, prefix)
     try:
-        yield folder
+        yield folder, handle
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(handle)
@@ -46,7 +57,7 @@ def _machine() -> str:
 
 
 def _made(parent: Path, prefix: str) -> tuple[Path, int]:
-    """A folder and the handle that holds its lock, which no program started meanwhile inherits."""
+    """A folder and the handle that holds its lock, which no program inherits by chance."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=_SUFFIX, dir=parent))
         try:
