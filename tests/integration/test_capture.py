@@ -29,12 +29,13 @@ def _account_is_true(result, instrument):
     if not ledger["closes"]:
         assert ledger["unknown"] or ledger["contradictions"]
         return
-    true = sum(row["count"] for row in instrument.truth("lost"))
+    rows = instrument.truth("lost")
     counted = sum(ledger["lost"].values())
     # Some may have been lost before the trace began, or after it ended.
-    assert counted <= true
+    assert counted <= sum(row["count"] for row in rows)
     if not ledger["start_dropped"]:
-        assert true - counted <= sum(row["count"] for row in instrument.truth("lost")[-1:])
+        inside = [row["count"] for row in rows if row["first"] < result["samples"]]
+        assert sum(inside) - counted <= sum(inside[-1:])
 
 
 def test_a_capture_for_a_time(tmp_path):
@@ -47,7 +48,7 @@ def test_a_capture_for_a_time(tmp_path):
     assert (code == 0) == result["trusted"] == (not result["problems"])
     assert (result["ended"], result["evidence"]) == ("duration", "emulated")
     with read(tmp_path / "run.jls") as trace:
-        assert trace.length == result["samples"] >= 200_000
+        assert trace.length == result["samples"] == 200_000
         assert json.loads(trace.ledger) == result["ledger"]
         current = trace.read("current")
         there = ~np.isnan(current)
@@ -56,6 +57,18 @@ def test_a_capture_for_a_time(tmp_path):
         energy = trace.energy()
         assert energy.energy_j == pytest.approx(result["figures"]["energy_j"]["value"], rel=1e-9)
         assert energy.energy_j == pytest.approx(3.3 * AMPERE * there.sum() / 1e5, rel=0.01)
+
+
+@pytest.mark.parametrize(("duration", "samples"), [("1ms", 200), ("730.005ms", 146_001)])
+def test_a_duration_is_honoured_to_the_sample(tmp_path, duration, samples):
+    done = cli("capture", *SIM, "--duration", duration, "-o", "run.jls", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["ended"], result["samples"], result["trusted"]) == ("duration", samples, True)
+    assert result["ledger"]["kept"] == samples
+    with read(tmp_path / "run.jls") as trace:
+        assert trace.length == samples
+        assert not np.isnan(trace.read("power")).any()
 
 
 def test_unplugging_ends_it_and_keeps_the_trace(tmp_path):
