@@ -18,6 +18,7 @@ from waistline.evidence import Evidence, Figure, weakest
 from waistline.instrument import Calibration, MeterBench
 from waistline.trace.accuracy import trace_figures
 from waistline.trace.store import open_trace
+from waistline.workfolder import work_folder
 from waistline_hostctl.capture.control import run
 from waistline_hostctl.capture.record import Captured
 from waistline_hostctl.capture.wanted import Wanted
@@ -164,11 +165,11 @@ def check(
     Raises:
         ConfigError: the voltage is not known.
     """
-    with tempfile.TemporaryDirectory(prefix="waistline-check-") as folder:
+    with work_folder(Path(tempfile.gettempdir()) / "waistline-check") as folder:
         wanted = Wanted(
             choice=choice,
             duration_s=duration_s,
-            output=Path(folder) / "check.jls",
+            output=folder / "check.jls",
             allow_slow=True,
             beside=True,
         )

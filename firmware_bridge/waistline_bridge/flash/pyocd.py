@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from waistline.errors import ConfigError, LinkError, MissingExtra, VerificationFailed
+from waistline.workfolder import work_folder
 from waistline_bridge.flash import _chips, _tool
 from waistline_bridge.flash._image import Image
 from waistline_bridge.flash._tool import Rule
@@ -259,8 +260,8 @@ def _files(image: Image, folder: Path) -> list[tuple[Path, int]]:
 @contextmanager
 def _parts(image: Image) -> Iterator[list[tuple[Path, int]]]:
     """A BIN of every piece: pyOCD's own readers need not see what ours have refused."""
-    with tempfile.TemporaryDirectory(prefix="waistline-flash-") as name:
-        files = _files(image, Path(name))
+    with work_folder(Path(tempfile.gettempdir()) / "waistline-flash") as folder:
+        files = _files(image, folder)
         for (path, _), segment in zip(files, image.segments, strict=True):
             path.write_bytes(segment.data)
         yield files

@@ -1,7 +1,8 @@
 """The program that a capture is made around.
 
 It is the user's: a capture that ends before it ends it too, with what it started, but where the
-control process is killed it goes on, and what it marks goes nowhere.
+control process is killed it goes on, and what it marks goes nowhere. The folder that it marks in
+is then held by it alone, and swept by the next capture around a command.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import msgspec
 
 from waistline.errors import ConfigError
 from waistline.trace.events import VARIABLE, SoftwareEvent
+from waistline.workfolder import held_folder
 from waistline_hostctl.capture.writer import Event
 
 _TERM_S, _LOOK_S = 5.0, 0.05
@@ -53,7 +55,7 @@ class Command:
         self._ended_ns = 0
         self._marked = self._events = 0
         self._torn = self._cut_short = False
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._stack = contextlib.ExitStack()
         self._file: Path | None = None
         self._given = os.environ.get(VARIABLE, "")
         if self._given:
@@ -91,9 +93,9 @@ class Command:
                 out = 2
             now = time.monotonic_ns()
             try:
-                file = self._events_file()
+                file, held = self._events_file()
                 process = subprocess.Popen(
-                    self.words, stdout=out, env={**os.environ, VARIABLE: str(file)}
+                    self.words, stdout=out, env={**os.environ, VARIABLE: str(file)}, pass_fds=held
                 )
             except OSError as error:
                 raise ConfigError(f"{self.words[0]} does not run", cause=str(error)) from error
@@ -102,16 +104,20 @@ class Command:
         self._waits.start()
         return now
 
-    def _events_file(self) -> Path:
-        """What the program is told to write into; what stands there already is passed over."""
+    def _events_file(self) -> tuple[Path, tuple[int, ...]]:
+        """What the program is told to write into, and the handle that keeps it from being swept.
+
+        What stands in a file that we were given is passed over.
+        """
         if self._given:
             self._file = Path(self._given).resolve()
             with contextlib.suppress(OSError):
                 self._marked = self._file.stat().st_size
-        else:
-            self._folder = tempfile.TemporaryDirectory(prefix="waistline-events-")
-            self._file = Path(self._folder.name) / "events.jsonl"
-        return self._file
+            return self._file, ()
+        place = Path(tempfile.gettempdir()) / "waistline-events"
+        folder, handle = self._stack.enter_context(held_folder(place))
+        self._file = folder / "events.jsonl"
+        return self._file, (handle,)
 
     def events(self) -> list[Event]:
         """What it has marked since this was asked last; lines that are no events are left out."""
@@ -178,9 +184,7 @@ class Command:
         limit = time.monotonic() + _TERM_S
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_TERM_S)
-        while time.monotonic() < limit and any(
-            begun and _begun(pid) == begun for pid, begun in others
-        ):
+        while time.monotonic() < limit and any(_runs(pid, begun) for pid, begun in others):
             time.sleep(_LOOK_S)
         process.kill()
         process.wait()
@@ -190,9 +194,7 @@ class Command:
     def close(self) -> None:
         """Leave nothing; what still runs is ended."""
         self.end()
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        self._stack.close()
 
 
 def _check_events(file: Path) -> None:

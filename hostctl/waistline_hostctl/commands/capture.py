@@ -22,8 +22,8 @@ EPILOG = """\b
 \b
 Without --duration and COMMAND it ends with Ctrl-C (exit code 0). Exit code 5 when losses cannot be
 accounted for, the meter was unplugged or the disk was full: the trace up to there is kept. A
-capture that ends before COMMAND ends COMMAND, too (SIGTERM); only if it is killed (SIGKILL) COMMAND
-goes on, and waistline trace repair mends the trace."""
+capture that ends before COMMAND ends COMMAND, too (SIGTERM). Only if it is killed (SIGKILL) COMMAND
+goes on undisturbed, for it is your program; the trace up to there is kept."""
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg,unused-ignore]
