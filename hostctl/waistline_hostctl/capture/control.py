@@ -78,7 +78,7 @@ def run(wanted: Wanted, bench: ResolvedBench, console: Console) -> Captured:
             found = _Run(wanted, bench, meter.info, command).capture(meter, signals, console)
         finally:
             meter.close()
-    return with_page(found, console)
+        return with_page(found, signals, console)
 
 
 class _Run:

@@ -14,6 +14,7 @@ class Signals:
     """Interrupts and requests to end since the capture began."""
 
     received: list[int] = field(default_factory=list)
+    _raises: bool = False
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
@@ -34,5 +35,17 @@ class Signals:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    @contextlib.contextmanager
+    def raised(self) -> Iterator[None]:
+        """Inside `taken`: the next one is a KeyboardInterrupt, those behind it are collected."""
+        self._raises = True
+        try:
+            yield
+        finally:
+            self._raises = False
+
     def _take(self, number: int, frame: object) -> None:
         self.received.append(number)
+        if self._raises:
+            self._raises = False
+            raise KeyboardInterrupt

@@ -98,6 +98,7 @@ def command(
 
     COMMAND's begin and end become markers; its exit code is shown, ours is the capture's.
     """
+    from waistline.interrupts import held_back
     from waistline_hostctl.capture import text
     from waistline_hostctl.capture.control import run
     from waistline_hostctl.capture.wanted import Wanted
@@ -116,8 +117,9 @@ def command(
         buffer_s=buffer_s,
     )
     found = run(wanted, app.bench(), app.console)
-    app.console.say(text.captured(found))
-    app.console.emit(text.result(found))
+    with held_back():
+        app.console.say(text.captured(found))
+        app.console.emit(text.result(found))
     if found.problems:
         click.get_current_context().exit(5)
     if found.ended == "interrupted" and (duration_s is not None or words):
