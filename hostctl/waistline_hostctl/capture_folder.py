@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,10 +17,16 @@ from waistline.run import RunFolder, RunRecord, Table
 from waistline.trace.jls_read import JlsTrace
 from waistline.trace.store import open_trace
 from waistline_hostctl import capture_report
-from waistline_hostctl.capture_tables import CaptureEntry, derive, recorded_entry
+from waistline_hostctl.capture_tables import TABLES, CaptureEntry, derive, recorded_entry
 from waistline_hostctl.derive import Derived
 
 REPORT, TRACE = "report.html", "trace.jls"
+KILLED = "killed"
+"""Why a capture ended that could not say so itself."""
+_FROM_TRACE = (
+    "There was no run.json: the capture was killed before it wrote one. What stands here of the "
+    "run is the copy in the trace; why it ended is not known."
+)
 _OF_METER = ("rate_hz", "id", "evidence")
 
 
@@ -68,7 +75,40 @@ def file_capture(folder: Path, record: RunRecord) -> Filed:
     fresh = _entered(fresh, derived, again)
     page = write_page(folder, fresh, {row.name: row for row in derived.tables})
     again.finish(fresh)
+    _drop_stale(folder, record, again)
     return Filed(fresh, page, tuple(row.name for row in again.tables), tuple(changed))
+
+
+def record_in_trace(folder: Path) -> RunRecord:
+    """run.json as it was when the trace began, where the capture was killed before it wrote one.
+
+    Raises:
+        ConfigError, TraceError: the trace holds none, is still written, or was not closed.
+    """
+    path = folder / TRACE
+    with open_trace(path) as trace:
+        stored = trace.run
+    try:
+        record = msgspec.json.decode(stored, type=RunRecord)
+        capture = dict(record.settings["capture"])
+    except (msgspec.MsgspecError, RecursionError, LookupError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{folder} has no run.json, and {path.name} no copy of one",
+            cause=str(error),
+            fix=f"look at the trace itself: waistline trace info {path}",
+        ) from error
+    capture.setdefault("ended", KILLED)
+    settings = {**record.settings, "capture": capture, "remarks": [_FROM_TRACE]}
+    return msgspec.structs.replace(record, settings=settings, tables=(), figures={})
+
+
+def _drop_stale(folder: Path, before: RunRecord, now: RunFolder) -> None:
+    """Remove the files of tables that were made before and have no row now."""
+    made = {row.name for row in now.tables}
+    for name in {row.name for row in before.tables} & set(TABLES) - made:
+        for suffix in (".csv", ".schema.json"):
+            with contextlib.suppress(OSError):
+                (folder / f"{name}{suffix}").unlink()
 
 
 def write_page(folder: Path, record: RunRecord, tables: Mapping[str, Table]) -> Path:

@@ -40,6 +40,7 @@ _ENDED = {
     "writer": "the writer process died",
     "trace": "the trace could not be written",
     "no command": "the command did not run",
+    "killed": "the capture itself was killed",
 }
 _TILES: tuple[tuple[str, str], ...] = (
     ("mean_power_w", "mean power"),

@@ -24,8 +24,9 @@ from waistline.trace.budget import Quantity
 from waistline.trace.jls_read import JlsTrace
 from waistline.trace.segments import Segment, find_segments
 from waistline.trace.view import drawn
-from waistline_hostctl.capture_account import account_table
+from waistline_hostctl.capture_account import ACCOUNT, account_table
 from waistline_hostctl.capture_segments import (
+    SEGMENTS,
     Baseline,
     above,
     baseline_of,
@@ -35,6 +36,7 @@ from waistline_hostctl.capture_segments import (
 from waistline_hostctl.derive import Derived
 
 OVERVIEW, DETAIL, MARKERS, GAPS, TERMS = "overview", "detail", "markers", "gaps", "terms"
+TABLES = (OVERVIEW, DETAIL, SEGMENTS, MARKERS, GAPS, ACCOUNT, TERMS)
 MORE = "more"
 """Kind of a row of ``markers`` that says of which segments there were too many."""
 PEAKS = {"power": "peak_power_w", "current": "peak_current_a", "voltage": "peak_voltage_v"}

@@ -19,7 +19,16 @@ from waistline.errors import ConfigError
 from waistline.evidence import Figure
 from waistline.files import sha256_file, unwritable, write_atomically
 from waistline.provenance import Library
-from waistline.run import RunFolder, RunRecord, StoredTable, Table, load_run, read_table, table
+from waistline.run import (
+    RECORD,
+    RunFolder,
+    RunRecord,
+    StoredTable,
+    Table,
+    load_run,
+    read_table,
+    table,
+)
 from waistline.task.load import load_task
 from waistline.words import FORMER
 from waistline_hostctl.derive import SEED, Derived, Settings, derive
@@ -108,7 +117,7 @@ def report_again(run: str | Path, *, recompute: bool, task: str | Path | None = 
             is no ``task`` with the same metric.
     """
     folder = Path(run)
-    record = load_run(folder)
+    record = _recorded(folder)
     if "capture" in record.settings:
         return _capture_again(folder, record, recompute=recompute)
     maker = _maker(record)
@@ -142,6 +151,16 @@ def report_again(run: str | Path, *, recompute: bool, task: str | Path | None = 
     except OSError as error:
         raise unwritable(target, error, elsewhere="make it writable") from error
     return Rendered(target, tuple(computed) if recompute else (), tuple(changed))
+
+
+def _recorded(folder: Path) -> RunRecord:
+    """run.json; of a capture that was killed, the copy in its trace."""
+    if not (folder / RECORD).exists():
+        from waistline_hostctl import capture_folder
+
+        if (folder / capture_folder.TRACE).exists():
+            return capture_folder.record_in_trace(folder)
+    return load_run(folder)
 
 
 def _capture_again(folder: Path, record: RunRecord, *, recompute: bool) -> Rendered:

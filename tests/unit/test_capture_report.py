@@ -20,7 +20,8 @@ from waistline.instrument import Calibration
 from waistline.run import load_run, pretty, read_table
 from waistline.trace.accuracy import SETTING
 from waistline.trace.base import SIGNALS, Annotation, Block, Gap, TraceSpec
-from waistline.trace.store import create
+from waistline.trace.rewrite import rewrite
+from waistline.trace.store import create, open_trace
 from waistline_hostctl.capture.record import record_of
 from waistline_hostctl.meters._ledger import Ledger, Loss
 from waistline_hostctl.meters.base import MeterInfo
@@ -34,7 +35,7 @@ KNOWN = Calibration(current_gain_uncertainty=0.01, supply_uncertainty_v=0.02)
 def folder_of(tmp_path, samples, *, gaps=(), notes=(), logic=None, evidence=Evidence.SIMULATED):
     """A run folder as a capture leaves it before its page: a current at 2 V, and run.json."""
     folder = tmp_path / "run"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     bits = () if logic is None else (SIGNALS["d0"],)
     info = MeterInfo(
         "sim", "test:1", RATE_HZ, (SIGNALS["current"], *bits), evidence, False, "counter",
@@ -243,3 +244,44 @@ def test_numbers_have_the_digits_that_mean_something(number, spread, text):
     assert with_spread(number, "J", spread) == text
     assert value(None, "J") == "–"
     assert spread_of(1.0, "J", None) == ""
+
+
+def test_a_table_that_has_no_row_any_more_is_gone(tmp_path):
+    folder = folder_of(tmp_path, ramp(), gaps=[Gap(1000, 50, "counter")])
+    made(folder)
+    assert (folder / "gaps.csv").exists()
+    (folder / "notes.csv").write_text("mine\n")
+    whole = folder_of(tmp_path / "whole", ramp())
+    (whole / "trace.jls").replace(folder / "trace.jls")
+    found = report_again(folder, recompute=True)
+    assert "gaps" in found.changed
+    assert not (folder / "gaps.csv").exists()
+    assert not (folder / "gaps.schema.json").exists()
+    assert (folder / "notes.csv").exists()
+
+
+def test_a_capture_that_was_killed_has_its_page_by_the_copy_in_the_trace(tmp_path):
+    folder = folder_of(tmp_path, ramp())
+    stored = json.loads((folder / "run.json").read_text())
+    stored["settings"]["capture"].pop("ended", None)
+    with open_trace(folder / "trace.jls") as trace:
+        rewrite(trace, folder / "new.jls", (), json.dumps(stored).encode())
+    (folder / "new.jls").replace(folder / "trace.jls")
+    (folder / "run.json").unlink()
+    page = report_again(folder, recompute=False).path.read_text()
+    assert "the copy in the trace" in page
+    assert "the capture itself was killed" in page
+    again = json.loads((folder / "run.json").read_text())
+    assert again["settings"]["capture"]["samples"] == len(ramp())
+    assert "energy_j" in again["figures"]
+    assert report_again(folder, recompute=True).changed == ()
+
+
+def test_a_folder_whose_trace_knows_nothing_of_its_run_is_refused(tmp_path):
+    folder = folder_of(tmp_path, ramp())
+    (folder / "run.json").unlink()
+    with open_trace(folder / "trace.jls") as trace:
+        rewrite(trace, folder / "new.jls", (), b"")
+    (folder / "new.jls").replace(folder / "trace.jls")
+    with pytest.raises(ConfigError, match=r"no run\.json"):
+        report_again(folder, recompute=False)
