@@ -2,6 +2,8 @@
 
 For every extra: which modules must import, which must not be there at all. Also counts what a node
 without a runtime pulls in. Needs a package registry, so it is no test; `make extras` runs it.
+
+    python .ci/extras.py [EXTRA ...]     those alone; "" is the base
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ class Case:
         below: Python versions for which its packages exist; () for any.
         pins: (package, bound) that must hold, such as ("numpy", 2): a major version below 2.
         runs: a statement that must not raise.
+        script: a file of the tree and its arguments, run beside the installed packages.
     """
 
     extra: str
@@ -38,6 +41,7 @@ class Case:
     below: tuple[int, int] | tuple[()] = ()
     pins: tuple[tuple[str, int], ...] = ()
     runs: str = "pass"
+    script: tuple[str, ...] = ()
 
 
 _ENGINES = ("onnxruntime", "ai_edge_litert", "tflite_runtime", "openvino")
@@ -53,6 +57,8 @@ PROBED = (
     "assert any(one.state == 'ok' for one in found), found"
 )
 FINDS = "from waistline_hostctl.meters import {0}; {0}.find()"
+LIBRARIES = "tests/unit/meter_libraries.py"
+"""Compares what our files call with the real packages; the tests have stand-ins alone."""
 UNLESS_NATIVE = """
 from waistline.errors import MissingExtra
 from waistline_hostctl.meters.base import find
@@ -133,6 +139,7 @@ CASES = (
         ("waistline_hostctl.meters.joulescope",),
         others(),
         runs=FINDS.format("joulescope"),
+        script=(LIBRARIES, "joulescope"),
     ),
     Case(
         "counter",
@@ -140,7 +147,7 @@ CASES = (
         others(),
         runs=FINDS.format("counter"),
     ),
-    Case("mccdaq", (), others(), runs=UNLESS_NATIVE),
+    Case("mccdaq", (), others(), runs=UNLESS_NATIVE, script=(LIBRARIES, "mccdaq")),
     Case("gpio", ("gpiod", "waistline_hostctl.markers.gpio"), others()),
     Case("parquet", ("waistline.trace.importers.parquet",), others()),
     Case("smp", ("waistline_bridge.flash.smp",), others()),
@@ -182,16 +189,24 @@ def check(case: Case, folder: Path, wheel: Path) -> int:
         python, "-c", PROBE, ",".join(case.must_import), ",".join(case.must_be_absent),
         ",".join(f"{package}<{major}" for package, major in case.pins), case.runs,
     )  # fmt: skip
+    if case.script:
+        file, *arguments = case.script
+        run(python, ROOT / file, *arguments)
     listed = run(python, "-m", "pip", "list", "--format=freeze", "--disable-pip-version-check")
     return sum(not line.startswith(("pip==", "setuptools==")) for line in listed.splitlines())
 
 
 def main() -> None:
+    wanted = sys.argv[1:]
+    if unknown := set(wanted) - {case.extra for case in CASES}:
+        sys.exit(f"no such extra: {', '.join(sorted(unknown))}")
     with tempfile.TemporaryDirectory() as temp:
         run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", temp, ROOT)
         wheel = next(Path(temp).glob("waistline-*.whl"))
         print(f"wheel: {wheel.name}, {wheel.stat().st_size // 1024} kB")
         for case in CASES:
+            if wanted and case.extra not in wanted:
+                continue
             name = case.extra or "(none)"
             if case.below and sys.version_info[:2] >= case.below:
                 below = ".".join(map(str, case.below))
