@@ -12,10 +12,13 @@ from waistline.bench import FILE, resolve
 from waistline.errors import ConfigError
 from waistline.evidence import Evidence
 from waistline.instrument import Calibration, MeterBench
-from waistline.trace.accuracy import SETTING
+from waistline.trace.accuracy import SETTING, Part, Parts, figures_of
 from waistline.trace.base import SIGNALS, Block, Gap
+from waistline_hostctl.capture.record import calibration_of
+from waistline_hostctl.capture.writer import spec_of
 from waistline_hostctl.meters._calibrated import CalibratedMeter, calibrated, choice_of
-from waistline_hostctl.meters.base import MeterChoice, MeterInfo, Part
+from waistline_hostctl.meters.base import MeterChoice, MeterInfo
+from waistline_hostctl.meters.base import Part as Piece
 
 INFO = MeterInfo(
     name="ppk2",
@@ -47,16 +50,16 @@ class OneMeter:
 class Plays:
     """A decoder that gives the same parts at each call."""
 
-    def __init__(self, parts: list[Part]) -> None:
+    def __init__(self, parts: list[Piece]) -> None:
         self.parts = parts
 
-    def feed(self, raw: bytes | memoryview, host_ns: int) -> list[Part]:
+    def feed(self, raw: bytes | memoryview, host_ns: int) -> list[Piece]:
         return self.parts
 
-    def skip(self, size_bytes: int, host_ns: int) -> list[Part]:
+    def skip(self, size_bytes: int, host_ns: int) -> list[Piece]:
         return self.parts
 
-    def finish(self, host_ns: int) -> list[Part]:
+    def finish(self, host_ns: int) -> list[Piece]:
         return self.parts
 
     def ledger(self) -> dict[str, object]:
@@ -152,6 +155,37 @@ def test_power_follows_from_corrected_current_and_voltage() -> None:
     (found,) = calibrated(Plays([alone]), settings_of(entry, info)).feed(b"", 1)
     assert isinstance(found, Block)
     np.testing.assert_allclose(found.power_w, [9.9], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("stated", "relative"),
+    [
+        ({"power_gain_uncertainty": 0.02}, 0.02),
+        ({"current_gain_uncertainty": 0.03, "voltage_gain_uncertainty": 0.04}, 0.05),
+        # What is said of the power itself holds, whatever is said of its factors.
+        ({"power_gain_uncertainty": 0.02, "current_gain_uncertainty": 0.03}, 0.02),
+        ({"power_gain_uncertainty": 0.0, "voltage_gain_uncertainty": 0.04}, 0.0),
+        ({"current_gain_uncertainty": 0.03}, None),
+        ({"supply_uncertainty_v": 0.01}, None),
+    ],
+)
+def test_a_meter_of_power_alone_is_known_by_its_own_scale_or_both_gains(
+    tmp_path: Path, stated: dict[str, float], relative: float | None
+) -> None:
+    lines = "\n".join(f"{name} = {value}" for name, value in stated.items())
+    (tmp_path / FILE).write_text(f"[meter.counter]\n{lines}\n")
+    entry = resolve(tmp_path / FILE).bench.meter["counter"]
+    info = replace(INFO, name="counter", id="counter:0", signals=(SIGNALS["power"],), supply_v=None)
+    known = calibration_of(CalibratedMeter(OneMeter(info), "counter", entry).info)
+    parts = Parts(1000, 10_000, [Part(1000, power=2000.0)] * 10)
+    found = figures_of(parts, spec_of(info), 10_000, known)
+    power, energy = found["mean_power_w"], found["energy_j"]
+    assert (power.value, energy.value) == pytest.approx((2.0, 0.2))
+    if relative is None:
+        assert power.standard_uncertainty is energy.standard_uncertainty is None
+    else:
+        assert power.standard_uncertainty == pytest.approx(2.0 * relative, abs=1e-12)
+        assert energy.standard_uncertainty == pytest.approx(0.2 * relative, abs=1e-12)
 
 
 def test_what_changes_nothing_costs_nothing() -> None:
