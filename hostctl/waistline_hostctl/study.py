@@ -29,6 +29,7 @@ from waistline_hostctl.console import Console
 from waistline_hostctl.models import TASK_FILE
 from waistline_hostctl.recording import About
 from waistline_hostctl.results import Result
+from waistline_hostctl.study_board import StudyBoard, check_unused, study_board
 from waistline_hostctl.study_measure import Measured, measure
 from waistline_hostctl.study_tables import StudySettings
 from waistline_hostctl.uncut import reference_of
@@ -38,9 +39,6 @@ LINKS = ("ble5-2m-nrf52840", "lte-cat1", "wifi-n-esp32")
 FRAMES, CODED = 400, 50
 """Frames that are answered, and those of them that bytes and times are from."""
 MAX_LOSS = 0.01
-_BOARD = (
-    "codecs are those of a microcontroller's firmware; times are of this machine, not of a board"
-)
 _SHARED = 0.1
 """Frames in both data sets above this share make the study worthless."""
 
@@ -59,6 +57,7 @@ class Request:
         links: profiles to compare under.
         slowdown: how many times slower than this machine the node computes.
         max_loss: of the metric, that an advised codec may have.
+        board, clock_hz, baud: see `study_board.study_board`; for a head on a microcontroller.
     """
 
     bundle: Path
@@ -71,6 +70,9 @@ class Request:
     links: tuple[str, ...] = LINKS
     slowdown: float = 1.0
     max_loss: float = MAX_LOSS
+    board: str | None = None
+    clock_hz: float | None = None
+    baud: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +84,17 @@ class Study:
     tables: dict[str, Table]
     figures: dict[str, Figure]
     remarks: tuple[str, ...]
+    settings: StudySettings
 
 
 class FrontRow(msgspec.Struct, frozen=True):
-    """A codec of the front over bytes and loss; lengths in seconds of CPU time."""
+    """A codec of the front; lengths in seconds of CPU time.
+
+    The front is that over bytes and loss; on a microcontroller, also over its time and the tail's.
+
+    Attributes:
+        instructions: of the microcontroller that encodes.
+    """
 
     codec: str
     mean_bytes: float
@@ -94,14 +103,24 @@ class FrontRow(msgspec.Struct, frozen=True):
     accuracy: float | None
     loss: float
     agreement: float
+    instructions: float | None = None
 
 
 class Advised(msgspec.Struct, frozen=True):
-    """What to send over a link; "" where no codec is within the bound."""
+    """What to send over a link; "" where no codec is within the bound.
+
+    Attributes:
+        line_s: from the microcontroller to the bridge, where there is one.
+        why: against the other coder behind the same quantizer, for people.
+    """
 
     link: str
     codec: str
     time_s: float | None
+    encode_s: float | None = None
+    line_s: float | None = None
+    send_s: float | None = None
+    why: str = ""
 
 
 class StudyResult(Result, frozen=True, kw_only=True, tag="study codec"):
@@ -114,6 +133,9 @@ class StudyResult(Result, frozen=True, kw_only=True, tag="study codec"):
     advised: tuple[Advised, ...]
     figures: dict[str, Figure]
     remarks: tuple[str, ...]
+    board: str = ""
+    clock_hz: float | None = None
+    baud: int | None = None
 
 
 def run_study(
@@ -134,6 +156,7 @@ def run_study(
             cause="at the last partition point the wire carries the answer, which no codec codes",
             fix="study a bundle that was split at an earlier cut",
         )
+    board = _board(request, bundle, bench)
     candidates = _candidates(request, bundle, task)
     inputs = bundle.manifest.model_inputs
     clipped = any(item.spec.clip for item in candidates)
@@ -150,15 +173,22 @@ def run_study(
             overlap.judging(frame for place, frame in enumerate(judged) if place in places),
             backend=reference_of(bench.bench.node.backend),
             coded=spread(len(places), request.coded),
+            board=board,
             step=progress.update,
         )
     if not found.labels:
         raise ConfigError(f"the {request.data} data holds no frame", fix="check the task file")
     remarks = _remarks(request, task, found, overlap.count, clipped=clipped)
-    if _on_board(bundle):
-        remarks = (*remarks, _BOARD)
-    tables = study_tables.raw_tables(found, bundle.answer_kind)
     settings = _settings(request, bundle, task, found)
+    if board is not None:
+        remarks = (*remarks, board.remark)
+        settings = msgspec.structs.replace(
+            settings,
+            board=board.processor.board,
+            clock_hz=board.processor.clock_hz,
+            baud=board.baud,
+        )
+    tables = study_tables.raw_tables(found, bundle.answer_kind, settings.board)
     derived = study_tables.derive({row.name: row for row in tables}, settings)
     about = About(
         name=name,
@@ -172,7 +202,7 @@ def run_study(
     )
     report = recording.record_run(folder, tables, derived, about)
     named = {row.name: row for row in (*tables, *derived.tables)}
-    return Study(folder.path, report, named, derived.figures, remarks)
+    return Study(folder.path, report, named, derived.figures, remarks, settings)
 
 
 def result_of(study: Study, links: Sequence[str]) -> StudyResult:
@@ -180,21 +210,27 @@ def result_of(study: Study, links: Sequence[str]) -> StudyResult:
     rows = study.tables[study_tables.CODECS].dicts()
     found = study.tables.get(study_tables.LINKS)
     first = {row["link"]: row for row in (found.dicts() if found else []) if row["rank"] == 1}
-    front = sorted((row for row in rows if row["front_bytes"]), key=lambda row: row["mean_bytes"])
-    names = FrontRow.__struct_fields__
+    names, shown = FrontRow.__struct_fields__, Advised.__struct_fields__
+    on_board = study.settings
     return StudyResult(
         folder=str(study.folder),
         report=str(study.report),
         codecs=len(rows) - 1,
-        front=tuple(FrontRow(**{name: row[name] for name in names}) for row in front),
+        front=tuple(
+            FrontRow(**{name: row[name] for name in names if name in row})
+            for row in study_tables.front_rows(rows)
+        ),
         advised=tuple(
-            Advised(link, first[link]["codec"], first[link]["time_s"])
+            Advised(**{name: first[link][name] for name in shown if name in first[link]})
             if link in first
             else Advised(link, "", None)
             for link in links
         ),
         figures=study.figures,
         remarks=study.remarks,
+        board=on_board.board,
+        clock_hz=on_board.clock_hz or None,
+        baud=on_board.baud or None,
     )
 
 
@@ -235,6 +271,20 @@ def _candidates(request: Request, bundle: Bundle, task: Task) -> list[study_grid
         if why := problem_of(spec):
             raise refused_codec(spec, "", why)
     return found
+
+
+def _board(request: Request, bundle: Bundle, bench: ResolvedBench) -> StudyBoard | None:
+    """The microcontroller that encodes, if one does."""
+    if not _on_board(bundle):
+        check_unused(request.board, request.clock_hz, request.baud)
+        return None
+    if request.slowdown != 1.0:
+        raise ConfigError(
+            "--slowdown is for nodes that encode as this machine does",
+            cause="this bundle's head is for a microcontroller, whose own time is computed",
+            fix="say which one: --board NAME, and --clock MHZ where yours is clocked otherwise",
+        )
+    return study_board(request.board, request.clock_hz, request.baud, bench.bench.node)
 
 
 def _on_board(bundle: Bundle) -> bool:

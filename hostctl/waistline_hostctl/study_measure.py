@@ -5,7 +5,8 @@ once for each quantizer and once for each lossy coder behind it: lossless coders
 same codes, which is checked on every frame that is coded.
 
 Times are CPU time of this thread, as a node would spend it: one call a frame, right after the
-head or the tail has used the caches.
+head or the tail has used the caches. A microcontroller's encoding is computed instead, from what
+the codes are.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from waistline.errors import CodecError
 from waistline.frame import SensorFrame
 from waistline.stages import HeadStages, TailStages, open_ends
 from waistline.tensors import TensorSpec, WaistTensor
+from waistline_bridge.coder_cost import CodingCost
+from waistline_hostctl.study_board import StudyBoard
 from waistline_hostctl.study_grid import Candidate, codec_of, spec_for, targets
 
 UNCUT = ""
@@ -38,13 +41,21 @@ Arrays = list[np.ndarray]
 
 @dataclass(frozen=True, slots=True)
 class SizeRow:
-    """One frame through one codec; times in seconds."""
+    """One frame through one codec; times in seconds.
+
+    Attributes:
+        instructions, cycles: of a microcontroller that encodes it; ``encode_s`` is then its time.
+        line_bytes: on its line to the bridge.
+    """
 
     codec: str
     index: int
     payload_bytes: int
     encode_s: float
     decode_s: float
+    instructions: float = 0.0
+    cycles: float = 0.0
+    line_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +92,7 @@ def measure(
     *,
     backend: Backend | str,
     coded: Container[int],
+    board: StudyBoard | None = None,
     step: Callable[[int], None] = lambda done: None,
 ) -> Measured:
     """Try every codec on every frame.
@@ -93,6 +105,7 @@ def measure(
         backend: engine of head and tail, or its name; a head blob is interpreted.
         coded: places of the frames, from 0, that bytes and times are those of; lossless coders
             run on no others.
+        board: a microcontroller that codes the int8 tensors of the waist.
         step: told how many frames are done.
 
     Raises:
@@ -106,7 +119,7 @@ def measure(
         if limits.wanted:
             for frame in calibration:
                 limits.add(_waist_of(head, frame))
-        quantizers = [_Quantizer(item, waist, limits) for item in candidates]
+        quantizers = [_Quantizer(item, waist, limits, board) for item in candidates]
         for done, frame in enumerate(frames, 1):
             tensors = _waist_of(head, frame)
             if done == 1:  # working memory and caches are made outside the clock
@@ -169,8 +182,15 @@ class _Part:
 class _Quantizer:
     """One quantizer with all its coders."""
 
-    def __init__(self, candidate: Candidate, waist: Sequence[TensorSpec], limits: _Limits) -> None:
+    def __init__(
+        self,
+        candidate: Candidate,
+        waist: Sequence[TensorSpec],
+        limits: _Limits,
+        board: StudyBoard | None,
+    ) -> None:
         self._candidate = candidate
+        self._board = board
         chosen = targets(waist, candidate.spec.quantizer)
         self._parts = [
             self._part(limits, place, tensor, target)
@@ -232,6 +252,7 @@ class _Quantizer:
     ) -> tuple[list[Any], SizeRow]:
         """The codes that the other end gets, and the row without its dequantizing."""
         encode_ns, decode_ns, size_bytes = quantize_ns, 0, 0
+        cost, output_bytes = CodingCost(), 0
         back: list[Any] = []
         for part, codes in zip(self._parts, packed, strict=True):
             entropy, shape = part.coder(coder)
@@ -239,13 +260,26 @@ class _Quantizer:
             data = entropy.compress(codes, shape)
             encode_ns += time.thread_time_ns() - start
             stored = len(data) >= len(codes)  # as `WaistCodec` does, the codes then go as they are
-            size_bytes += LENGTH_BYTES + part.codec.range_bytes + min(len(data), len(codes))
+            part_bytes = LENGTH_BYTES + part.codec.range_bytes + min(len(data), len(codes))
+            size_bytes += part_bytes
+            if self._board is not None and "" not in part.coders:  # others the node itself codes
+                cost += self._board.cost(shape, coder, min(len(data), len(codes)))
+                output_bytes += part_bytes
             sent = memoryview(codes if stored else bytes(data))
             start = time.thread_time_ns()
             back.append(sent if stored else entropy.decompress(sent, len(codes), shape))
             decode_ns += time.thread_time_ns() - start
         codec = codec_of(self._candidate.quantizer, coder)
-        return back, SizeRow(codec, index, size_bytes, encode_ns * 1e-9, decode_ns * 1e-9)
+        row = SizeRow(codec, index, size_bytes, encode_ns * 1e-9, decode_ns * 1e-9)
+        if self._board is not None:
+            row = replace(
+                row,
+                encode_s=cost.cycles / self._board.processor.clock_hz,
+                instructions=cost.instructions,
+                cycles=cost.cycles,
+                line_bytes=self._board.line_bytes(output_bytes),
+            )
+        return back, row
 
 
 def replace_codec(waist: WaistTensor, spec: CodecSpec) -> WaistTensor:

@@ -62,6 +62,7 @@ def _word(rows: Rows, record: RunRecord) -> str:
 
 def _advice(links: Rows, rows: Rows, record: RunRecord) -> str:
     settings = record.settings.get("compute", {})
+    board = settings.get("board", "")
     by_codec = {row["codec"]: row for row in rows}
     cells: list[tuple[str, ...]] = []
     stressed = []
@@ -70,23 +71,39 @@ def _advice(links: Rows, rows: Rows, record: RunRecord) -> str:
         for row in found:
             codec = by_codec[row["codec"]]
             first = row["rank"] == 1
+            line = (si(row["line_s"], "s"),) if board else ()
+            why = (escape(row["why"]) if first else "",) if board else ()
             cells.append((
                 f"<code>{escape(link)}</code>" if first else "",
                 _code(row["codec"]),
-                size(codec["mean_bytes"]), si(row["time_s"], "s"), si(row["send_s"], "s"),
+                size(codec["mean_bytes"]), si(row["time_s"], "s"), *line, si(row["send_s"], "s"),
                 si(codec["encode_s"], "s"), si(codec["decode_s"], "s"), _points(codec["loss"]),
-                _points(row["loss_bound"]),
+                _points(row["loss_bound"]), *why,
             ))  # fmt: skip
             stressed.append(first)
         if not found:
-            cells.append((f"<code>{escape(link)}</code>", "none within the bound", *[""] * 7))
+            empty = [""] * (9 if board else 7)
+            cells.append((f"<code>{escape(link)}</code>", "none within the bound", *empty))
             stressed.append(False)
+    sending = ("of it line", "link") if board else ("of it sending",)
+    names = ("link", "codec", "payload", "time", *sending, "encode", "decode", "loss", "95 % bound")
     table = tabulate(
-        ("link", "codec", "payload", "time", "of it sending", "encode", "decode", "loss",
-         "95 % bound"),
-        cells, numbers=range(2, 9), stressed=stressed,
+        (*names, *(("why",) if board else ())),
+        cells, numbers=range(2, len(names)), stressed=stressed,
     )  # fmt: skip
     slowdown, bound = settings.get("slowdown", 1.0), settings.get("max_loss", 0.0)
+    if board:
+        return (
+            f"<h2>What the board should send over which link {grade(Evidence.MODELLED)}</h2>"
+            f'<p class="note">The fastest codecs that lose at most {_points(bound)} points at the '
+            f"95&nbsp;% bound: encode on <code>{escape(board)}</code> at "
+            f"{settings['clock_hz'] / 1e6:g}&nbsp;MHz + its line to the bridge at "
+            f"{settings['baud']} baud + payload / rate of the link + decode. The waist crosses "
+            "both, one after the other. Bytes and decoding were measured on this machine; the "
+            "board's time is computed from what its coders were counted to take, the rates stand "
+            "in the protocol table; round trips are the same for all.</p>"
+            f"{table}"
+        )
     return (
         f"<h2>What to send over which link {grade(Evidence.MODELLED)}</h2>"
         f'<p class="note">The fastest codecs that lose at most {_points(bound)} points at the '
@@ -115,7 +132,7 @@ def _front(rows: Rows, word: str) -> str:
     table = _codec_table(front, [False] * len(front))
     return (
         f"<h2>Bytes against {word} {grade(Evidence.MEASURED)}</h2>"
-        f'<p class="note">{len(coded)} codecs on the same {whole["n"]} frames; the waist in float '
+        f'<p class="note">{len(coded)} codecs on the same {whole["n"]} frames; uncoded, the waist '
         f"has {size(whole['mean_bytes'])}. A codec is on a front if no other is at least as good "
         "in every respect and better in one. Bars: one standard uncertainty; the frames are the "
         "same, so differences are surer than the bars suggest. Codecs that lose more than "
@@ -165,25 +182,34 @@ def _all(rows: Rows, word: str) -> str:
     table = _codec_table(ordered, [bool(row["front_bytes"]) for row in ordered])
     return (
         f"<h2>All codecs {grade(Evidence.MEASURED)}</h2>"
-        '<p class="note">Processor time of one thread for one frame on this machine, right after '
+        f'<p class="note">{_encoded_where(rows)} for one frame on this machine, right after '
         f"the head or the tail. Bold: on the front over bytes and {word}.</p>"
         f"<details><summary>Table, {len(rows) - 1} rows</summary>{table}</details>"
     )
 
 
+def _encoded_where(rows: Rows) -> str:
+    if "instructions" in rows[0]:
+        return "Encode: modelled time of the board. Decode: processor time of one thread"
+    return "Processor time of one thread"
+
+
 def _codec_table(rows: Rows, stressed: Sequence[bool]) -> str:
+    board = bool(rows) and "instructions" in rows[0]
+    count = ("instructions",) if board else ()
     return tabulate(
-        ("codec", "payload", "±", "encode", "decode", "score", "±", "loss", "±", "agreement",
-         "n"),
+        ("codec", "payload", "±", *count, "encode", "decode", "score", "±", "loss", "±",
+         "agreement", "n"),
         [
             (_code(row["codec"]), size(row["mean_bytes"]),
-             bare(row["u_bytes"], 1), si(row["encode_s"], "s"), si(row["decode_s"], "s"),
+             bare(row["u_bytes"], 1), *((f"{row['instructions']:.0f}",) if board else ()),
+             si(row["encode_s"], "s"), si(row["decode_s"], "s"),
              bare_percent(row["accuracy"]), bare_percent(row["u_accuracy"]),
              _points(row["loss"]), _points(row["u_loss"]), bare_percent(row["agreement"]),
              str(row["n"]))
             for row in rows
         ],
-        numbers=range(1, 11), stressed=stressed,
+        numbers=range(1, 12 if board else 11), stressed=stressed,
     )  # fmt: skip
 
 

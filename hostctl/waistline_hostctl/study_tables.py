@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ from waistline.task.kinds.base import Kind, load_kind
 from waistline.task.metrics.base import Metric, load_metric
 from waistline_hostctl.derive import Derived, Settings
 from waistline_hostctl.derived.base import label_of, label_text, unpacked
-from waistline_hostctl.study_front import BOUND, advise, pareto
+from waistline_hostctl.study_board import BITS_PER_BYTE
+from waistline_hostctl.study_front import BOUND, KEPT, advise, pareto, why_text
 from waistline_hostctl.study_grid import is_lossy
-from waistline_hostctl.study_measure import UNCUT, Measured
+from waistline_hostctl.study_measure import UNCUT, Measured, SizeRow
 
 SIZES, ANSWERS, FRAMES = "codec_sizes", "codec_answers", "codec_frames"
 CODECS, LINKS = "codecs", "codec_links"
@@ -35,7 +37,7 @@ UNCODED = "uncut"
 _FAR = 0.2
 """Of the metric: what a codec that loses more loses is known without its uncertainty, unless the
 user would accept as much."""
-_MEASURED = Evidence.MEASURED.value
+_MEASURED, _MODELLED = Evidence.MEASURED.value, Evidence.MODELLED.value
 
 
 class StudySettings(Settings, frozen=True):
@@ -49,6 +51,8 @@ class StudySettings(Settings, frozen=True):
         data: set of the task that gave the frames.
         float_bytes: the waist as the model has it.
         exact: quantizers that hand the tail the very bits of the head.
+        board, clock_hz: microcontroller that encodes; "": none does.
+        baud: of its line to the bridge.
     """
 
     metric_folder: str = ""
@@ -58,6 +62,9 @@ class StudySettings(Settings, frozen=True):
     data: str = "selection"
     float_bytes: int = 0
     exact: tuple[str, ...] = ()
+    board: str = ""
+    clock_hz: float = 0.0
+    baud: int = 0
 
 
 def recorded_settings(record: RunRecord) -> StudySettings:
@@ -77,8 +84,8 @@ def recorded_settings(record: RunRecord) -> StudySettings:
     return msgspec.structs.replace(found, metric_folder="")
 
 
-def raw_tables(found: Measured, kind: Kind) -> list[Table]:
-    """What was seen, as tables."""
+def raw_tables(found: Measured, kind: Kind, board: str = "") -> list[Table]:
+    """What was seen, as tables; ``board``: the microcontroller that encodes."""
     uncut = {row.index: row.answer for row in found.answers if row.codec == UNCUT}
     sizes = (
         Column("codec", "text"),
@@ -100,8 +107,8 @@ def raw_tables(found: Measured, kind: Kind) -> list[Table]:
     return [
         table(FRAMES, frames, [(index, label_text(kind, label), _text(uncut[index]))
                                for index, label in found.labels.items()]),
-        table(SIZES, sizes, [(row.codec, row.index, row.payload_bytes, row.encode_s, row.decode_s)
-                             for row in found.sizes]),
+        table(SIZES, _on_board(sizes, _SIZES_ON_BOARD) if board else sizes,
+              [_size(row, board) for row in found.sizes]),
         table(ANSWERS, answers, [(row.codec, row.index, _text(row.answer))
                                  for row in found.answers if row.codec != UNCUT]),
     ]  # fmt: skip
@@ -116,12 +123,13 @@ def derive(tables: Mapping[str, Table], settings: Settings) -> Derived:
     """
     assert isinstance(settings, StudySettings)
     rows = _codecs(tables, settings)
-    links = [
-        dict(zip(_LINK_NAMES, row, strict=True))
-        for link in settings.links
-        for row in _under(link, rows, settings)
-    ]
-    made = (table(CODECS, _CODEC_COLUMNS, rows), table(LINKS, _LINK_COLUMNS, links))
+    links = [row for link in settings.links for row in _under(link, rows, settings)]
+    codec_columns: tuple[Column, ...] = _CODEC_COLUMNS
+    link_columns: tuple[Column, ...] = _LINK_COLUMNS
+    if settings.board:
+        codec_columns = _on_board(codec_columns, _CODECS_ON_BOARD)
+        link_columns = _on_board(link_columns, _LINKS_ON_BOARD)
+    made = (table(CODECS, codec_columns, rows), table(LINKS, link_columns, links))
     return Derived(tuple(row for row in made if row.rows), _figures(rows, links, settings))
 
 
@@ -158,8 +166,44 @@ _LINK_COLUMNS = (
     Column("send_s", "number", "s", "payload / rate", Evidence.MODELLED.value),
     Column("loss_bound", "number", "1", "loss at its 95 % bound", _MEASURED),
 )  # fmt: skip
-_LINK_NAMES = tuple(column.name for column in _LINK_COLUMNS)
+_ENCODE = Column("encode_s", "number", "s", "cycles / clock of the board", _MODELLED)
+_INSTRUCTIONS = Column("instructions", "number", "1", "of the board, to encode", _MODELLED)
+_LINE = Column("line_bytes", "number", "byte", "board to bridge, with framing", _MODELLED)
+_SIZES_ON_BOARD = (
+    _ENCODE, _INSTRUCTIONS, Column("cycles", "number", "1", "of the board, to encode", _MODELLED),
+    _LINE,
+)  # fmt: skip
+_CODECS_ON_BOARD = (
+    _ENCODE, _INSTRUCTIONS, _LINE,
+    Column("front_cpu", "flag", "", "likewise with the board's encode_s as a third aim"),
+)  # fmt: skip
+_LINKS_ON_BOARD = (
+    Column("time_s", "number", "s", "encode + line + payload / rate + decode", _MODELLED),
+    Column("encode_s", "number", "s", "on the board", _MODELLED),
+    Column("line_s", "number", "s", "from the board to the bridge", _MODELLED),
+    Column("why", "text", "", "against the other coder behind the same quantizer"),
+)
 Row = dict[str, Any]
+
+
+def front_rows(rows: Sequence[Row]) -> list[Row]:
+    """The codecs worth having, smallest first; on a board also those that take less of its time."""
+    front = "front_cpu" if "instructions" in rows[0] else "front_bytes"
+    return sorted((row for row in rows if row[front]), key=lambda row: row["mean_bytes"])
+
+
+def _on_board(columns: Iterable[Column], others: Iterable[Column]) -> tuple[Column, ...]:
+    """``columns`` with ``others`` in the place of those of their names, or behind."""
+    named = {column.name: column for column in (*columns, *others)}
+    return tuple(named.values())
+
+
+_SIZE_NAMES = ("codec", "index", "payload_bytes", "encode_s", "decode_s")
+
+
+def _size(row: SizeRow, board: str) -> Row:
+    found = asdict(row)
+    return found if board else {name: found[name] for name in _SIZE_NAMES}
 
 
 def _codecs(tables: Mapping[str, Table], settings: StudySettings) -> list[Row]:
@@ -180,6 +224,8 @@ def _codecs(tables: Mapping[str, Table], settings: StudySettings) -> list[Row]:
         row: Row = {"codec": codec, "quantizer": quantizer, "bits": spec.bits,
                     "coder": codec.rpartition("|")[2], "n_coded": len(group)}  # fmt: skip
         row["lossless"] = not is_lossy(row["coder"])
+        for name in ("instructions", "line_bytes") if settings.board else ():
+            row[name] = mean([one[name] for one in group])[0]
         for name in ("payload_bytes", "encode_s", "decode_s"):
             short = name.removeprefix("payload_")
             value, spread = mean([one[name] for one in group])
@@ -187,7 +233,7 @@ def _codecs(tables: Mapping[str, Table], settings: StudySettings) -> list[Row]:
             row[f"u_{short}"] = spread
         rows.append(row | quality[quantizer if row["lossless"] else codec])
     coded = rows[1:]
-    for name, aims in _AIMS.items():
+    for name, aims in (_AIMS | (_AIMS_ON_BOARD if settings.board else {})).items():
         for row, best in zip(coded, pareto([aims(row) for row in coded]), strict=True):
             row[name] = best
     return rows
@@ -198,6 +244,9 @@ _AIMS: dict[str, Callable[[Row], tuple[float, ...]]] = {
     "front_cpu": lambda row: (row["mean_bytes"], row["loss"], row["encode_s"] + row["decode_s"]),
 }
 """What each front makes small."""
+_AIMS_ON_BOARD: dict[str, Callable[[Row], tuple[float, ...]]] = {
+    "front_cpu": lambda row: (row["mean_bytes"], row["loss"], row["encode_s"]),
+}
 
 
 def _left(codec: str) -> str:
@@ -248,14 +297,24 @@ class _Score:
         return row
 
 
-def _under(link: str, rows: Sequence[Row], settings: StudySettings) -> list[tuple[Any, ...]]:
+def _under(link: str, rows: Sequence[Row], settings: StudySettings) -> list[Row]:
+    """The advised codecs, best first, at most `KEPT`."""
     advice = advise(
-        rows[1:], profile(link).rate_up_bps, settings.slowdown, settings.max_loss, settings.exact
+        rows[1:],
+        profile(link).rate_up_bps,
+        settings.slowdown,
+        settings.max_loss,
+        settings.exact,
+        settings.baud / BITS_PER_BYTE,
+        kept=None,
     )
-    return [
-        (link, rank, one.codec, one.time_s, one.send_s, one.loss_bound)
+    by_codec = {row["codec"]: row for row in rows}
+    found = [
+        {"link": link, "rank": rank, **asdict(one), "encode_s": by_codec[one.codec]["encode_s"],
+         "why": why_text(one, advice, by_codec)}
         for rank, one in enumerate(advice, 1)
-    ]
+    ]  # fmt: skip
+    return found[:KEPT]
 
 
 def _figures(
@@ -264,11 +323,13 @@ def _figures(
     source = f"{settings.data} frames through {len(rows) - 1} codecs"
     whole, by_codec = rows[0], {row["codec"]: row for row in rows}
     figures: dict[str, Figure] = {}
+    modelled = {"encode_s", "instructions"} if settings.board else set()
 
     def put(name: str, row: Row, column: str, unit: str, count: str) -> None:
         if row.get(column) is not None:
             spread = row.get("u_" + column.removeprefix("mean_"))
-            figures[name] = Figure(row[column], unit, Evidence.MEASURED, source, spread, row[count])
+            grade = Evidence.MODELLED if column in modelled else Evidence.MEASURED
+            figures[name] = Figure(row[column], unit, grade, source, spread, row[count])
 
     put("uncut_accuracy", whole, "accuracy", "1", "n")
     for link in links:
@@ -277,9 +338,15 @@ def _figures(
         row, name = by_codec[link["codec"]], link["link"]
         put(f"{name}_bytes", row, "mean_bytes", "byte", "n_coded")
         put(f"{name}_encode_s", row, "encode_s", "s", "n_coded")
+        put(f"{name}_instructions", row, "instructions", "1", "n_coded")
         put(f"{name}_decode_s", row, "decode_s", "s", "n_coded")
         put(f"{name}_loss", row, "loss", "1", "n")
         formula = f"encode x {settings.slowdown:g} + payload / rate of {name} + decode"
+        if settings.board:
+            formula = (
+                f"encode on {settings.board} + line at {settings.baud} baud + payload / "
+                f"rate of {name} + decode"
+            )
         figures[f"{name}_time_s"] = Figure(
             link["time_s"], "s", Evidence.MODELLED, f"{formula} ({BOUND} bound)", None, row["n"]
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from waistline_bridge.boards import DEFAULT
 from waistline_hostctl.console import indented
 from waistline_hostctl.options import App, Number, common
 
@@ -33,6 +34,13 @@ def command() -> None:
 @click.option("--slowdown", type=Number(min=0, min_open=True), default=1.0,
               show_default=True, metavar="K",
               help="The node computes K times slower than this machine.")  # fmt: skip
+@click.option("--board", metavar="NAME",
+              help="Microcontroller that encodes: its core and clock (default: of bench.toml, else "
+              f"{DEFAULT}).")  # fmt: skip
+@click.option("--clock", type=Number(min=0, min_open=True), metavar="MHZ",
+              help="Of a microcontroller with this core, clocked otherwise.")  # fmt: skip
+@click.option("--baud", type=click.IntRange(300), metavar="N",
+              help="Of its line to the bridge (default: of bench.toml, else 921600).")  # fmt: skip
 @click.option("--max-loss", type=Number(0, 1), default=0.01, show_default=True,
               metavar="SHARE", help="Of the metric, that an advised codec may lose.")  # fmt: skip
 @click.option("--runs", default="runs", show_default=True, metavar="DIR", help="Run folders.")
@@ -48,6 +56,9 @@ def codec(
     coders: tuple[str, ...],
     links: tuple[str, ...],
     slowdown: float,
+    board: str | None,
+    clock: float | None,
+    baud: int | None,
     max_loss: float,
     runs: str,
     name: str,
@@ -55,11 +66,13 @@ def codec(
     """Measure every codec at a bundle's cut and advise one for each link.
 
     Bytes, processor time, accuracy and agreement of quantizers x bits x entropy coders, the fronts
-    of what is worth having, a report with the charts.
+    of what is worth having, a report with the charts. For a head on a microcontroller the time to
+    encode is the board's, and its line to the bridge counts beside the link.
 
     \b
     waistline study codec fashion.bundle --task examples/fashion/task.toml
     waistline study codec fashion.bundle --link lte-cat1 --slowdown 6 --coder ctx --coder zstd
+    waistline study codec mcu.bundle --board nucleo-f446re --baud 921600 --link wifi-n-esp32
     """  # noqa: D301
     from waistline_hostctl import study, study_tables
     from waistline_hostctl.study_text import advice_text, front_text
@@ -74,6 +87,9 @@ def codec(
         links=links or study.LINKS,
         slowdown=slowdown,
         max_loss=max_loss,
+        board=board,
+        clock_hz=None if clock is None else 1e6 * clock,
+        baud=baud,
     )
     made = study.run_study(request, bench=app.bench(), console=app.console, runs=runs, name=name)
     result = study.result_of(made, request.links)
