@@ -166,9 +166,9 @@ def _plan(
     feeds = _feeds(model, task, calibration)
     lowered = lower_cut(model, frontier, work, feeds)
     last = frontier.x == graph.last_x
-    shown = with_fields(
-        graph, inputs=lowered.inputs, outputs=lowered.outputs if last else graph.outputs
-    )
+    known = {spec.name: spec for spec in lowered.outputs}
+    outputs = tuple(known.get(spec.name, spec) for spec in graph.outputs)
+    shown = with_fields(graph, inputs=lowered.inputs, outputs=outputs)
     preprocess = fitted(graph.name, shown.inputs, None if task is None else task.preprocess)
     crossing, calibrated = () if last else lowered.outputs, bool(calibration)
     chosen = []

@@ -14,12 +14,15 @@ import model_help
 import numpy as np
 from bridge_help import host_program, needs_compiler
 from mcu_help import FASHION, TASK
+from onnx.reference import ReferenceEvaluator
 
 from waistline.blob.records import read_blob
+from waistline.bundle.golden import read_frame
 from waistline.codec.waist import EncodedWaist
 from waistline.errors import CodecError, VerificationFailed
 from waistline.frame import SensorFrame
 from waistline.model.load import load_model
+from waistline.tensors import dequantize
 from waistline.verification.ends import EndChoice
 from waistline.verify import verify, verify_ends
 from waistline_bridge import fit
@@ -37,6 +40,15 @@ agraph (float[1,3,8,8] x, int64[3,4] k) => (float[1,6,8,8] d, int64[3,4] z) {
   b = Relu(a)
   d = Conv<pads=[1,1,1,1]>(b, w2)
   z = Add(k, k)
+}"""
+
+_SKIPPING = """
+agraph (float[1,3,8,8] x, float[1,4] v) => (float[1,6,8,8] z, float[1,4] w) {
+  a = Conv<pads=[1,1,1,1]>(x, w1)
+  b = Relu(a)
+  c = Conv<pads=[1,1,1,1]>(x, w2)
+  z = Add(c, b)
+  w = Add(v, v)
 }"""
 
 
@@ -100,6 +112,63 @@ def test_a_board_with_such_a_bundle_verifies(two):
         ends.close()
     assert report.ok, report.reasons
     assert [check.verdict for check in report.tensors] == ["identical", "identical"]
+
+
+@pytest.fixture(scope="module")
+def skipping(tmp_path_factory):
+    """(model, task): the head reads ``x``, which crosses as well; ``z`` is ready before ``w``."""
+    folder = tmp_path_factory.mktemp("skipping")
+    random = np.random.default_rng(7)
+    weights = {
+        name: random.standard_normal((6, 3, 3, 3)).astype(np.float32) for name in ("w1", "w2")
+    }
+    arrays = {
+        "x": random.standard_normal((6, 3, 8, 8)).astype(np.float32),
+        "v": random.uniform(-1, 1, (6, 4)).astype(np.float32),
+    }
+    np.savez(folder / "calibration.npz", **arrays)
+    (folder / "task.toml").write_text(mcu_help.RAW_TASK)
+    model = model_help.parse(_SKIPPING, **weights)
+    return model_help.stored(folder, model, "skipping.onnx"), folder / "task.toml"
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("cut", "waist"),
+    [
+        ("x,v,a", "int8 float32 int8"),
+        ("x,v,b", "int8 float32 int8"),
+        ("v,z", "float32 int8"),
+        (6, ""),
+    ],
+)
+def test_inputs_that_are_read_and_answers_that_are_ready_cross(skipping, cut, waist, tmp_path):
+    model, task = skipping
+    by_tensor = {"v": "affine:b=8,clip=minmax|none"} if waist else {}
+    codec = "i8:b=8|ctx" if waist else None
+    bundle = split_mcu(
+        model, cut, tmp_path / "m.bundle", task=task, codec=codec, codecs_by_tensor=by_tensor
+    ).bundle
+    assert " ".join(item.tensor.dtype for item in bundle.cut.tensors) == waist
+    ends = BoardEnds(bundle, EndChoice("mcu", options=on_host()), EndChoice())
+    try:
+        assert verify_ends(bundle, ends, ends).ok
+    finally:
+        ends.close()
+    manifest = bundle.manifest
+    given = zip(manifest.model_inputs, read_frame(bundle).arrays, strict=True)
+    wanted = ReferenceEvaluator(str(model)).run(
+        None, {spec.name: real(spec, a) for spec, a in given}
+    )
+    answer = bundle.answer_kind.unpack(bundle.read(manifest.golden.answer))
+    for spec, found, right in zip(manifest.model_outputs, answer, wanted, strict=True):
+        assert np.abs(real(spec, found) - right).max() < 0.1 * np.abs(right).max()
+
+
+def real(spec, array):
+    """As the float model has it."""
+    values = dequantize(spec, array) if spec.scale is not None else array
+    return values.transpose(0, 3, 1, 2) if spec.layout == "NHWC" else values
 
 
 def test_integers_cross_as_they_are(tmp_path):

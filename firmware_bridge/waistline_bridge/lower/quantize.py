@@ -62,8 +62,27 @@ class _Frames(CalibrationDataReader):  # type: ignore[misc]
         return dict(found)
 
 
-def _check_weights(head: Path) -> None:
-    for weights in onnx.load(str(head)).graph.initializer:
+def _checked(head: Path, folder: Path) -> Path:
+    """The head with sound weights, and without outputs that are its inputs.
+
+    An input of the model that crosses the cut is such an output; where a layer reads it as well,
+    ONNX Runtime takes the graph for a circle.
+    """
+    proto = onnx.load(str(head))
+    _check_weights(head, proto)
+    inputs = {value.name for value in proto.graph.input}
+    made = [value for value in proto.graph.output if value.name not in inputs]
+    if len(made) == len(proto.graph.output):
+        return head
+    del proto.graph.output[:]
+    proto.graph.output.extend(made)
+    bare = folder / "made.onnx"
+    onnx.save(proto, str(bare))
+    return bare
+
+
+def _check_weights(head: Path, proto: onnx.ModelProto) -> None:
+    for weights in proto.graph.initializer:
         array = onnx.numpy_helper.to_array(weights)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ModelError(
@@ -96,9 +115,9 @@ def quantize_head(head: Path, frames: Iterable[Feeds], out: Path) -> int:
     try:
         # Beside what is made: that folder is swept when a killed process left it.
         with tempfile.TemporaryDirectory(dir=out.parent) as folder:
-            _check_weights(head)
+            bare = _checked(head, Path(folder))
             prepared = Path(folder) / "head.onnx"
-            quant_pre_process(str(head), str(prepared), skip_symbolic_shape=True)
+            quant_pre_process(str(bare), str(prepared), skip_symbolic_shape=True)
             quantize_static(
                 str(prepared),
                 str(out),
