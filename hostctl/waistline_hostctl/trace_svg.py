@@ -8,9 +8,11 @@ to the pointer.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 from waistline.trace.base import Gap
 from waistline.trace.view import prefix, time_unit, visible
@@ -76,23 +78,43 @@ def draw(picture: Picture) -> str:
 
 
 def _lanes(picture: Picture) -> list[list[Band]]:
-    """Segments in rows, so that none covers another; those of what is too deep are left out."""
+    """Segments in rows, so that none covers another and all of a name are in one where they can be.
+
+    Those that find no room are left out.
+    """
     least = picture.duration_s / (WIDTH - _LEFT - _RIGHT)
-    lanes: list[list[Band]] = []
+    names: dict[str, list[Band]] = {}
     for begin, end, name in picture.segments:
         if end <= picture.start_s or begin >= picture.start_s + picture.duration_s:
             continue
-        for lane in lanes:
-            last = lane[-1]
-            if last[1] <= begin:
-                lane.append((begin, end, name))
-                break
-            if end <= last[1] and end - begin < least and last[2] == name:
-                break
-        else:
-            if len(lanes) < _LANES:
-                lanes.append([(begin, end, name)])
+        same = names.setdefault(name, [])
+        if not (same and end <= same[-1][1] and end - begin < least):
+            same.append((begin, end, name))
+    lanes: list[list[Band]] = []
+    for same in names.values():
+        apart = all(first[1] <= second[0] for first, second in pairwise(same))
+        if not (apart and _placed(same, lanes)):
+            for band in same:
+                _placed([band], lanes)
     return lanes
+
+
+def _placed(row: Sequence[Band], lanes: list[list[Band]]) -> bool:
+    """Put them into the first lane that is free wherever they are, or into a new one."""
+    lane = next((lane for lane in lanes if all(_free(lane, band) for band in row)), None)
+    if lane is None:
+        if len(lanes) == _LANES:
+            return False
+        lanes.append(lane := [])
+    for band in row:
+        insort(lane, band)
+    return True
+
+
+def _free(lane: Sequence[Band], band: Band) -> bool:
+    place = bisect_left(lane, band)
+    before, behind = lane[max(0, place - 1) : place], lane[place : place + 1]
+    return all(one[1] <= band[0] for one in before) and all(band[1] <= one[0] for one in behind)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -27,6 +28,7 @@ from waistline_hostctl.meters._ledger import Ledger, Loss
 from waistline_hostctl.meters.base import MeterInfo
 from waistline_hostctl.page.quantity import spread_of, value, with_spread
 from waistline_hostctl.recording import report_again
+from waistline_hostctl.trace_svg import Picture, _lanes
 
 RATE_HZ = 1000.0
 KNOWN = Calibration(current_gain_uncertainty=0.01, supply_uncertainty_v=0.02)
@@ -285,3 +287,18 @@ def test_a_folder_whose_trace_knows_nothing_of_its_run_is_refused(tmp_path):
     (folder / "new.jls").replace(folder / "trace.jls")
     with pytest.raises(ConfigError, match=r"no run\.json"):
         report_again(folder, recompute=False)
+
+
+def test_segments_of_one_name_share_a_row_and_none_covers_another():
+    bit = [(k * 0.01, k * 0.01 + 0.007, "D0 high") for k in range(100)]
+    inner = [(0.5 + k * 0.1, 0.55 + k * 0.1, "conv") for k in range(3)]
+    inner += [(0.55 + k * 0.1, 0.6 + k * 0.1, "dense") for k in range(3)]
+    outer = [(0.5 + k * 0.1, 0.6 + k * 0.1, "infer") for k in range(3)]
+    rows = sorted([*bit, *inner, *outer, (0.2, 0.9, "command")], key=lambda one: (one[0], -one[1]))
+    nothing = {"begins": [], "low": [], "high": [], "mean": [], "markers": [], "gaps": []}
+    lanes = _lanes(Picture("power", "W", 1.0, segments=rows, rate_hz=1e5, **nothing))
+    found = [{name for _, _, name in lane} for lane in lanes]
+    assert found == [{"D0 high"}, {"command"}, {"infer"}, {"conv", "dense"}]
+    assert sum(len(lane) for lane in lanes) == len(rows)
+    for lane in lanes:
+        assert all(first[1] <= second[0] + 1e-12 for first, second in pairwise(lane))

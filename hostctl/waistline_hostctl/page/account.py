@@ -81,8 +81,9 @@ def uncertainty_section(
             parts += _terms(word, terms, figures[name])
     table = tabulate(("of", "term", "standard uncertainty", "relative"), parts, numbers=(2, 3))
     note = (
-        "Terms add in quadrature; noise is what the parts of the trace scatter by, the rest what "
-        "the instrument may be off by, as its section of the bench file says."
+        "Terms add in quadrature. Noise and drift is what batches of about a sixteenth of the "
+        "trace scatter by, as if nothing but chance made them differ; the rest is what the "
+        "instrument may be off by, as its section of the bench file says."
     )
     if not told:
         note += (
