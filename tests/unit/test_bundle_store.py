@@ -280,6 +280,23 @@ def test_force_replaces_bundles_only(tmp_path):
     assert (tmp_path / "letters" / "keep.txt").read_text() == "dear"
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_what_came_to_its_place_meanwhile_stays(path, tmp_path, force):
+    source, target = store.load_bundle(path), tmp_path / "second.bundle"
+
+    def build(folder):
+        for file in path.iterdir():
+            (folder / file.name).write_bytes(file.read_bytes())
+        target.mkdir()
+        (target / "keep.txt").write_text("dear")
+        return source.manifest
+
+    with pytest.raises(ConfigError, match="exists"):
+        write.write_bundle(target, build, force=force)
+    assert (target / "keep.txt").read_text() == "dear"
+    assert not [item.name for item in tmp_path.iterdir() if item.name.startswith(".")]
+
+
 def full(*args, **kwargs):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

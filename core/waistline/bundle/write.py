@@ -45,7 +45,8 @@ def write_bundle(
         checked = load_bundle(temporary)
         temporary.chmod(0o755)
         _sync(temporary)
-        _swap(temporary, target)
+        check_target(target, force=force)  # again: making it takes a while
+        _swap(temporary, target, force=force)
     return Bundle(target, checked.manifest, checked.id)
 
 
@@ -123,9 +124,9 @@ def check_target(path: str | Path, *, force: bool) -> None:
         )
 
 
-def _swap(new: Path, target: Path) -> None:
+def _swap(new: Path, target: Path, *, force: bool) -> None:
     """Put ``new`` at ``target``; an old bundle there stays whole until the new one is in place."""
-    if not target.exists():
+    if not (force and target.exists()):
         new.rename(target)
         _sync(target.parent)
         return
