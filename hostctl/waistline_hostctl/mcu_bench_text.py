@@ -20,6 +20,7 @@ def text(result: McuBenchResult) -> str:
         grid(_headings(result), [_row(result, k) for k in range(len(result.layers))], indent=0),
         "",
         *_sum(result),
+        *_marked(result),
         "",
         *_frame(result),
     ]
@@ -93,6 +94,20 @@ def _sum(result: McuBenchResult) -> list[str]:
     elif total is not None:
         lines[0] += f", {_duration(total)}"
     return [*lines, f"ticks     {result.tick_meaning}"]
+
+
+def _marked(result: McuBenchResult) -> list[str]:
+    """What the pin does, and how a trace of it is read."""
+    if result.mark in {"", "off"}:
+        return ["marker    off"] if result.mark else []
+    runs = _times(result.repeat + result.frames, "run")
+    wait = f", {result.settle_us} us at each edge" if result.settle_us else ""
+    settle = f" --settle {result.settle_us}us" if result.settle_us else ""
+    return [
+        f"marker    {result.mark}{wait}, in these {runs}; until a reset, or --mark off",
+        f"          waistline trace markers TRACE --bit N --mark {result.mark}{settle} --ticks FILE",
+        "          (FILE: what this command prints with --json)",
+    ]
 
 
 def _frame(result: McuBenchResult) -> list[str]:

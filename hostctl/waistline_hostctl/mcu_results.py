@@ -194,6 +194,8 @@ class McuBenchResult(Result, frozen=True, kw_only=True, tag="mcu bench"):
         figures: ``total`` (instructions or s), ``input_bytes``, ``waist_bytes``,
             ``line_up_bytes``, ``line_down_bytes`` (of one frame, with framing), ``frame_duration``,
             ``upload_duration``, ``infer_duration`` (s, host's clock).
+        mark: what the marker pin was told to do; "" where it was told nothing.
+        settle_us: it waited at each edge.
     """
 
     board: str
@@ -211,3 +213,5 @@ class McuBenchResult(Result, frozen=True, kw_only=True, tag="mcu bench"):
     layers: tuple[LayerCost, ...]
     figures: dict[str, Figure]
     uart: tuple[UartTime, ...]
+    mark: str = ""
+    settle_us: int = 0

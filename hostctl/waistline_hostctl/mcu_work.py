@@ -12,12 +12,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
+
 from waistline.bench import ResolvedBench, resolve
 from waistline.errors import ConfigError
 from waistline_bridge.boards import DEFAULT
 from waistline_hostctl import mcu_bench, mcu_info, mcu_survey
 from waistline_hostctl import mcu_load as loading
 from waistline_hostctl.console import Console, nobody
+from waistline_hostctl.mcu_mark import marking, set_mark
 from waistline_hostctl.mcu_open import BoardChoice, Device, merged, opened
 from waistline_hostctl.mcu_results import McuBenchResult, McuInfoResult, McuLoadResult
 
@@ -95,6 +98,8 @@ def bench_mcu(
     icount: bool = False,
     repeat: int = 3,
     frames: int = 3,
+    mark: str | None = None,
+    settle_s: float | None = None,
     board: str | None = None,
     port: str | None = None,
     baud: int | None = None,
@@ -109,6 +114,9 @@ def bench_mcu(
         icount: count instructions; an emulated board of QEMU does.
         repeat: runs for the ticks of layers, at least 1.
         frames: frames with upload, for times on the line, at least 1.
+        mark: what the marker pin does from now on: ``off``, ``head``, ``layers`` or ``pulses``;
+            None: as it was.
+        settle_s: it waits at each edge, whole microseconds; ticks leave that out.
         board: emulated microcontroller to start.
         port: serial port of one that runs, a path or an id.
         baud: of the port.
@@ -127,6 +135,7 @@ def bench_mcu(
     for name, count in (("repeat", repeat), ("frames", frames)):
         if count < 1:
             raise ConfigError(f"{name} is {count}", fix=f"give {name} as 1 or more")
+    marks = marking(mark, settle_s)
     bench, console = bench or resolve(environment=os.environ), console or nobody()
     found = loading.read_head(Path(head))
     wanted = _wanted(board, port, baud, board_options)
@@ -136,8 +145,10 @@ def bench_mcu(
         wanted = replace(wanted, options={**wanted.options, "icount": "on"})
     with opened(bench, wanted, console.note) as device:
         _loaded(device, found, console, force=False)
+        if marks:
+            set_mark(device, marks, console.note)
         with console.progress("running", repeat + frames) as progress:
-            return mcu_bench.measure(
+            made = mcu_bench.measure(
                 device,
                 found,
                 icount=wanted.options.get("icount") == "on",
@@ -145,6 +156,9 @@ def bench_mcu(
                 frames=frames,
                 progress=progress.update,
             )
+    if marks is None:
+        return made
+    return msgspec.structs.replace(made, mark=marks.name, settle_us=marks.settle_us)
 
 
 def _wanted(

@@ -10,6 +10,8 @@ import click
 from waistline import interrupts
 from waistline.errors import BridgeError
 from waistline_bridge.boards import DEFAULT
+from waistline_hostctl.commands._trace_markers import Time
+from waistline_hostctl.mcu_mark import MODES
 from waistline_hostctl.mcu_open import BoardChoice, board_options, parse_options
 from waistline_hostctl.options import App, common
 
@@ -127,10 +129,22 @@ def load(app: App, head: Path, force: bool, wanted: BoardChoice) -> None:
               metavar="N", help="Runs for the ticks of layers.")  # fmt: skip
 @click.option("--frames", type=click.IntRange(1, 10_000), default=3, show_default=True,
               metavar="N", help="Frames with upload, for times on the line.")  # fmt: skip
+@click.option("--mark", type=click.Choice(MODES),
+              help="What the marker pin does from then on, for a trace that is captured meanwhile "
+              "(waistline trace markers).")  # fmt: skip
+@click.option("--settle", type=Time(), metavar="TIME",
+              help="It waits so long at each edge, such as 20us; no ticks count that.")  # fmt: skip
 @board_options
 @common
 def bench(
-    app: App, head: Path, icount: bool, repeat: int, frames: int, wanted: BoardChoice
+    app: App,
+    head: Path,
+    icount: bool,
+    repeat: int,
+    frames: int,
+    mark: str | None,
+    settle: float | None,
+    wanted: BoardChoice,
 ) -> None:
     """Measure the layers of a head, and a frame."""
     from waistline_hostctl import mcu_bench_text, mcu_work
@@ -140,6 +154,8 @@ def bench(
         icount=icount,
         repeat=repeat,
         frames=frames,
+        mark=mark,
+        settle_s=settle,
         **wanted.named(),
         bench=app.bench(),
         console=app.console,
