@@ -17,7 +17,7 @@ from pathlib import Path
 
 from waistline.errors import MeterError
 from waistline.trace.base import Gap
-from waistline_hostctl.meters.base import Meter, Part
+from waistline_hostctl.meters.base import Meter, Part, decoder_from, reader_from
 
 WAIT_S = 120.0
 _BEHIND_BYTES = 1 << 17
@@ -68,7 +68,8 @@ def capture(
 
     ``enough`` is said of the instrument; what it sampled until then is read as well.
     """
-    reader, decoder = meter.reader(), meter.decoder()
+    name, settings = meter.info.name, meter.settings()
+    reader, decoder = reader_from(name, settings), decoder_from(name, settings)
     buffer, parts, ended = memoryview(bytearray(1 << 16)), [], None
     reader.start()
     limit, left = time.monotonic() + WAIT_S, _BEHIND_BYTES

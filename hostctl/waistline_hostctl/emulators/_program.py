@@ -7,23 +7,72 @@ import json
 import math
 import signal
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from waistline.errors import WaistlineError
+from waistline_hostctl.emulators._faults import Truth, at_random, parse
 from waistline_hostctl.emulators._line import Line
+from waistline_hostctl.emulators._stream import Encoder, Stream
 
 FIFO = 4096
+_TICK_S = 0.002
 
 
-class Instrument(Protocol):
-    """An emulated instrument at the end of its line."""
+class Emulated(ABC):
+    """An instrument at the end of its line, with the faults and the truth of its program's options.
 
-    line: Line
+    Attributes:
+        line: where its host is.
+    """
+
+    def __init__(self, options: argparse.Namespace, rate_hz: float) -> None:
+        self.line = Line()
+        self._options = options
+        self._faults = [parse(text) for text in options.fault]
+        length = round(options.random_seconds * rate_hz)
+        self._faults += at_random(options.random_faults, length, options.seed)
+        self._truth = Truth(options.truth)
+        self._stream: Stream | None = None
+        self._pending = b""
+
+    @abstractmethod
+    def obey(self) -> None:
+        """Take whole commands out of ``_pending``."""
 
     def serve(self) -> None:
         """Until unplugged."""
+        try:
+            while self._stream is None or not self._stream.unplugged:
+                self._pending += self.line.receive(_TICK_S if self._stream else 0.5)
+                self.obey()
+                if self._stream is not None:
+                    self._stream.tick()
+        finally:
+            if self._stream is not None:
+                self._stream.end()
+            self._truth.close()
+            self.line.close()
+
+    def begin(self, encode: Encoder, rate_hz: float, sample_bytes: int) -> Stream:
+        """Start to sample, by a clock that is fast as the options say."""
+        self._stream = Stream(
+            self.line,
+            encode,
+            rate_hz=rate_hz * (1 + self._options.ppm * 1e-6),
+            fifo=self._options.fifo,
+            sample_bytes=sample_bytes,
+            faults=self._faults,
+            truth=self._truth,
+        )
+        return self._stream
+
+    def end(self) -> None:
+        """Stop sampling."""
+        if self._stream is not None:
+            self._stream.end()
+            self._stream = None
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
@@ -44,7 +93,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
 def run(
     name: str,
     options: argparse.Namespace,
-    opened: Callable[[argparse.Namespace], Instrument],
+    opened: Callable[[argparse.Namespace], Emulated],
 ) -> int:
     """Open the instrument, say where it is (one JSON line), and serve; its exit status."""
     if not (options.fifo > 0 and math.isfinite(options.ppm)):

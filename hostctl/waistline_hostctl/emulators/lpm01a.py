@@ -14,13 +14,10 @@ import sys
 import numpy as np
 from numpy.typing import NDArray
 
-from waistline_hostctl.emulators._faults import Truth, at_random, parse
-from waistline_hostctl.emulators._line import Line
-from waistline_hostctl.emulators._program import arguments, run
-from waistline_hostctl.emulators._stream import Stream
+from waistline_hostctl.emulators._program import Emulated, arguments, run
 from waistline_hostctl.simulated.waveform import Waveform, open_waveform
 
-_TICK_S = 0.002
+_MOST_HZ = 100_000.0
 _PROMPT = b"PowerShield > "
 _KNOWN = {"htc", "hrc", "volt", "freq", "format", "acqmode", "acqtime", "trigsrc", "funcmode"}
 
@@ -51,53 +48,30 @@ def _line(value: float) -> bytes:
     return f"{digits.replace('.', '')}{power:+03d}\r\n".encode()
 
 
-class Lpm01a:
-    """The board at the end of its line."""
+class Lpm01a(Emulated):
+    """The board at the end of its line; faults at random lie as at its highest rate."""
 
-    def __init__(
-        self, waveform: str, faults: list[str], fifo: int, truth: Truth, ppm: float = 0.0
-    ) -> None:
-        self.line = Line()
-        self._waveform_name = waveform
-        self._waveform: Waveform = open_waveform(waveform, 100_000.0)
-        self._faults = [parse(fault) for fault in faults]
-        self._fifo, self._truth, self._ppm = fifo, truth, ppm
-        self._rate_hz = 100_000.0
+    def __init__(self, options: argparse.Namespace) -> None:
+        super().__init__(options, _MOST_HZ)
+        self._rate_hz = _MOST_HZ
+        self._waveform: Waveform = open_waveform(options.waveform, _MOST_HZ)
         self._binary = True
         self._host = False
-        self._stream: Stream | None = None
-        self._began = 0
-        self._pending = b""
 
-    def add_random(self, count: int, seconds: float, seed: int) -> None:
-        """Faults at random places, for the rate it has by default."""
-        self._faults += at_random(count, round(seconds * self._rate_hz), seed)
-
-    def serve(self) -> None:
-        """Until unplugged."""
-        try:
-            while self._stream is None or not self._stream.unplugged:
-                self._pending += self.line.receive(_TICK_S if self._stream else 0.5)
-                *commands, self._pending = self._pending.split(b"\n")
-                for command in commands:
-                    self._command(command.decode("ascii", "replace").strip())
-                if self._stream is not None:
-                    self._stream.tick()
-        finally:
-            if self._stream is not None:
-                self._stream.end()
-            self._truth.close()
-            self.line.close()
+    def obey(self) -> None:
+        *commands, self._pending = self._pending.split(b"\n")
+        for command in commands:
+            self._command(command.decode("ascii", "replace").strip())
 
     def _command(self, command: str) -> None:
         verb, _, argument = command.partition(" ")
         if verb == "start" and self._host and self._stream is None:
             self.line.send(_PROMPT + b"ack start\r\n")
-            self._begin()
+            stream = self.begin(self._encode, self._rate_hz, 2 if self._binary else 9)
+            stream.message = self._stamp
             return
         if verb == "stop" and self._stream is not None:
-            self._stream.end()
-            self._stream = None
+            self.end()
             self.line.send(b"\xf0\xf4\xff\xff" if self._binary else b"end\r\n")
             return
         good = verb in _KNOWN and (self._host or verb == "htc")
@@ -118,20 +92,8 @@ class Lpm01a:
         if not number.isdigit() or not 1 <= int(number) <= 100_000:
             return False
         self._rate_hz = float(number)
-        self._waveform = open_waveform(self._waveform_name, self._rate_hz)
+        self._waveform = open_waveform(self._options.waveform, self._rate_hz)
         return True
-
-    def _begin(self) -> None:
-        self._stream = Stream(
-            self.line,
-            self._encode,
-            rate_hz=self._rate_hz * (1 + self._ppm * 1e-6),
-            fifo=self._fifo,
-            sample_bytes=2 if self._binary else 9,
-            faults=self._faults,
-            truth=self._truth,
-        )
-        self._stream.message = self._stamp
 
     def _encode(self, first: int, count: int) -> NDArray[np.uint8]:
         current = self._waveform.samples(first, count).current_a
@@ -148,14 +110,7 @@ class Lpm01a:
 def main(argv: list[str] | None = None) -> int:
     """Serve until ended."""
     options = arguments("An emulated X-NUCLEO-LPM01A.").parse_args(argv)
-    return run("lpm01a", options, _opened)
-
-
-def _opened(options: argparse.Namespace) -> Lpm01a:
-    truth = Truth(options.truth)
-    board = Lpm01a(options.waveform, options.fault, options.fifo, truth, options.ppm)
-    board.add_random(options.random_faults, options.random_seconds, options.seed)
-    return board
+    return run("lpm01a", options, Lpm01a)
 
 
 if __name__ == "__main__":

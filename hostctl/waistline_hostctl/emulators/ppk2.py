@@ -15,14 +15,10 @@ import sys
 import numpy as np
 from numpy.typing import NDArray
 
-from waistline_hostctl.emulators._faults import Truth, at_random, parse
-from waistline_hostctl.emulators._line import Line
-from waistline_hostctl.emulators._program import arguments, run
-from waistline_hostctl.emulators._stream import Stream
+from waistline_hostctl.emulators._program import Emulated, arguments, run
 from waistline_hostctl.simulated.waveform import Waveform, open_waveform
 
 RATE_HZ = 100_000
-_TICK_S = 0.002
 _ARGUMENTS = {0x0C: 1, 0x0D: 2, 0x11: 1, 0x25: 5}
 """Bytes that follow a command; others have none."""
 _UP_A = np.array([5e-5, 5e-4, 5e-3, 6e-2])
@@ -95,35 +91,14 @@ class Instrument:
         return np.asarray(np.clip(codes, 0, (1 << 14) - 1), np.int64)
 
 
-class Ppk2:
+class Ppk2(Emulated):
     """The instrument at the end of its line."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.line = Line()
-        self._options = options
+        super().__init__(options, RATE_HZ)
         self._instrument = Instrument(open_waveform(options.waveform, RATE_HZ))
-        self._faults = [parse(text) for text in options.fault]
-        length = round(options.random_seconds * RATE_HZ)
-        self._faults += at_random(options.random_faults, length, options.seed)
-        self._truth = Truth(options.truth)
-        self._stream: Stream | None = None
-        self._pending = b""
 
-    def serve(self) -> None:
-        """Until unplugged."""
-        try:
-            while self._stream is None or not self._stream.unplugged:
-                self._pending += self.line.receive(_TICK_S if self._stream else 0.5)
-                self._obey()
-                if self._stream is not None:
-                    self._stream.tick()
-        finally:
-            if self._stream is not None:
-                self._stream.end()
-            self._truth.close()
-            self.line.close()
-
-    def _obey(self) -> None:
+    def obey(self) -> None:
         while self._pending:
             command = self._pending[0]
             size = 1 + _ARGUMENTS.get(command, 0)
@@ -137,10 +112,9 @@ class Ppk2:
             noise = b"R0: nan\nGS1: \xff\xfe\nO0: 1e999\nEND\n"
             self.line.send(noise if self._options.bad_metadata else self._instrument.metadata())
         elif command == 0x06 and self._stream is None:
-            self._begin()
-        elif command in (0x07, 0x20) and self._stream is not None:
-            self._stream.end()
-            self._stream = None
+            self.begin(self._instrument.encode, RATE_HZ, 4)
+        elif command in (0x07, 0x20):
+            self.end()
         elif command == 0x0C:
             self._instrument.on = arguments[0] == 1
         elif command == 0x0D:
@@ -148,17 +122,6 @@ class Ppk2:
             self._instrument.supply_v = min(5000, max(800, millivolt)) / 1000
         elif command == 0x11:
             self._instrument.source = arguments[0] == 2
-
-    def _begin(self) -> None:
-        self._stream = Stream(
-            self.line,
-            self._instrument.encode,
-            rate_hz=RATE_HZ * (1 + self._options.ppm * 1e-6),
-            fifo=self._options.fifo,
-            sample_bytes=4,
-            faults=self._faults,
-            truth=self._truth,
-        )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import time
@@ -130,6 +131,16 @@ class Port:
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN)
         return any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll(0))
+
+
+def tell(path: str, baud: int, data: bytes) -> None:
+    """Send something to an instrument that no one has open; one that is gone is not told."""
+    with contextlib.suppress(MeterError):
+        port = Port(path, baud)
+        try:
+            port.send(data)
+        finally:
+            port.close()
 
 
 class SerialReader:

@@ -230,21 +230,6 @@ def _module(name: str) -> ModuleType:
         raise plugins.missing_extra(cause.name, needed_by="capture") from error
 
 
-def check_options(choice: MeterChoice, known: Sequence[str]) -> None:
-    """Refuse options that the meter does not have.
-
-    Raises:
-        ConfigError: naming the first and those there are.
-    """
-    for name in choice.options:
-        if name not in known:
-            raise ConfigError(
-                f"meter {choice.name} has no option {name!r}",
-                cause=f"it has: {', '.join(known) or 'none'}",
-                fix=f"use --meter-option {known[0]}=VALUE" if known else "leave it out",
-            )
-
-
 def choose_port(choice: MeterChoice, found: Sequence[Found], what: str) -> str:
     """Path of the instrument to open; never a guess between two.
 

@@ -33,14 +33,8 @@ from waistline_hostctl.meters._counters import (
     with_shunt,
 )
 from waistline_hostctl.meters._ledger import Ledger, Loss
-from waistline_hostctl.meters.base import (
-    Found,
-    MeterChoice,
-    MeterInfo,
-    Part,
-    check_options,
-    choose_port,
-)
+from waistline_hostctl.meters._options import check_options, number
+from waistline_hostctl.meters.base import Found, MeterChoice, MeterInfo, Part, choose_port
 
 _OPTIONS = ("rate", "shunt", "root")
 _SYS = Path("/sys")
@@ -82,9 +76,9 @@ def open_meter(choice: MeterChoice) -> CounterMeter:
     if not fitting:
         raise ConfigError(f"there is no counter at {path}", fix="waistline meter list")
     one, counter = fitting[0]
-    rate_hz = _number(choice, "rate", RATES_HZ[counter.kind], _LOW_HZ, _HIGH_HZ)
+    rate_hz = number(choice, "rate", RATES_HZ[counter.kind], _LOW_HZ, _HIGH_HZ)
     if "shunt" in choice.options:
-        counter = with_shunt(counter, _number(choice, "shunt", 0.1, 1e-6, 1e6))
+        counter = with_shunt(counter, number(choice, "shunt", 0.1, 1e-6, 1e6))
     source = opened(counter)
     try:
         source.read()
@@ -92,21 +86,6 @@ def open_meter(choice: MeterChoice) -> CounterMeter:
         source.close()
     evidence = Evidence.COUNTER if root == _SYS else Evidence.EMULATED
     return CounterMeter(Settings(counter, rate_hz), one.id, evidence)
-
-
-def _number(choice: MeterChoice, name: str, default: float, low: float, high: float) -> float:
-    text = choice.options.get(name, str(default))
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not low <= value <= high:
-        raise ConfigError(
-            f"{name}={text} cannot be",
-            cause=f"a number from {low:g} to {high:g}",
-            fix=f"use --meter-option {name}={default:g}",
-        )
-    return value
 
 
 def reader_from(settings: Mapping[str, object]) -> CounterReader:

@@ -21,11 +21,11 @@ from waistline.errors import ConfigError, MeterError
 from waistline.evidence import Evidence
 from waistline.trace.base import FLOAT_SIGNALS, SIGNALS
 from waistline_hostctl.meters._lanes import HEAD, MOST_BYTES, LaneDecoder, message
+from waistline_hostctl.meters._options import check_options
 from waistline_hostctl.meters.base import (
     Found,
     MeterChoice,
     MeterInfo,
-    check_options,
     choose_port,
     gone,
 )

@@ -13,8 +13,6 @@ mark where samples begin, and slips (`_lpm01a_stream`).
 
 from __future__ import annotations
 
-import contextlib
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -26,16 +24,10 @@ from waistline.trace.base import SIGNALS
 from waistline_hostctl.meters._ledger import Ledger
 from waistline_hostctl.meters._losses import Resolver
 from waistline_hostctl.meters._lpm01a_stream import Binary, Form, Text
+from waistline_hostctl.meters._options import check_options, number, word
 from waistline_hostctl.meters._queue import Queue
-from waistline_hostctl.meters._serial import Port, SerialReader, find_usb, identity_of
-from waistline_hostctl.meters.base import (
-    Found,
-    MeterChoice,
-    MeterInfo,
-    Part,
-    check_options,
-    choose_port,
-)
+from waistline_hostctl.meters._serial import Port, SerialReader, find_usb, identity_of, tell
+from waistline_hostctl.meters.base import Found, MeterChoice, MeterInfo, Part, choose_port
 
 RATES_HZ = (100_000, 50_000, 20_000, 10_000, 5000, 2000, 1000, 500, 200, 100, 50, 20, 10, 5, 2, 1)
 UNTRIED = True
@@ -60,17 +52,9 @@ def open_meter(choice: MeterChoice) -> Lpm01a:
         MeterError: it cannot be opened or refuses a command.
     """
     check_options(choice, _OPTIONS)
-    voltage_v = _number(choice, "voltage", 3.3)
-    if not _LOW_V <= voltage_v <= _HIGH_V:
-        raise ConfigError(
-            f"the LPM01A cannot supply {voltage_v} V",
-            cause=f"from {_LOW_V} to {_HIGH_V} V it can",
-            fix="use --meter-option voltage=3.3",
-        )
-    rate_hz = _number(choice, "rate", RATES_HZ[0])
-    form = choice.options.get("format", "binary")
-    if form not in ("binary", "ascii"):
-        raise ConfigError(f"the LPM01A has no format {form!r}", fix="use binary or ascii")
+    voltage_v = number(choice, "voltage", 3.3, _LOW_V, _HIGH_V)
+    rate_hz = number(choice, "rate", RATES_HZ[0], RATES_HZ[-1], RATES_HZ[0])
+    form = word(choice, "format", "binary", ("binary", "ascii"))
     if rate_hz not in RATES_HZ or (form == "ascii" and rate_hz > _TEXT_HZ):
         raise ConfigError(
             f"the LPM01A cannot send {rate_hz:g} samples a second as {form}",
@@ -79,16 +63,6 @@ def open_meter(choice: MeterChoice) -> Lpm01a:
         )
     found = find()
     return Lpm01a(choose_port(choice, found, "LPM01A"), int(rate_hz), voltage_v, form, found)
-
-
-def _number(choice: MeterChoice, name: str, default: float) -> float:
-    try:
-        value = float(choice.options.get(name, default))
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ConfigError(f"{name}={choice.options[name]} is not a number")
-    return value
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -164,20 +138,9 @@ class Lpm01a:
         """As `Settings`."""
         return msgspec.structs.asdict(Settings(self._path, self.info.rate_hz, self._form))
 
-    def reader(self) -> SerialReader:
-        return reader_from(self.settings())
-
-    def decoder(self) -> Lpm01aDecoder:
-        return decoder_from(self.settings())
-
     def close(self) -> None:
         """Stop, and give control back to the board's own keys."""
-        with contextlib.suppress(MeterError):
-            port = Port(self._path, _BAUD)
-            try:
-                port.send(_STOP + b"hrc\n")
-            finally:
-                port.close()
+        tell(self._path, _BAUD, _STOP + b"hrc\n")
 
 
 class Lpm01aDecoder:

@@ -26,16 +26,10 @@ import numpy as np
 from waistline.errors import ConfigError, MeterError
 from waistline.evidence import Evidence
 from waistline.trace.base import SIGNALS, Block, Gap
+from waistline_hostctl.meters._options import check_options, number, word
 from waistline_hostctl.meters._planar import Form, PlanarDecoder
 from waistline_hostctl.meters._uldaq import RANGES, WIRINGS, Scan, Settings, inventory
-from waistline_hostctl.meters.base import (
-    Found,
-    MeterChoice,
-    MeterInfo,
-    Part,
-    check_options,
-    choose_port,
-)
+from waistline_hostctl.meters.base import Found, MeterChoice, MeterInfo, Part, choose_port
 
 UNTRIED = True
 _OPTIONS = ("shunt", "reference", "measured", "marker", "threshold", "range", "wiring", "rate")
@@ -66,14 +60,14 @@ def open_meter(choice: MeterChoice) -> MccDaq:
     check_options(choice, _OPTIONS)
     asked = Settings(
         unique_id="",
-        shunt_ohm=_number(choice, "shunt", 0.1, 1e-6, 1e6),
-        reference=int(_number(choice, "reference", 0, 0, 63, whole=True)),
-        measured=int(_number(choice, "measured", 1, 0, 63, whole=True)),
-        marker=int(_number(choice, "marker", -1, -1, 63, whole=True)),
-        threshold_v=_number(choice, "threshold", 1.5, -10, 10),
-        range=_word(choice, "range", "10", RANGES),
-        wiring=_word(choice, "wiring", "single", WIRINGS),
-        rate_hz=_number(choice, "rate", 0, 0, 1e8),
+        shunt_ohm=number(choice, "shunt", 0.1, 1e-6, 1e6),
+        reference=int(number(choice, "reference", 0, 0, 63, whole=True)),
+        measured=int(number(choice, "measured", 1, 0, 63, whole=True)),
+        marker=int(number(choice, "marker", -1, -1, 63, whole=True)),
+        threshold_v=number(choice, "threshold", 1.5, -10, 10),
+        range=word(choice, "range", "10", RANGES),
+        wiring=word(choice, "wiring", "single", WIRINGS),
+        rate_hz=number(choice, "rate", 0, 0, 1e8),
     )
     if len({asked.reference, asked.measured, asked.marker}) < 3:
         raise ConfigError(
@@ -88,34 +82,6 @@ def open_meter(choice: MeterChoice) -> MccDaq:
             asked = msgspec.structs.replace(asked, rate_hz=scan.best_rate_hz())
         known = msgspec.structs.replace(asked, rate_hz=scan.begin(asked.rate_hz))
         return MccDaq(known, scan.product)
-
-
-def _number(
-    choice: MeterChoice, name: str, default: float, low: float, high: float, *, whole: bool = False
-) -> float:
-    text = choice.options.get(name, str(default))
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if low <= value <= high and not (whole and value % 1):
-        return value
-    raise ConfigError(
-        f"{name}={text} cannot be",
-        cause=f"a {'whole ' if whole else ''}number from {low:g} to {high:g}",
-        fix=f"use --meter-option {name}={default:g}",
-    )
-
-
-def _word(choice: MeterChoice, name: str, default: str, known: Mapping[str, str]) -> str:
-    text = choice.options.get(name, default)
-    if text in known:
-        return text
-    raise ConfigError(
-        f"{name}={text} cannot be",
-        cause=f"one of {', '.join(known)}",
-        fix=f"use --meter-option {name}={default}",
-    )
 
 
 def reader_from(settings: Mapping[str, object]) -> MccReader:

@@ -8,8 +8,6 @@ one has tried it on the real instrument.
 
 from __future__ import annotations
 
-import contextlib
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -21,19 +19,13 @@ from waistline.evidence import Evidence
 from waistline.trace.base import SIGNALS
 from waistline_hostctl.meters._ledger import Ledger
 from waistline_hostctl.meters._losses import Resolver
+from waistline_hostctl.meters._options import check_options, number, word
 from waistline_hostctl.meters._ppk2_calibration import MAX_BYTES, Calibration, parse
 from waistline_hostctl.meters._ppk2_filter import SpikeFilter
 from waistline_hostctl.meters._ppk2_words import MODULO, Jump, Words
 from waistline_hostctl.meters._queue import Queue
-from waistline_hostctl.meters._serial import Port, SerialReader, find_usb, identity_of
-from waistline_hostctl.meters.base import (
-    Found,
-    MeterChoice,
-    MeterInfo,
-    Part,
-    check_options,
-    choose_port,
-)
+from waistline_hostctl.meters._serial import Port, SerialReader, find_usb, identity_of, tell
+from waistline_hostctl.meters.base import Found, MeterChoice, MeterInfo, Part, choose_port
 
 RATE_HZ = 100_000.0
 UNTRIED = True
@@ -61,34 +53,18 @@ def open_meter(choice: MeterChoice) -> Ppk2:
         MeterError: it cannot be opened or does not answer.
     """
     check_options(choice, _OPTIONS)
-    mode = choice.options.get("mode", "ampere")
-    if mode not in _MODES:
+    mode = word(choice, "mode", "ampere", tuple(_MODES))
+    power = word(choice, "power", "on", ("on", "keep"))
+    if "voltage" not in choice.options:
         raise ConfigError(
-            f"the PPK2 has no mode {mode!r}",
-            cause=f"it has: {', '.join(_MODES)}",
-            fix="use --meter-option mode=source or mode=ampere",
+            "the PPK2 needs the supply voltage",
+            cause=f"a number of volts from {_LOW_V} to {_HIGH_V}, by which current becomes power",
+            fix="use --meter-option voltage=3.3",
         )
-    power = choice.options.get("power", "on")
-    if power not in ("on", "keep"):
-        raise ConfigError(f"power={power} is neither on nor keep", fix="leave it out")
-    voltage_v = _voltage(choice.options.get("voltage"))
+    voltage_v = number(choice, "voltage", 3.3, _LOW_V, _HIGH_V)
     found = find()
     path = choose_port(choice, found, "PPK2")
     return Ppk2(path, mode, voltage_v, switch_on=power == "on", found=found)
-
-
-def _voltage(text: str | None) -> float:
-    try:
-        voltage_v = float(text) if text is not None else math.nan
-    except ValueError:
-        voltage_v = math.nan
-    if not _LOW_V <= voltage_v <= _HIGH_V:
-        raise ConfigError(
-            "the PPK2 needs the supply voltage" if text is None else f"voltage={text} cannot be",
-            cause=f"a number of volts from {_LOW_V} to {_HIGH_V}",
-            fix="use --meter-option voltage=3.3",
-        )
-    return voltage_v
 
 
 def regulator_command(voltage_v: float) -> bytes:
@@ -171,20 +147,9 @@ class Ppk2:
         known = Settings(self._path, setup, self._voltage_v, values)
         return msgspec.structs.asdict(known)
 
-    def reader(self) -> SerialReader:
-        return reader_from(self.settings())
-
-    def decoder(self) -> Ppk2Decoder:
-        return decoder_from(self.settings())
-
     def close(self) -> None:
         """Stop sampling; the device stays on."""
-        with contextlib.suppress(MeterError):
-            port = Port(self._path, _BAUD)
-            try:
-                port.send(_STOP)
-            finally:
-                port.close()
+        tell(self._path, _BAUD, _STOP)
 
 
 class Ppk2Decoder:

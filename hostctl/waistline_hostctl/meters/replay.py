@@ -22,8 +22,9 @@ from waistline.trace.base import Annotation, Block, Gap
 from waistline.trace.jls_read import JlsTrace
 from waistline.trace.rewrite import logic_of
 from waistline.trace.store import open_trace
+from waistline_hostctl.meters._options import check_options
 from waistline_hostctl.meters._planar import Form, PlanarDecoder
-from waistline_hostctl.meters.base import Found, MeterChoice, MeterInfo, Part, check_options
+from waistline_hostctl.meters.base import Found, MeterChoice, MeterInfo, Part
 
 _OPTIONS = ("pace",)
 _END = -1

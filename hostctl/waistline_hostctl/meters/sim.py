@@ -8,7 +8,6 @@ made once, and their noise repeats after a second or so. What it shows is ``simu
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 
@@ -16,11 +15,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from waistline.errors import ConfigError
 from waistline.evidence import Evidence
 from waistline.trace.base import FLOAT_SIGNALS, LOGIC_BITS, SIGNALS
+from waistline_hostctl.meters._options import check_options, number
 from waistline_hostctl.meters._planar import Form, PlanarDecoder
-from waistline_hostctl.meters.base import Found, MeterChoice, MeterInfo, check_options
+from waistline_hostctl.meters.base import Found, MeterChoice, MeterInfo
 from waistline_hostctl.simulated.device import Device, DeviceSpec, Samples
 from waistline_hostctl.simulated.load import Layer, Load
 from waistline_hostctl.simulated.waveform import Constant, Table, Waveform, open_waveform
@@ -55,29 +54,15 @@ def open_meter(choice: MeterChoice) -> Sim:
     """
     check_options(choice, _OPTIONS)
     options = choice.options
-    bits = _number(choice, "bits", 1, 0, LOGIC_BITS)
+    bits = number(choice, "bits", 1, 0, LOGIC_BITS, whole=True)
     return Sim(
         Settings(
             waveform=options.get("waveform", "layers"),
-            rate_hz=_number(choice, "rate", 2e6, _LOW_HZ, _HIGH_HZ),
+            rate_hz=number(choice, "rate", 2e6, _LOW_HZ, _HIGH_HZ),
             bits=int(bits),
-            fifo_s=_number(choice, "fifo", 1.0, 1e-3, 60.0),
+            fifo_s=number(choice, "fifo", 1.0, 1e-3, 60.0),
         )
     )
-
-
-def _number(choice: MeterChoice, name: str, default: float, low: float, high: float) -> float:
-    try:
-        value = float(choice.options.get(name, default))
-    except ValueError:
-        value = math.nan
-    if not low <= value <= high:
-        raise ConfigError(
-            f"{name}={choice.options[name]} cannot be",
-            cause=f"a number from {low:g} to {high:g}",
-            fix=f"use --meter-option {name}={default:g}",
-        )
-    return value
 
 
 def reader_from(settings: Mapping[str, object]) -> SimReader:
