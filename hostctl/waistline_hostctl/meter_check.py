@@ -207,11 +207,7 @@ def compare(
     if load is None:
         return base
     expected = _expected(load, supply, entry, measured.unit)
-    ours = measured.standard_uncertainty
-    if ours is None:
-        # A scale that nobody knows is what is to be found out.
-        ours = math.hypot(scatter or 0.0, entry.current_offset_uncertainty_a)
-    spread = math.hypot(ours, expected.standard_uncertainty or 0.0)
+    spread = _spread(measured, expected, entry, scatter)
     difference = Figure(
         value=measured.value - expected.value,
         unit=measured.unit,
@@ -230,6 +226,15 @@ def compare(
         state="inside" if inside else "outside",
         lines=lines,
     )
+
+
+def _spread(measured: Figure, expected: Figure, entry: MeterBench, scatter: float | None) -> float:
+    """Standard uncertainty of the two's difference."""
+    ours = measured.standard_uncertainty
+    if ours is None:
+        # A scale that nobody knows is what is to be found out.
+        ours = math.hypot(scatter or 0.0, entry.current_offset_uncertainty_a)
+    return math.hypot(ours, expected.standard_uncertainty or 0.0)
 
 
 def _supply(

@@ -205,6 +205,25 @@ def test_events_are_placed_by_the_clock_of_the_reads(ring):
     assert kept.clock_residual_s == pytest.approx(0, abs=1e-9)
 
 
+def test_a_wall_clock_that_is_set_meanwhile_moves_nothing(ring, monkeypatch):
+    """By an hour at each look; the trace has one offset from the clock that only runs on."""
+    producer = Producer(ring)
+    start_ns = time.monotonic_ns()
+    for k in range(500):
+        producer.reserve(10)[:] = bytes(10)
+        producer.commit(10, start_ns + (k + 1) * 10_000_000)
+    producer.end("", start_ns + 5_000_000_000)
+    true_ns, steps = time.time_ns(), iter(range(1000))
+    monkeypatch.setattr(time, "time_ns", lambda: true_ns + next(steps) * 3_600_000_000_000)
+    trace = ListTrace()
+    kept = Keeper(ring, ByteDecoder(), trace, INFO).run()
+    assert (kept.samples, kept.missing) == (5000, 0)
+    samples, utc_ns = np.array(trace.points, np.int64).T
+    assert len(samples) >= 4
+    np.testing.assert_allclose(utc_ns - utc_ns[0], (samples - samples[0]) * 1e6, atol=10)
+    assert abs(utc_ns[0] - samples[0] * 1_000_000 - true_ns) < 60_000_000_000
+
+
 def test_the_clock_follows_drift_and_forgives_late_reads():
     random = np.random.default_rng(3)
     rate, clock = 100_000.0, HostClock(100_000.0)

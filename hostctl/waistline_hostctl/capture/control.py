@@ -131,14 +131,7 @@ class _Run:
         samples, missing, figures = self._found(path, kept)
         if not samples:
             self._discard(path)
-            if outcome.ended == "interrupted":
-                raise KeyboardInterrupt
-            told = [_ENDED.get(outcome.ended, ""), outcome.why]
-            raise MeterError(
-                f"{self._info.name} gave no sample that can be placed",
-                cause=": ".join(part for part in told if part),
-                fix="check that the instrument measures: waistline devices",
-            )
+            raise self._nothing(outcome)
         ledger = kept.ledger if kept else {}
         problems = problems_of(ledger) if kept else ["the account of samples is lost"]
         if outcome.ended in FAILURES:
@@ -190,6 +183,17 @@ class _Run:
             return repair(path).length
         except TraceError as error:
             raise outcome.failure or error from error
+
+    def _nothing(self, outcome: Outcome) -> BaseException:
+        """Why there is no sample."""
+        if outcome.ended == "interrupted":
+            return KeyboardInterrupt()
+        told = [_ENDED.get(outcome.ended, ""), outcome.why]
+        return MeterError(
+            f"{self._info.name} gave no sample that can be placed",
+            cause=": ".join(part for part in told if part),
+            fix="check that the instrument measures: waistline devices",
+        )
 
     def _short(self, samples: int, outcome: Outcome) -> list[str]:
         if outcome.ended != "duration" or self._wanted.duration_s is None:

@@ -67,60 +67,95 @@ def pump(
     """
     producer = Producer(ring)
     scratch = memoryview(bytearray(chunk_bytes))
-    waits = select.poll()
-    waits.register(control, select.POLLIN)
-    if peer >= 0:
-        waits.register(peer, 0)
-    line = reader.fileno()
-    if line >= 0:
-        waits.register(line, select.POLLIN)
-    last_notice, total, end = 0, 0, None
+    waits = _Waits(control, peer, reader.fileno())
+    notices = _Notices(ring, producer)
+    end = None
     while end is None:
         view = producer.reserve(chunk_bytes)
-        kept = view is not None
         buffer = scratch if view is None else view
-        count = 0
-        try:
-            if line >= 0:
-                # Empty the line, then wait for what comes next: that is as prompt as can be, and
-                # the time of the whole read.
-                count = reader.read_into(buffer)
-            wait_s = NOTICE_S if line >= 0 else pause_s
-            for descriptor, _ in waits.poll(wait_s * 1e3 if count < chunk_bytes else 0):
-                if descriptor == control:
-                    end = End("")
-                elif descriptor == peer:
-                    end = End(WRITER_GONE)
-            if kept or not patient:
-                more = reader.read_into(buffer[count:])
-                end = End("", over=True) if more < 0 else end
-                count += max(0, more)
-        except MeterError as error:
-            # That the meter is gone is said by whoever shows this.
-            end = end or End(error.cause or error.what)
+        count, end = _read(reader, waits, buffer, pause_s, idle=patient and view is None)
         now = time.monotonic_ns()
-        if count and kept:
+        if count and view is not None:
             producer.commit(count, now)
         elif count:
             producer.drop(count, now)
-        total += count
-        if now - last_notice > NOTICE_S * 1e9:
-            last_notice = now
-            waiting = producer.waiting_bytes / ring.capacity
-            ring.say("reader", {"bytes": total, "dropped": producer.dropped_bytes, "full": waiting})
-        if line >= 0 and end is None and count < chunk_bytes:
+        notices.add(count, now)
+        if waits.line and end is None and count < chunk_bytes:
             time.sleep(pause_s)
     reader.stop()
     if end.reason != WRITER_GONE:
-        _last_word(producer, end.reason, waits, peer)
+        _last_word(producer, end.reason, waits)
     return end
 
 
-def _last_word(producer: Producer, reason: str, waits: select.poll, peer: int) -> None:
+class _Waits:
+    """What may happen between two reads.
+
+    Attributes:
+        line: bytes of the meter can be waited for.
+    """
+
+    def __init__(self, control: int, peer: int, line: int) -> None:
+        self._control, self._peer = control, peer
+        self._poll = select.poll()
+        self._poll.register(control, select.POLLIN)
+        if peer >= 0:
+            self._poll.register(peer, 0)
+        self.line = line >= 0
+        if self.line:
+            self._poll.register(line, select.POLLIN)
+
+    def look(self, timeout_s: float) -> End | None:
+        """Wait for bytes, or a reason to end, which is returned."""
+        found = {descriptor for descriptor, _ in self._poll.poll(timeout_s * 1e3)}
+        if self._peer in found:
+            return End(WRITER_GONE)
+        return End("") if self._control in found else None
+
+
+class _Notices:
+    """Says now and then how it goes."""
+
+    def __init__(self, ring: Ring, producer: Producer) -> None:
+        self._ring, self._producer = ring, producer
+        self._last_ns = self._total = 0
+
+    def add(self, count: int, now_ns: int) -> None:
+        self._total += count
+        if now_ns - self._last_ns > NOTICE_S * 1e9:
+            self._last_ns = now_ns
+            dropped = self._producer.dropped_bytes
+            full = self._producer.waiting_bytes / self._ring.capacity
+            self._ring.say("reader", {"bytes": self._total, "dropped": dropped, "full": full})
+
+
+def _read(
+    reader: Reader, waits: _Waits, buffer: memoryview, pause_s: float, *, idle: bool
+) -> tuple[int, End | None]:
+    """(bytes read, why it is over); ``idle``: do not take what can wait."""
+    count, end = 0, None
+    try:
+        if waits.line:
+            # Empty the line, then wait for what comes next: that is as prompt as can be, and
+            # the time of the whole read.
+            count = reader.read_into(buffer)
+        wait_s = NOTICE_S if waits.line else pause_s
+        end = waits.look(wait_s if count < len(buffer) else 0)
+        if not idle:
+            more = reader.read_into(buffer[count:])
+            end = End("", over=True) if more < 0 else end
+            count += max(0, more)
+    except MeterError as error:
+        # That the meter is gone is said by whoever shows this.
+        end = end or End(error.cause or error.what)
+    return count, end
+
+
+def _last_word(producer: Producer, reason: str, waits: _Waits) -> None:
     """END, once the writer has made room; a writer that is gone never will."""
     deadline = time.monotonic() + _LAST_WORD_S
     while not producer.end(reason, time.monotonic_ns()) and time.monotonic() < deadline:
-        if any(descriptor == peer for descriptor, _ in waits.poll(0)):
+        if waits.look(0) == End(WRITER_GONE):
             return
         time.sleep(PAUSE_S)
 
