@@ -100,12 +100,12 @@ def _marked(result: McuBenchResult) -> list[str]:
     """What the pin does, and how a trace of it is read."""
     if result.mark in {"", "off"}:
         return ["marker    off"] if result.mark else []
-    runs = _times(result.repeat + result.frames, "run")
+    mode, runs = result.mark, _times(result.repeat + result.frames, "run")
     wait = f", {result.settle_us} us at each edge" if result.settle_us else ""
     settle = f" --settle {result.settle_us}us" if result.settle_us else ""
     return [
-        f"marker    {result.mark}{wait}, in these {runs}; until a reset, or --mark off",
-        f"          waistline trace markers TRACE --bit N --mark {result.mark}{settle} --ticks FILE",
+        f"marker    {mode}{wait}, in these {runs}; until a reset, or --mark off",
+        f"          waistline trace markers TRACE --bit N --mark {mode}{settle} --ticks FILE",
         "          (FILE: what this command prints with --json)",
     ]
 
