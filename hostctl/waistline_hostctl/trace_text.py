@@ -54,7 +54,10 @@ def info(found: TraceInfoResult) -> str:
         lines.append(indented(f"{found.supply_v:g} V, constant", "supply"))
     lines += figures(found.figures)
     lost = sum(gap.count for gap in found.gaps)
-    lines.append(indented(f"{len(found.gaps)}, {lost:,} samples" if lost else "none", "gaps"))
+    told = f"{len(found.gaps)}, {lost:,} samples" if lost else "none"
+    if found.missing > lost:
+        told += f"; beside them {found.missing - lost:,.0f} samples have no value"
+    lines.append(indented(told.replace("none; beside them", "none, but"), "gaps"))
     if found.gaps:
         lines.append(_gaps(found.gaps, found.rate_hz))
     if found.annotations:

@@ -9,7 +9,7 @@ import msgspec
 
 from waistline.errors import ConfigError, MarkerMissing
 from waistline.evidence import Evidence, Figure
-from waistline.trace.accuracy import trace_figures
+from waistline.trace.accuracy import Stretch, Summed, as_figures, calibration_of, summed
 from waistline.trace.base import Annotation, Gap, Trace
 from waistline.trace.jls_read import JlsTrace
 from waistline.trace.repair import RepairReport
@@ -24,7 +24,10 @@ PLACES = "seconds (1.5, 250ms), #SAMPLE, or a marker's name; NAME[2] is its thir
 
 
 class TraceInfoResult(Result, frozen=True, kw_only=True, tag="trace info"):
-    """What a trace is; ``run`` and ``ledger`` are {} where it has none."""
+    """What a trace is; ``run`` and ``ledger`` are {} where it has none.
+
+    ``missing`` are samples without a value: those of the gaps, and in files of others more.
+    """
 
     path: str
     source: str
@@ -36,6 +39,7 @@ class TraceInfoResult(Result, frozen=True, kw_only=True, tag="trace info"):
     start_utc_ns: int
     supply_v: float | None
     figures: dict[str, Figure]
+    missing: float
     gaps: tuple[Gap, ...]
     annotations: tuple[Annotation, ...]
     run: dict[str, Any]
@@ -156,6 +160,11 @@ def _is_number(text: str) -> bool:
 def info(trace: JlsTrace) -> TraceInfoResult:
     """Everything but the samples; the figures are of all of them."""
     spec = trace.spec
+    figures: dict[str, Figure] = {}
+    missing = 0.0
+    if trace.length:
+        found, figures = _summed(trace, 0.0, float(trace.length))
+        missing = found.missing
     return TraceInfoResult(
         path=str(trace.path),
         source=spec.source,
@@ -166,7 +175,8 @@ def info(trace: JlsTrace) -> TraceInfoResult:
         duration_s=trace.duration_s,
         start_utc_ns=_start(trace),
         supply_v=spec.supply_v,
-        figures=trace_figures(trace) if trace.length else {},
+        figures=figures,
+        missing=missing,
         gaps=trace.gaps,
         annotations=trace.annotations,
         run=_decoded(trace.run),
@@ -190,10 +200,17 @@ def _decoded(data: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _summed(trace: JlsTrace, first: float, last: float) -> tuple[Summed, dict[str, Figure]]:
+    """A stretch and its figures; every sample is read once."""
+    (found,) = summed(trace, [Stretch(first, last)], calibration_of(trace))
+    count = found.parts.total.count
+    return found, as_figures(found.quantities, trace.spec, count, last - first)
+
+
 def energy(trace: JlsTrace, start: str | None, stop: str | None) -> TraceEnergyResult:
     """Energy between two places."""
     first, last = stretch(trace, start, stop)
-    found = trace.energy(first, last)
+    found, figures = _summed(trace, first, last)
     rate_hz = trace.spec.rate_hz
     return TraceEnergyResult(
         path=str(trace.path),
@@ -203,14 +220,5 @@ def energy(trace: JlsTrace, start: str | None, stop: str | None) -> TraceEnergyR
         stop_s=last / rate_hz,
         missing=found.missing,
         uncertain=found.uncertain,
-        figures=trace_figures(trace, first, last),
+        figures=figures,
     )
-
-
-def drawn(trace: JlsTrace) -> str:
-    """What a picture shows: power where there is one, else the first signal."""
-    floats = trace.spec.floats
-    has_voltage = "voltage" in floats or trace.spec.supply_v is not None
-    if "power" in floats or ("current" in floats and has_voltage):
-        return "power"
-    return floats[0]

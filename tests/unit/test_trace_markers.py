@@ -10,6 +10,7 @@ from waistline.evidence import Evidence
 from waistline.trace.base import SIGNALS, Block, Gap, TraceSpec
 from waistline.trace.markers import (
     Edges,
+    _within,
     annotations_of,
     passes_of_head,
     passes_of_layers,
@@ -79,6 +80,21 @@ def bits_file(path: Path, parts: list[np.ndarray | int], bit: int = 3) -> Path:
                 current = np.zeros(len(part), np.float32)
                 writer.write(Block(writer.next_sample, current_a=current, logic=logic))
     return path
+
+
+def test_edges_are_left_out_beside_each_of_many_gaps() -> None:
+    rng = np.random.default_rng(5)
+    places = np.sort(rng.integers(0, 3000, 800)) - 0.5
+    firsts = np.sort(rng.integers(0, 3000, 60))
+    holes = [
+        (int(first), int(first + size))
+        for first, size in zip(firsts, rng.integers(0, 40, 60), strict=True)
+    ]
+    expected = np.zeros(len(places), bool)
+    for first, end in holes:
+        expected |= (places >= first - 1) & (places <= end)
+    np.testing.assert_array_equal(_within(places, holes), expected)
+    assert not _within(places, []).any()
 
 
 def test_edges_are_read_and_none_beside_a_gap(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from waistline.errors import ConfigError, MarkerMissing
 from waistline.evidence import Evidence
 from waistline.trace.base import SIGNALS, Annotation, Block, Gap, TraceSpec
 from waistline.trace.store import create, open_trace
+from waistline.trace.view import drawn
 from waistline_hostctl import trace_text, trace_work
 
 RATE_HZ = 1000.0
@@ -104,7 +105,7 @@ def test_what_a_trace_is(trace):
     assert "64..128" in text
     assert "conv1" in text
     assert "did not close it" in text
-    assert trace_work.drawn(trace) == "power"
+    assert drawn(trace.spec) == "power"
 
 
 def test_without_a_supply_a_picture_shows_the_current(tmp_path):
@@ -112,4 +113,16 @@ def test_without_a_supply_a_picture_shows_the_current(tmp_path):
     with create(tmp_path / "b.jls", spec) as writer:
         writer.write(Block(0, np.ones(100, np.float32)))
     with open_trace(tmp_path / "b.jls") as found:
-        assert trace_work.drawn(found) == "current"
+        assert drawn(found.spec) == "current"
+
+
+def test_samples_without_a_value_are_told_also_where_no_gap_is_noted(tmp_path):
+    spec = TraceSpec(1000.0, (SIGNALS["power"],), "test:1", Evidence.REPLAYED)
+    power = np.ones(100, np.float32)
+    power[10:14] = np.nan
+    with create(tmp_path / "a.jls", spec) as writer:
+        writer.write(Block(0, power_w=power))
+    with open_trace(tmp_path / "a.jls") as found:
+        told = trace_work.info(found)
+    assert (told.missing, told.gaps) == (4, ())
+    assert "none, but 4 samples have no value" in trace_text.info(told)

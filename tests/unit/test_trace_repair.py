@@ -20,6 +20,7 @@ from waistline.trace.crc32c import crc32c
 from waistline.trace.jls_read import JlsTrace
 from waistline.trace.mend import mend
 from waistline.trace.repair import repair
+from waistline.trace.rewrite import ordered
 from waistline.trace.store import open_trace
 
 pytest.importorskip("pyjls")
@@ -263,3 +264,21 @@ def test_a_killed_slow_writer_with_logic_bits_loses_half_a_second(
         assert np.array_equal(trace.read("power"), ids)
         assert np.array_equal(trace.bits("d0"), ids > 0.9 * count)
         assert not trace.bits("d3").any()
+
+
+def test_what_is_cut_off_a_gap_of_unknown_size_leaves_it_unknown():
+    unknown = Gap(90, 20, "counter", 0, 64)
+    inner = Gap(95, 4, "counter", 0, 64)
+    found = ordered([unknown, inner, Gap(10, 5, "ring"), Gap(12, 10, "ring")], 100)
+    assert [(gap.first, gap.count, gap.resolved) for gap in found] == [
+        (10, 5, True),
+        (15, 7, True),
+        (90, 10, False),
+    ]
+    (cut,) = ordered([unknown], 92)
+    assert (cut.first, cut.count, cut.resolved) == (90, 2, False)
+    assert cut.high == 64
+    (swallowed,) = ordered([Gap(10, 20, "ring"), Gap(12, 2, "counter", 0, 64)], 100)
+    assert (swallowed.count, swallowed.resolved) == (20, False)
+    assert ordered([Gap(10, 20, "ring"), Gap(12, 2, "counter")], 100) == [Gap(10, 20, "ring")]
+    assert ordered([Gap(100, 5, "ring")], 100) == []

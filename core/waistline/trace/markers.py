@@ -70,10 +70,20 @@ def read_edges(trace: Trace, bit: int, start: int = 0, stop: int | None = None) 
         for gap in trace.gaps
         if gap.end > start and gap.first < stop
     )
-    seen = np.ones(len(places), np.bool_)
-    for first, end in holes:
-        seen &= (places < first - 1) | (places > end)
+    seen = ~_within(places, holes)
     return Edges(places[seen], rising[seen], holes)
+
+
+def _within(places: Doubles, holes: Sequence[tuple[int, int]]) -> NDArray[np.bool_]:
+    """Whether a change is one into, in, or out of a hole; holes are in order."""
+    if not holes:
+        return np.zeros(len(places), np.bool_)
+    firsts, ends = np.array(holes, np.float64).T
+    # Of two that overlap the one that begins first may end last.
+    reach = np.maximum.accumulate(ends)
+    before = np.searchsorted(firsts - 1, places, side="right") - 1
+    inside: NDArray[np.bool_] = (before >= 0) & (places <= reach[np.maximum(before, 0)])
+    return inside
 
 
 @dataclass(frozen=True, slots=True)

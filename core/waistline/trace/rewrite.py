@@ -135,16 +135,25 @@ def write_samples(
 
 
 def ordered(gaps: Iterable[Gap], length: int) -> list[Gap]:
-    """Gaps in order, none over another, none past the end."""
+    """Gaps in order, none over another, none past the end; what is unknown of them stays so."""
     found: list[Gap] = []
     for gap in sorted(gaps, key=lambda gap: gap.first):
         first = max(gap.first, found[-1].end if found else 0)
         count = min(gap.end, length) - first
-        if gap.first > length or count < 0 or (count == 0 and gap.count):
-            continue
-        whole = (first, count) == (gap.first, gap.count)
-        found.append(gap if whole else replace(gap, first=first, count=count, low=None, high=None))
+        if (first, count) == (gap.first, gap.count):
+            found.append(gap)
+        elif count > 0:
+            found.append(_cut(gap, first, count))
+        elif found and not gap.resolved and gap.first <= length:
+            found[-1] = replace(found[-1], low=0, high=max(found[-1].count + 1, gap.high or 0))
     return found
+
+
+def _cut(gap: Gap, first: int, count: int) -> Gap:
+    """What is left of a gap."""
+    if gap.resolved:
+        return replace(gap, first=first, count=count, low=None, high=None)
+    return replace(gap, first=first, count=count, low=0, high=max(count + 1, gap.high or 0))
 
 
 def stretches(length: int, gaps: Sequence[Gap]) -> Iterator[tuple[int, int, Gap | None]]:

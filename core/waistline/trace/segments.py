@@ -13,9 +13,9 @@ from itertools import pairwise
 from typing import Literal
 
 from waistline.trace.base import Annotation, Trace
+from waistline.trace.events import BEGIN, END
 from waistline.trace.markers import EDGE_SIGMA, read_edges
 
-BEGIN, END = "-begin", "-end"
 MOST = 20_000
 """That are looked at; a bit that changes with every sample says nothing."""
 _PIECE = 1 << 22

@@ -97,12 +97,13 @@ def plot(
     """Draw a trace with its segments, markers and gaps."""
     from waistline.trace.plot import plot as draw
     from waistline.trace.store import open_trace
+    from waistline.trace.view import drawn
     from waistline_hostctl import trace_work
 
     target = output or trace.with_suffix(".png")
     with open_trace(trace) as found:
         first, last = trace_work.stretch(found, start, stop)
-        named = signal or trace_work.drawn(found)
+        named = signal or drawn(found.spec)
         draw(found, target, signal=named, start=first, stop=last, title=title)
     app.console.say(str(target))
     app.console.emit(trace_work.TraceWrittenResult(path=str(target), count=0))
