@@ -124,8 +124,9 @@ def _front(rows: Rows, word: str) -> str:
     series.append(Series("JPEG, WebP mosaic", [_mark(row, name) for row in pictures], 3, "square"))
     front = sorted((row for row in coded if row["front_bytes"]), key=lambda row: row["mean_bytes"])
     also = [row for row in coded if row["front_cpu"] and not row["front_bytes"]]
-    series.append(Series("front over bytes, processor time, "
-                         f"{word}", [_mark(row, name) for row in also], 5, "ring"))  # fmt: skip
+    spent = "the board's time" if "instructions" in whole else "processor time"
+    text = f"front over bytes, {spent}, {word}"
+    series.append(Series(text, [_mark(row, name) for row in also], 5, "ring"))
     marks = [_mark(row, name, label=_short(row["codec"])) for row in front]
     series.append(Series(f"front over bytes and {word}", marks, 0, "dot", line=True))
     chart = _chart(series, rows, f"{word} on the study's frames")
