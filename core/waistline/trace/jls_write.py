@@ -60,7 +60,11 @@ class Layout:
 
 
 def layouts(rate_hz: float) -> tuple[Layout, Layout]:
-    """Layout of float and of bit signals at a rate."""
+    """Layout of float and of bit signals at a rate.
+
+    No chunk is longer than half a second, but for logic bits below 512 Hz: the format rounds a
+    chunk of bits up to 256 samples, and so many a killed writer may lose where there are bits.
+    """
     target = min(int(rate_hz * CHUNK_S), _MAX_SAMPLES)
     rows = target // _BIT_ROW // _BIT_ROWS * _BIT_ROWS
     if rows:
