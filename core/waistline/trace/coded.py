@@ -135,18 +135,7 @@ def find_code(trace: Trace, played: Played, start: int = 0, stop: int | None = N
     aside = max(2, math.ceil(chip / bin_size))
     rest = np.concatenate([match[: max(0, at - aside)], match[at + aside + 1 :]])
     rival = float(rest.max(initial=0.0))
-    if best >= _LEAST_MATCH and rival > best / _RIVAL:
-        raise MarkerMissing(
-            "the code could be in two places of this trace",
-            cause=f"the best place has a correlation of {best:.2f}, another {rival:.2f}",
-            fix="name the stretch in which it was run: --from, --to",
-        )
-    if best < _LEAST_MATCH:
-        raise MarkerMissing(
-            "the code is not in the power of this trace",
-            cause=f"the best place has a correlation of {best:.2f}, another {rival:.2f}",
-            fix="use longer chips or a longer code, and more processor cores",
-        )
+    _check_match(best, rival)
     place, sigma, busy_w = _fitted(trace, busy, float(edges[at]), chip, (start, stop))
     middle_s = busy.middle_s
     return CodeAt(
@@ -157,6 +146,27 @@ def find_code(trace: Trace, played: Played, start: int = 0, stop: int | None = N
         rival=rival,
         busy_w=busy_w,
     )
+
+
+def _check_match(best: float, rival: float) -> None:
+    """Refuse a place that is none, or not the only one.
+
+    Raises:
+        MarkerMissing: either.
+    """
+    cause = f"the best place has a correlation of {best:.2f}, another {rival:.2f}"
+    if best < _LEAST_MATCH:
+        raise MarkerMissing(
+            "the code is not in the power of this trace",
+            cause=cause,
+            fix="use longer chips or a longer code, and more processor cores",
+        )
+    if rival > best / _RIVAL:
+        raise MarkerMissing(
+            "the code could be in two places of this trace",
+            cause=cause,
+            fix="name the stretch in which it was run: --from, --to",
+        )
 
 
 def clock_of(
