@@ -260,8 +260,10 @@ def _task(bundle: Bundle, given: Path | None) -> Task:
 def _candidates(request: Request, bundle: Bundle, task: Task) -> list[study_grid.Candidate]:
     at_frame = bundle.cut.partition_point == 0
     board = _on_board(bundle)
+    tensors = [item.tensor for item in bundle.cut.tensors]
     found = study_grid.grid(
-        [item.tensor for item in bundle.cut.tensors],
+        # Inputs that only pass a board by are the node's, and go as they are beside its own.
+        [tensor for tensor in tensors if tensor.scale is not None] if board else tensors,
         at_frame=at_frame,
         calibrated=task.has_data("calibration") and not at_frame,
         quantizers=request.quantizers,

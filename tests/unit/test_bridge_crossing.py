@@ -16,6 +16,7 @@ from bridge_help import host_program, needs_compiler
 from mcu_help import FASHION, TASK
 from onnx.reference import ReferenceEvaluator
 
+from waistline.bench import resolve
 from waistline.blob.records import read_blob
 from waistline.bundle.golden import read_frame
 from waistline.codec.waist import EncodedWaist
@@ -31,6 +32,9 @@ from waistline_bridge.golden import goldens_of
 from waistline_bridge.listing import list_mcu_cuts
 from waistline_bridge.sent import Sent
 from waistline_bridge.split import split_mcu
+from waistline_hostctl.console import Console
+from waistline_hostctl.study import Request, run_study
+from waistline_hostctl.study_tables import CODECS
 from waistline_node.ends import BoardEnds
 from waistline_node.heads.base import HeadChoice, open_head
 
@@ -191,6 +195,27 @@ def test_integers_cross_as_they_are(tmp_path):
     whole = {row.x: row for row in list_mcu_cuts(load_model(model))}[bundle.cut.partition_point]
     assert whole.waist_bytes == 12 * 8 + 384
     assert whole.packed_bytes == 12 * 8 + 192
+
+
+def test_a_study_tries_what_the_board_codes_and_leaves_the_rest_as_it_is(two, tmp_path):
+    shapes = {"x": (4, 1, 8, 8, 3), "v": (4, 4)}
+    random = np.random.default_rng(3)
+    image = random.integers(-128, 128, shapes["x"], np.int8)
+    vector = random.standard_normal(shapes["v"]).astype(np.float32)
+    for name in ("calibration", "selection"):
+        np.savez(tmp_path / f"{name}.npz", x=image, v=vector)
+    task = tmp_path / "task.toml"
+    task.write_text(mcu_help.RAW_TASK + '[data.selection]\nkind = "npz"\npath = "selection.npz"\n')
+    made = run_study(
+        Request(two.path, task, max_loss=1.0, frames=4, coded=1, quantizers=("i8:b=4",)),
+        bench=resolve(environment={}),
+        console=Console(json=True),
+        runs=tmp_path / "runs",
+        name="s",
+    )
+    rows = {row["codec"]: row for row in made.tables[CODECS].dicts()}
+    assert {"i8:b=4|none", "i8:b=4|ctx"} <= rows.keys()
+    assert not [name for name in rows if name.startswith("affine")]
 
 
 def test_a_waist_of_the_wrong_number_of_tensors_is_refused(two):
