@@ -119,6 +119,19 @@ def test_pictures(tmp_path: Path) -> None:
     assert "<pattern" in (tmp_path / "few.svg").read_text()
 
 
+def test_a_picture_says_how_many_segments_it_leaves_out(tmp_path: Path) -> None:
+    rc_context = pytest.importorskip("matplotlib").rc_context
+    with create(tmp_path / "t.jls", spec_of("power")) as writer:
+        writer.write(Block(0, power_w=np.ones(10_000, np.float32)))
+        for at in range(0, 10_000, 10):
+            writer.annotate(Annotation(at, "segment", "layer", at + 5))
+    with open_trace(tmp_path / "t.jls") as trace, rc_context({"svg.fonttype": "none"}):
+        plot(trace, tmp_path / "all.svg")
+        plot(trace, tmp_path / "part.svg", start=0, stop=1000)
+    assert "400 shorter segments not drawn" in (tmp_path / "all.svg").read_text()
+    assert "not drawn" not in (tmp_path / "part.svg").read_text()
+
+
 def test_reading_needs_neither_pyjls_nor_matplotlib(tmp_path: Path) -> None:
     made = make(tmp_path / "t.jls", blocks=2)
     program = (

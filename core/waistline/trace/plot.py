@@ -23,7 +23,6 @@ from waistline.trace.view import prefix, time_unit, visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 COLUMNS = 2000
 _INK, _LINE, _FILL = "#1f2933", "#0b5394", "#9fc5e8"
@@ -65,8 +64,10 @@ def plot(
     stop = float(trace.length) if stop is None else stop
     figure = Figure(figsize=(11, 4.2), dpi=120, layout="constrained")
     axes = figure.add_subplot()
+    spans, alone = _spans(trace, start, stop)
     _draw(axes, trace, signal, start, stop)
-    _caption(figure, axes, trace, signal, (start, stop), title)
+    _shade(axes, trace, spans[:_MAX_SHADED], alone, (start, stop))
+    _caption(axes, trace, signal, (start, stop), title, len(spans[_MAX_SHADED:]))
     kind = target.suffix.lower()[1:]
     picture = BytesIO()
     figure.savefig(picture, format=kind, metadata={"Date": None} if kind == "svg" else None)
@@ -83,7 +84,6 @@ def _draw(axes: Axes, trace: Trace, signal: str, start: float, stop: float) -> N
     scale, letter = prefix(view.high, view.low)
     times = view.starts / rate_hz / unit_s
     width = (stop - start) / max(1, len(times)) / rate_hz / unit_s
-    _shade(axes, trace, start, stop, unit_s)
     # Steps, so that a column is drawn over the time it stands for.
     edges = np.append(times, times[-1] + width) if len(times) else times
     if (stop - start) > 2 * len(times):
@@ -109,9 +109,16 @@ def _held(values: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(values), 0.0, values)
 
 
-def _shade(axes: Axes, trace: Trace, start: float, stop: float, unit_s: float) -> None:
+def _shade(
+    axes: Axes,
+    trace: Trace,
+    spans: Sequence[tuple[float, float, str]],
+    alone: Sequence[Annotation],
+    bounds: tuple[float, float],
+) -> None:
+    start, stop = bounds
+    unit_s, _ = time_unit((stop - start) / trace.spec.rate_hz)
     scale = 1 / trace.spec.rate_hz / unit_s
-    spans, alone = _spans(trace, start, stop)
     # One colour a name, so that a layer looks the same in every inference.
     names = list(dict.fromkeys(text for *_, text in sorted(spans)))
     colors = {name: _SEGMENTS[place % len(_SEGMENTS)] for place, name in enumerate(names)}
@@ -144,7 +151,7 @@ def _shade(axes: Axes, trace: Trace, start: float, stop: float, unit_s: float) -
 def _spans(
     trace: Trace, start: float, stop: float
 ) -> tuple[list[tuple[float, float, str]], list[Annotation]]:
-    """(begin, end, name) of segments in view, also of those two markers make; other markers."""
+    """(begin, end, name) of segments in view, of two markers too, longest first; other markers."""
     pairs, alone = of_markers(note for note in trace.annotations if note.end_sample is None)
     spans = [(row.begin, row.end, row.name) for row in pairs]
     for note in trace.annotations:
@@ -153,7 +160,7 @@ def _spans(
     spans = [row for row in spans if row[0] <= stop and row[1] >= start]
     # The longest first, so that what lies inside another is seen.
     spans.sort(key=lambda row: row[0] - row[1])
-    return spans[:_MAX_SHADED], [note for note in alone if start <= note.sample <= stop]
+    return spans, [note for note in alone if start <= note.sample <= stop]
 
 
 def _lines(axes: Axes, notes: Sequence[Annotation], width: float, scale: float) -> None:
@@ -185,12 +192,7 @@ def _name(axes: Axes, text: str, middle: float, width: float, whole: float) -> N
 
 
 def _caption(
-    figure: Figure,
-    axes: Axes,
-    trace: Trace,
-    signal: str,
-    bounds: tuple[float, float],
-    title: str,
+    axes: Axes, trace: Trace, signal: str, bounds: tuple[float, float], title: str, left: int
 ) -> None:
     start, stop = bounds
     _, unit = time_unit((stop - start) / trace.spec.rate_hz)
@@ -205,6 +207,8 @@ def _caption(
             facts.append(f"{energy.missing:,.0f} samples lost")
         if energy.uncertain:
             facts.append("a gap of unknown size")
+    if left:
+        facts.append(f"{left:,} shorter segments not drawn")
     axes.set_title(f"{title or trace.spec.source}\n", loc="left", fontsize=11, color=_INK)
     axes.text(0, 1.015, " · ".join(facts), transform=axes.transAxes, fontsize=9, color="#52606d")
     handles: Any = axes.get_legend_handles_labels()
