@@ -7,15 +7,20 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from waistline.errors import ConfigError
 from waistline.evidence import Evidence
-from waistline.trace.base import SIGNALS
+from waistline.instrument import Calibration
+from waistline.trace.accuracy import Parts, figures_of, trace_figures
+from waistline.trace.base import SIGNALS, Block, Gap, TraceSpec
+from waistline.trace.store import create, open_trace
 from waistline_hostctl import recording
 from waistline_hostctl.capture.page import LONG, with_page
 from waistline_hostctl.capture.record import Captured
 from waistline_hostctl.capture.signals import Signals
+from waistline_hostctl.capture.sums import Sums
 from waistline_hostctl.console import Console
 from waistline_hostctl.meters.base import MeterInfo
 from waistline_hostctl.recording import Rendered
@@ -75,3 +80,36 @@ def test_only_the_next_signal_is_raised(number):
             os.kill(os.getpid(), number)
         os.kill(os.getpid(), number)
     assert signals.received == [number] * 3
+
+
+def test_a_capture_shows_the_figures_that_its_trace_gives(tmp_path):
+    pytest.importorskip("pyjls", reason="needs the extra capture")
+    rng = np.random.default_rng(4)
+    signals = (SIGNALS["current"], SIGNALS["voltage"])
+    spec = TraceSpec(1e5, signals, "test:1", Evidence.SIMULATED)
+    known = Calibration(
+        current_gain_uncertainty=1e-3, voltage_gain_uncertainty=1e-3, rate_uncertainty=1e-6
+    )
+    at, sums = 0, Sums(Parts())
+    with create(tmp_path / "a.jls", spec) as writer:
+        for size in rng.integers(1, 5000, 40).tolist():
+            # 0.2 A for a third of each 700 samples, and noise.
+            busy = np.arange(at, at + size) % 700 < 233
+            current = (0.2 * busy + rng.normal(0.1, 0.01, size)).astype(np.float32)
+            block = Block(at, current_a=current, voltage_v=np.full(size, 3.3, np.float32))
+            writer.write(block)
+            sums.block(block, None)
+            gap = Gap(at + size, 37, "counter")
+            writer.gap(gap)
+            sums.gap(gap)
+            at = gap.end
+    shown = figures_of(sums.parts, spec, sums.samples, known)
+    with open_trace(tmp_path / "a.jls") as trace:
+        found = trace_figures(trace, calibration=known)
+    assert shown.keys() == found.keys()
+    for name, figure in shown.items():
+        assert found[name].value == pytest.approx(figure.value, rel=1e-6)
+        assert found[name].n == figure.n
+        assert found[name].standard_uncertainty == pytest.approx(
+            figure.standard_uncertainty, rel=1e-3
+        )
