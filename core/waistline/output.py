@@ -68,7 +68,7 @@ def _guarded(stream: TextIO | None, *, told: bool) -> TextIO:
     if stream is None:
         # Closed by whoever started us; the next file that is opened must not get its number.
         return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123
-    if not isinstance(stream, io.TextIOWrapper):
+    if not isinstance(stream, io.TextIOWrapper) or not _is_file(stream):
         return stream
     stream.flush()
     return io.TextIOWrapper(
@@ -78,6 +78,15 @@ def _guarded(stream: TextIO | None, *, told: bool) -> TextIO:
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )
+
+
+def _is_file(stream: TextIO) -> bool:
+    """Whether it writes to a descriptor; not where a caller keeps what we say."""
+    try:
+        stream.fileno()
+    except OSError:
+        return False
+    return True
 
 
 def _unwritable(error: OSError) -> ConfigError:

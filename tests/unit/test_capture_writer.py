@@ -131,6 +131,13 @@ def test_every_byte_is_kept(ring):
     assert trace.closed == b'{"lost":0,"closes":true}'
 
 
+def test_a_trace_too_short_for_a_point_of_each_second_has_one(ring):
+    began_ns = time.time_ns()
+    _, trace = _captured(ring, [b"abc"])
+    assert [sample for sample, _ in trace.points] == [3]
+    assert began_ns - 10**9 < trace.points[0][1] < time.time_ns() + 10**9
+
+
 def test_an_instrument_that_goes_ends_the_trace_with_what_it_gave(ring):
     lost = MeterError("the meter at X is gone", cause="unplugged", fix="plug it in")
     kept, trace = _captured(ring, [b"abc", b"de", lost, b"never"])

@@ -43,14 +43,15 @@ class HostClock:
         span = int(host_ns / _NS / _SPAN_S)
         done = None
         if span > self._span:
-            done = self._finish()
+            done = self.finish()
             self._span = span
         late = host_ns - sample / self.rate_hz * _NS
         if self._best is None or late < self._best[0]:
             self._best = late, sample, host_ns
         return done
 
-    def _finish(self) -> tuple[int, int] | None:
+    def finish(self) -> tuple[int, int] | None:
+        """End the second that runs: its point, if it gives one; nothing may come behind it."""
         if self._best is None:
             return None
         _, sample, host_ns = self._best

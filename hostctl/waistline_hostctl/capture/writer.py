@@ -124,6 +124,8 @@ class Keeper:
                 self._write(self._decoder.finish(self._host_ns))
             self._waiting += self._events(True)
             self._annotate(None)
+            # A trace of less than a second has no other.
+            self._utc(self._clock.finish())
         except WaistlineError as failure:
             error = str(failure)
         full = self._account is not None
@@ -179,7 +181,10 @@ class Keeper:
             parts = self._decoder.skip(record.dropped_bytes, record.host_ns)
         # Blocks may look into the record: it is given back once they are written.
         self._write(parts)
-        point = self._clock.add(self._given, record.host_ns) if parts else None
+        if parts:
+            self._utc(self._clock.add(self._given, record.host_ns))
+
+    def _utc(self, point: tuple[int, int] | None) -> None:
         if point is not None and not self._info.patient:
             self._trace.utc(point[0], point[1] + self._utc_offset_ns)
 
