@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import termios
 import tty
 
 
@@ -36,11 +35,6 @@ class Line:
             return os.write(self._end, data)
         except BlockingIOError:
             return 0
-
-    def forget(self) -> None:
-        """Drop what the client has not read."""
-        with contextlib.suppress(OSError):
-            termios.tcflush(self._kept, termios.TCIFLUSH)
 
     def close(self) -> None:
         """Pull the plug: the client's reads fail."""

@@ -165,7 +165,7 @@ def with_shunt(counter: Counter, shunt_ohm: float) -> Counter:
         raise ConfigError(
             "this counter has no shunt that could be another",
             cause="only hwmon sensors with a file shunt_resistor say which one they believe in",
-            fix="leave shunt_ohm out, and write a current_gain",
+            fix="leave shunt out (shunt_ohm in the bench file), and write a current_gain there",
         )
     return msgspec.structs.replace(counter, scale=int(believed) * 1e-6 / shunt_ohm)
 

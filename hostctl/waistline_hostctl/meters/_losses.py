@@ -25,25 +25,15 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
 
 from waistline.trace.base import Gap, GapKind
 from waistline_hostctl.meters._floor import PARTS, WINDOW_S, Floor
 from waistline_hostctl.meters._ledger import Ledger
 from waistline_hostctl.meters._place import Places, Run, Step
+from waistline_hostctl.meters._reads import IN_A_ROW, JITTER, UNCERTAINTY, Read, Reads
 
-_JITTER = 16.0
-_UNCERTAINTY = 32.0
-_READS = 5
-_IN_A_ROW = 3
 _EARLY = 4.0
 _PATIENCE_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    received: int
-    time: float
 
 
 class Resolver:
@@ -63,17 +53,17 @@ class Resolver:
         self._rate = rate_hz
         self._modulo = modulo
         self._ledger = ledger
-        self._window = WINDOW_S * rate_hz
+        self._window, self._patience = WINDOW_S * rate_hz, _PATIENCE_S * rate_hz
         self._floor = Floor(self._window)
         self._received = 0
         self._places = Places(ledger)
-        self._reads: list[_Read] = []
+        self._reads = Reads(self._floor, self._places)
         self._wait_from = 0.0
         self._look_at = 0.0
         self._fresh = True
         self._origin_ns: int | None = None
         self._last: tuple[int, int] | None = None
-        self._clears: deque[int] = deque(maxlen=_IN_A_ROW + 1)
+        self._clears: deque[int] = deque(maxlen=IN_A_ROW + 1)
         self._early = False
         self._first_level: float | None = None
         self._newest_level = 0.0
@@ -119,9 +109,9 @@ class Resolver:
         if self._last is not None:
             self._read(*self._last)
             self._last = None
-        if self._reads and (self._places.steps or self._waited() >= self._window):
-            time = self._reads[-1].time
-            window = min(self._window, max(self._waited(), 1.0))
+        if self._reads.held and (self._places.steps or self._reads.waited >= self._window):
+            time = self._reads.newest.time
+            window = min(self._window, max(self._reads.waited, 1.0))
             if not self._decide(time, window):
                 self._give_up()
         if self._places.steps:
@@ -131,31 +121,31 @@ class Resolver:
     def _read(self, received: int, host_ns: int) -> None:
         if self._origin_ns is None:
             self._origin_ns = host_ns
-        read = _Read(received, (host_ns - self._origin_ns) * self._rate * 1e-9)
+        read = Read(received, (host_ns - self._origin_ns) * self._rate * 1e-9)
         self._newest = read.time
-        self._reads.append(read)
+        self._reads.held.append(read)
         if self._floor.ready:
             self._judge(read)
         else:
             self._begin(read)
 
-    def _begin(self, read: _Read) -> None:
+    def _begin(self, read: Read) -> None:
         """Wait for a window in which the floor is plain; samples are held back meanwhile."""
         passed = [one.at for one in self._places.steps if one.at < read.received]
         if passed:
             self._from(passed[-1])
-            self._reads = [read]
+            self._reads.held = [read]
         self._floor.add(read.time, read.time - read.received - self._places.shift)
         if self._floor.ready:
             quiet = self._floor.quiet_since
-            before = [one.received for one in self._reads if one.time < quiet]
+            before = [one.received for one in self._reads.held if one.time < quiet]
             if before:
                 self._from(before[-1], keep=True)
             self._fresh = False
             if self._first_level is None:
                 self._first_level = self._newest_level = self._floor.at(read.time)
             self._again()
-        elif self._waited() > _PATIENCE_S * self._rate:
+        elif self._reads.waited > self._patience:
             self._from(read.received)
 
     def _from(self, start: int, *, keep: bool = False) -> None:
@@ -170,40 +160,38 @@ class Resolver:
                 self._floor.move(moved)
         else:
             counted = sum(one.missing for one in self._places.steps)
-            self._hole(counted, (counted, counted + (self._modulo or round(_UNCERTAINTY))), start)
+            self._hole(counted, (counted, counted + (self._modulo or round(UNCERTAINTY))), start)
             if keep:
                 self._floor.move(-counted)
         self._places.steps = later
         if not keep:
             self._floor.reset()
-            self._reads.clear()
+            self._reads.held.clear()
 
     def _again(self) -> None:
         """Judge the reads held back once more, after what they waited for was decided."""
-        reads, self._reads = [read for read in self._reads if read.received > self._places.done], []
+        done = self._places.done
+        reads, self._reads.held = [one for one in self._reads.held if one.received > done], []
         self._wait_from = self._look_at = 0.0
         self._early = False
         self._clears.clear()
         for read in reads:
             if read.received > self._places.done:
-                self._reads.append(read)
+                self._reads.held.append(read)
                 (self._judge if self._floor.ready else self._begin)(read)
 
-    def _late(self, read: _Read) -> float:
-        return read.time - read.received - self._places.shift - self._floor.at(read.time)
-
-    def _judge(self, read: _Read) -> None:
-        late = self._late(read)
+    def _judge(self, read: Read) -> None:
+        late = self._reads.late(read)
         # Nothing delays a read to before its time: more samples came than can have.
-        self._early |= late < -max(_JITTER, self._floor.uncertainty(read.time)) - _EARLY
+        self._early |= late < -max(JITTER, self._floor.uncertainty(read.time)) - _EARLY
         if not self._places.steps and not self._early and late < self._clear(read.time):
             self._newest_level = late + self._floor.at(read.time)
             self._floor.add(read.time, self._newest_level)
             self._newest_level = self._floor.level
             self._clears.append(read.received)
-            if len(self._clears) > _IN_A_ROW:
+            if len(self._clears) > IN_A_ROW:
                 self._places.release(self._clears[0])
-            self._reads.clear()
+            self._reads.held.clear()
             self._wait_from = 0.0
             return
         if not self._wait_from or (self._places.steps and self._last_step_after(read)):
@@ -212,35 +200,33 @@ class Resolver:
         if read.time < self._look_at:
             return
         self._look_at = read.time + self._window / (2 * PARTS)
-        if not self._decide(read.time, self._window) and self._waited() > _PATIENCE_S * self._rate:
+        if not self._decide(read.time, self._window) and self._reads.waited > self._patience:
             self._give_up()
 
-    def _last_step_after(self, read: _Read) -> bool:
+    def _last_step_after(self, read: Read) -> bool:
         """Whether this is the first read past the newest step."""
-        before = self._reads[-2].received if len(self._reads) > 1 else self._places.done
+        held = self._reads.held
+        before = held[-2].received if len(held) > 1 else self._places.done
         return before <= self._places.steps[-1].at < read.received
 
     def _clear(self, time: float) -> float:
         """Lateness below which a read proves that no whole turn of the counter was lost."""
         if self._modulo is None:
-            return _UNCERTAINTY
-        return max(_UNCERTAINTY, self._modulo - 8.0 - self._floor.uncertainty(time))
-
-    def _waited(self) -> float:
-        return self._reads[-1].time - self._reads[0].time if self._reads else 0.0
+            return UNCERTAINTY
+        return max(UNCERTAINTY, self._modulo - 8.0 - self._floor.uncertainty(time))
 
     def _decide(self, now: float, window: float) -> bool:
         """Measure the step between the floors, and act on it if that can be trusted."""
         if not self._floor.ready:
             return False
-        seen = self._floor_after(now, window)
+        seen = self._reads.floor_after(now, window)
         if seen is None:
             return False
         step, spread = seen
         step -= self._places.known
         doubt = spread + self._floor.uncertainty(now)
         visible = self._places.visible
-        if doubt >= _UNCERTAINTY:
+        if doubt >= UNCERTAINTY:
             return False
         if self._modulo is None:
             return self._decide_by_time(step, doubt)
@@ -253,9 +239,9 @@ class Resolver:
         return True
 
     def _decide_by_time(self, step: float, doubt: float) -> bool:
-        if step > _UNCERTAINTY:
+        if step > UNCERTAINTY:
             low, high = max(0, math.floor(step - doubt)), math.ceil(step + doubt)
-            self._hole(round(step), (low, high), self._proven(round(step)))
+            self._hole(round(step), (low, high), self._reads.proven(round(step)))
         elif self._places.steps:
             self._places.each()
         else:
@@ -265,31 +251,12 @@ class Resolver:
 
     def _same_floor(self, step: float) -> bool:
         """Nothing was lost: the floor is where the earliest reads are."""
-        least = min(0.0, *map(self._late, self._reads))
-        if step - least >= _UNCERTAINTY:
+        least = min(0.0, self._reads.least_late() or 0.0)
+        if step - least >= UNCERTAINTY:
             return False
         self._floor.move(min(step, least))
         self._again()
         return True
-
-    def _floor_after(self, now: float, window: float) -> tuple[float, float] | None:
-        """How much the floor rose, and how well the parts of the window agree on it."""
-        after = self._places.steps[-1].at if self._places.steps else -1
-        parts: dict[int, float] = {}
-        lates: list[float] = []
-        for read in reversed(self._reads):
-            age = now - read.time
-            if age >= window or read.received <= after:
-                break
-            late = self._late(read)
-            lates.append(late)
-            part = int(age * PARTS / window)
-            parts[part] = min(late, parts.get(part, late))
-        if len(parts) < PARTS - 1 or len(lates) < _READS:
-            return None
-        least = sorted(parts.values())
-        lates.sort()
-        return least[0], max(least[PARTS - 2] - least[0], lates[_READS - 1] - lates[0])
 
     def _apply(self, total: int, visible: int) -> None:
         """Place ``total`` samples, those lost less those repeated."""
@@ -303,29 +270,14 @@ class Resolver:
         elif total < 0 and not counted:
             self._take_back(-total)
         else:
-            self._hole(total, (total, total), self._proven(total))
+            self._hole(total, (total, total), self._reads.proven(total))
         self._again()
 
     def _take_back(self, count: int) -> None:
         """More samples came than time allows: an earlier loss was overstated, or copies hid."""
         self._ledger.contradictions += self._ledger.holes > 0
-        stop = max(self._proven(-count), self._places.done + count)
+        stop = max(self._reads.proven(-count), self._places.done + count)
         self._hole(-count, (-count, -count), stop)
-
-    def _proven(self, total: int) -> int:
-        """First received sample that certainly follows the whole loss."""
-        known = self._places.known
-        after = self._places.steps[-1].at if self._places.steps else self._places.done
-        row = 0
-        found: int | None = None
-        for read in self._reads:
-            late = self._late(read) - total - known
-            row = row + 1 if read.received > after and abs(late) <= 2 * _JITTER else 0
-            if late < -_UNCERTAINTY:
-                found = None
-            elif row >= _IN_A_ROW and found is None:
-                found = read.received
-        return self._reads[-1].received if found is None else found
 
     def _hole(self, total: int, bounds: tuple[int, int], stop: int) -> None:
         on_time = self._clears[-1] if self._clears else None
@@ -335,13 +287,13 @@ class Resolver:
         """Nothing certain came in time: an unknown hole up to the newest sample."""
         counted, exact = self._places.visible, self._places.known
         after = self._places.steps[-1].at if self._places.steps else self._places.done
-        lates = [self._late(read) for read in self._reads if read.received > after]
-        most = min(lates) - exact if lates else counted
+        least = self._reads.least_late(after)
+        most = counted if least is None else least - exact
         turn = self._modulo or 1
         best = counted + turn * max(0, round((most - counted) / turn))
-        high = max(best, math.ceil(most + _UNCERTAINTY), counted + turn)
+        high = max(best, math.ceil(most + UNCERTAINTY), counted + turn)
         self._hole(best, (counted, high), self._received)
-        self._reads.clear()
+        self._reads.held.clear()
         self._clears.clear()
         self._wait_from = 0.0
         self._early = False

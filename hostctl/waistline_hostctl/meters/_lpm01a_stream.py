@@ -35,7 +35,6 @@ class Form(Protocol):
 
     slips: int
     ended: bool
-    stamps_ms: list[int]
 
     def feed(self, raw: bytes | memoryview) -> Floats:
         """float32 (n,) amperes of the samples that are whole now."""
@@ -49,7 +48,6 @@ class Binary:
         self._begun = False
         self.slips = 0
         self.ended = False
-        self.stamps_ms: list[int] = []
 
     def feed(self, raw: bytes | memoryview) -> Floats:
         found: list[Floats] = []
@@ -95,7 +93,6 @@ class Binary:
             size = _STAMP_BYTES
             if len(self._buffer) < size:
                 return False
-            self.stamps_ms = [*self.stamps_ms[-1:], int.from_bytes(self._buffer[2:6], "big")]
         else:
             end = self._buffer.find(b"\xff\xff", 2, _MOST)
             if end < 0 and len(self._buffer) < _MOST:
@@ -114,7 +111,6 @@ class Text:
         self._begun = False
         self.slips = 0
         self.ended = False
-        self.stamps_ms: list[int] = []
 
     def feed(self, raw: bytes | memoryview) -> Floats:
         *lines, self._rest = (self._rest + raw).split(b"\n")

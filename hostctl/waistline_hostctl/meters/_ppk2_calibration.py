@@ -34,11 +34,6 @@ class Calibration:
         """Constants ``key``0 .. ``key``4."""
         return [self.values[f"{key}{index}"] for index in range(RANGES)]
 
-    @property
-    def supply_v(self) -> float:
-        """The instrument's own idea of the voltage it measures at."""
-        return self.values["VDD"] / 1000
-
     def table(self, supply_v: float) -> NDArray[np.float64]:
         """float64 (131072,): amperes by the low 17 bits of a sample (ADC and range)."""
         adc = 4.0 * np.arange(_ADC)
