@@ -22,27 +22,28 @@ def run(module: str) -> NoReturn:
     try:
         interrupts.end_at_once()
         output.guard()
-        code = _ended(module)
+        code, exited = _ended(module)
         interrupts.end_at_once()
-        code = _said(code)
+        code = _said(code, exited=exited)
     except KeyboardInterrupt:
         os._exit(interrupts.INTERRUPTED)
     sys.exit(code)
 
 
-def _ended(module: str) -> int:
+def _ended(module: str) -> tuple[int, bool]:
+    """Exit code, and whether it exited with that, as parsers of arguments do."""
     try:
-        return int(importlib.import_module(module).main())
+        return int(importlib.import_module(module).main()), False
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
+        return end.code if isinstance(end.code, int) else int(end.code is not None), True
     except BrokenPipeError:
-        return _UNREAD
+        return _UNREAD, False
 
 
-def _said(code: int) -> int:
+def _said(code: int, *, exited: bool) -> int:
     """Write out what is still waiting, so that the interpreter need not."""
     try:
-        sys.stdout.flush()
+        output.finish(well=exited and code == 0)
     except BrokenPipeError:
         return code or _UNREAD
     except WaistlineError as error:

@@ -92,8 +92,18 @@ class _Failure:
             found = ErrorResult(
                 what=error.what, cause=error.cause, fix=error.fix, exit_code=error.exit_code
             )
-            sys.stdout.write(encode(found))
+            _write(encode(found))
         return error.exit_code
+
+
+def _write(text: str) -> None:
+    """On standard output; where that fails, the exit code is still that of the first error."""
+    try:
+        sys.stdout.write(text)
+    except BrokenPipeError:
+        return
+    except WaistlineError as error:
+        print("\n".join(error.lines()), file=sys.stderr)
 
 
 @click.group(
