@@ -10,14 +10,17 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from types import TracebackType
+from typing import Any, Literal, Self
 
 import msgspec
 
+from waistline import interrupts
 from waistline.bench import ResolvedBench
 from waistline.errors import ConfigError
 from waistline.evidence import Figure
@@ -133,6 +136,9 @@ class _Version(msgspec.Struct):
 class RunFolder:
     """A run being written.
 
+    As a context it is gone again if an interrupt leaves it unfinished. After a failure it stays:
+    the logs in it say more.
+
     Attributes:
         path: its folder, which exists.
         started: when it was made.
@@ -142,6 +148,19 @@ class RunFolder:
         self.path = path
         self.started = started
         self._tables: dict[str, StoredTable] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None or not interrupts.behind(error) or (self.path / RECORD).exists():
+            return
+        shutil.rmtree(self.path, ignore_errors=True)
 
     @property
     def tables(self) -> tuple[StoredTable, ...]:

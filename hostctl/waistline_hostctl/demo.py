@@ -95,26 +95,28 @@ def run_act(
     cuts = list_cuts(model, example.task)
     chosen = pick_default_cut(cuts)
     console.say(_cuts_text(cuts, chosen))
-    folder = new_run(runs, f"demo-{act.example}")
-    waist = split(model, chosen.x, folder.path / "waist.bundle", codec=act.codec, task=example.task)
-    picture = split(model, 0, folder.path / "picture.bundle", codec=PICTURE, task=example.task)
-    console.say(_split_text(waist))
-    source = example.write_source(folder.path / "frames.npz", count)
-    streamed = _stream(waist, picture, str(source), (count, act.beside), bench, folder, console)
-    tables, settings = _tables(waist, example, act, cuts, chosen, streamed, bench, console)
-    derived = derive.derive({row.name: row for row in tables}, settings)
-    about = About(
-        f"demo-{act.example}",
-        f"{act.title}, cut at x = {chosen.x} of {cuts[-1].x}",
-        bench,
-        recording.seeds(bench.bench.link.profile),
-        recording.hashes([*example.files, source]),
-        settings,
-        (*derive.cheaper(derived.tables, settings), *_cuts_remark(cuts, chosen)),
-        {"link": link, "source": source.name, "frames": count, "bundle": waist.id,
-         "picture": PICTURE},
-    )  # fmt: skip
-    return Demo(act, running.finish(folder, tables, derived, about), chosen)
+    with new_run(runs, f"demo-{act.example}") as folder:
+        waist = split(
+            model, chosen.x, folder.path / "waist.bundle", codec=act.codec, task=example.task
+        )
+        picture = split(model, 0, folder.path / "picture.bundle", codec=PICTURE, task=example.task)
+        console.say(_split_text(waist))
+        source = example.write_source(folder.path / "frames.npz", count)
+        streamed = _stream(waist, picture, str(source), (count, act.beside), bench, folder, console)
+        tables, settings = _tables(waist, example, act, cuts, chosen, streamed, bench, console)
+        derived = derive.derive({row.name: row for row in tables}, settings)
+        about = About(
+            f"demo-{act.example}",
+            f"{act.title}, cut at x = {chosen.x} of {cuts[-1].x}",
+            bench,
+            recording.seeds(bench.bench.link.profile),
+            recording.hashes([*example.files, source]),
+            settings,
+            (*derive.cheaper(derived.tables, settings), *_cuts_remark(cuts, chosen)),
+            {"link": link, "source": source.name, "frames": count, "bundle": waist.id,
+             "picture": PICTURE},
+        )  # fmt: skip
+        return Demo(act, running.finish(folder, tables, derived, about), chosen)
 
 
 def _stream(

@@ -70,17 +70,22 @@ def run_act(
     example = find_example(FASHION)
     model = load_model(example.model)
     chosen = pick_default_cut(list_cuts(model, example.task))
-    folder = new_run(runs, f"demo-{NAME}")
-    split = split_mcu(
-        model, chosen.x, folder.path / "waist.bundle", codec=CODEC, task=example.task, board=BOARD
-    )
-    console.say(_split_text(split))
-    source = example.write_source(folder.path / "frames.npz", min(FRAMES, frames or FRAMES))
-    run = running.run_pair(
-        split.bundle.path, source=str(source), name=f"demo-{NAME}", folder=folder, bench=bench,
-        console=console, board=BOARD, model=example.model,
-    )  # fmt: skip
-    return McuDemo(run, split, chosen)
+    with new_run(runs, f"demo-{NAME}") as folder:
+        split = split_mcu(
+            model,
+            chosen.x,
+            folder.path / "waist.bundle",
+            codec=CODEC,
+            task=example.task,
+            board=BOARD,
+        )
+        console.say(_split_text(split))
+        source = example.write_source(folder.path / "frames.npz", min(FRAMES, frames or FRAMES))
+        run = running.run_pair(
+            split.bundle.path, source=str(source), name=f"demo-{NAME}", folder=folder, bench=bench,
+            console=console, board=BOARD, model=example.model,
+        )  # fmt: skip
+        return McuDemo(run, split, chosen)
 
 
 def _split_text(split: McuSplit) -> str:

@@ -124,31 +124,33 @@ def run_pair(
         mcu_head(opened)
     # Refused here, before a folder is made and two processes are started.
     remarks = () if source is None else inprocess.look_at(opened, source)
-    folder = folder or new_run(runs, name)
-    loop = source is None
-    if loop:
-        remarks = (REPEATED,)
-    if source is None:
-        source, count = str(write_golden(folder, opened)), count or GOLDEN_FRAMES
-    budget = budget_s(link, opened)
-    stream = Stream(MAIN, opened, source, count, sequential, budget, rate_hz, loop)
-    streamed = run_streams([stream], bench.bench, folder.path, console, board_options=board_options)
-    check_answered(streamed)
-    tables = [
-        raw.frames_table([raw.Sent(MAIN, streamed[0].records)], emulated=bool(link),
-                         board_emulated=streamed[0].board_emulated),
-        *describe_stream(
-            streamed[0], reference_of(bench.bench.node.backend), console, model=model
-        ),
-    ]  # fmt: skip
-    settings = replace(
-        settings_of(opened, tables[1].column("label"), link, radios),
-        board=streamed[0].board,
-        board_emulated=streamed[0].board_emulated,
-    )
-    derived = derive({row.name: row for row in tables}, settings)
-    told = remarks if loop else (*cheaper(derived.tables, settings), *remarks)
-    return finish(folder, tables, derived, _about(name, bench, streamed[0], settings, told))
+    with folder or new_run(runs, name) as folder:
+        loop = source is None
+        if loop:
+            remarks = (REPEATED,)
+        if source is None:
+            source, count = str(write_golden(folder, opened)), count or GOLDEN_FRAMES
+        budget = budget_s(link, opened)
+        stream = Stream(MAIN, opened, source, count, sequential, budget, rate_hz, loop)
+        streamed = run_streams(
+            [stream], bench.bench, folder.path, console, board_options=board_options
+        )
+        check_answered(streamed)
+        tables = [
+            raw.frames_table([raw.Sent(MAIN, streamed[0].records)], emulated=bool(link),
+                             board_emulated=streamed[0].board_emulated),
+            *describe_stream(
+                streamed[0], reference_of(bench.bench.node.backend), console, model=model
+            ),
+        ]  # fmt: skip
+        settings = replace(
+            settings_of(opened, tables[1].column("label"), link, radios),
+            board=streamed[0].board,
+            board_emulated=streamed[0].board_emulated,
+        )
+        derived = derive({row.name: row for row in tables}, settings)
+        told = remarks if loop else (*cheaper(derived.tables, settings), *remarks)
+        return finish(folder, tables, derived, _about(name, bench, streamed[0], settings, told))
 
 
 def _about(

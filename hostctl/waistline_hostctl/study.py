@@ -163,46 +163,46 @@ def run_study(
     calibration = task.data("calibration", inputs) if clipped else ()
     judged = task.data(request.data, inputs)
     places = spread(len(judged), request.frames)
-    folder = new_run(runs, name)
-    overlap = _Overlap()
-    with console.progress(f"{_count(candidates)} codecs: frames", len(places)) as progress:
-        found = measure(
-            bundle,
-            candidates,
-            overlap.calibrating(calibration),
-            overlap.judging(frame for place, frame in enumerate(judged) if place in places),
-            backend=reference_of(bench.bench.node.backend),
-            coded=spread(len(places), request.coded),
-            board=board,
-            step=progress.update,
+    with new_run(runs, name) as folder:
+        overlap = _Overlap()
+        with console.progress(f"{_count(candidates)} codecs: frames", len(places)) as progress:
+            found = measure(
+                bundle,
+                candidates,
+                overlap.calibrating(calibration),
+                overlap.judging(frame for place, frame in enumerate(judged) if place in places),
+                backend=reference_of(bench.bench.node.backend),
+                coded=spread(len(places), request.coded),
+                board=board,
+                step=progress.update,
+            )
+        if not found.labels:
+            raise ConfigError(f"the {request.data} data holds no frame", fix="check the task file")
+        remarks = _remarks(request, task, found, overlap.count, clipped=clipped)
+        settings = _settings(request, bundle, task, found)
+        if board is not None:
+            remarks = (*remarks, board.remark)
+            settings = msgspec.structs.replace(
+                settings,
+                board=board.processor.board,
+                clock_hz=board.processor.clock_hz,
+                baud=board.baud,
+            )
+        tables = study_tables.raw_tables(found, bundle.answer_kind, settings.board)
+        derived = study_tables.derive({row.name: row for row in tables}, settings)
+        about = About(
+            name=name,
+            title=f"Codecs for {bundle.manifest.model_name} at x = {bundle.cut.partition_point}",
+            bench=bench,
+            seeds={"calibration sample": SAMPLE_SEED},
+            inputs={str(bundle.path / MANIFEST): bundle.id, **recording.hashes([task.path])},
+            settings=settings,
+            remarks=remarks,
+            more={"study": "codec", "data": request.data, "coded": request.coded},
         )
-    if not found.labels:
-        raise ConfigError(f"the {request.data} data holds no frame", fix="check the task file")
-    remarks = _remarks(request, task, found, overlap.count, clipped=clipped)
-    settings = _settings(request, bundle, task, found)
-    if board is not None:
-        remarks = (*remarks, board.remark)
-        settings = msgspec.structs.replace(
-            settings,
-            board=board.processor.board,
-            clock_hz=board.processor.clock_hz,
-            baud=board.baud,
-        )
-    tables = study_tables.raw_tables(found, bundle.answer_kind, settings.board)
-    derived = study_tables.derive({row.name: row for row in tables}, settings)
-    about = About(
-        name=name,
-        title=f"Codecs for {bundle.manifest.model_name} at x = {bundle.cut.partition_point}",
-        bench=bench,
-        seeds={"calibration sample": SAMPLE_SEED},
-        inputs={str(bundle.path / MANIFEST): bundle.id, **recording.hashes([task.path])},
-        settings=settings,
-        remarks=remarks,
-        more={"study": "codec", "data": request.data, "coded": request.coded},
-    )
-    report = recording.record_run(folder, tables, derived, about)
-    named = {row.name: row for row in (*tables, *derived.tables)}
-    return Study(folder.path, report, named, derived.figures, remarks, settings)
+        report = recording.record_run(folder, tables, derived, about)
+        named = {row.name: row for row in (*tables, *derived.tables)}
+        return Study(folder.path, report, named, derived.figures, remarks, settings)
 
 
 def result_of(study: Study, links: Sequence[str]) -> StudyResult:

@@ -249,7 +249,7 @@ def test_disk_full_while_writing_a_run_claims_nothing(
         recording.report_again(folder, recompute=True)
 
 
-def test_an_interrupted_run_leaves_no_process_and_no_record(home: Path) -> None:
+def test_an_interrupted_run_leaves_no_process_and_no_folder(home: Path) -> None:
     process = start(
         "run", "tiny.bundle", "--count", "100000", "--name", "stopped", "--rate", "5", cwd=home
     )
@@ -259,7 +259,7 @@ def test_an_interrupted_run_leaves_no_process_and_no_record(home: Path) -> None:
         logs = [path for path in (home / "runs").glob("*-stopped/node-*.log") if path.read_text()]
     code, _, err = interrupt(process, signal.SIGINT)
     assert code == 130, err
-    assert not list((home / "runs").glob("*-stopped/run.json"))
+    assert not list((home / "runs").glob("*-stopped"))
     assert not list(working_in(home))
 
 

@@ -144,3 +144,32 @@ def test_a_table_that_does_not_fit_its_schema_is_refused(tmp_path: Path, csv: st
     (folder.path / "sizes.csv").write_text(csv)
     with pytest.raises(ConfigError, match=r"sizes\.csv"):
         read_table(folder.path, "sizes")
+
+
+def half_a_run(root: Path, error: BaseException, *, finished: bool = False) -> Path:
+    """A run that an error ends, as ``with`` tells it; its folder."""
+    folder = new_run(root, "test", now=NOW)
+    with folder as entered:
+        entered.write_table(table("sizes", COLUMNS, ROWS))
+        (folder.path / ".records.x").mkdir()
+        if finished:
+            folder.finish(a_record(folder))
+        folder.__exit__(type(error), error, None)
+    return folder.path
+
+
+def test_an_interrupt_leaves_nothing_of_an_unfinished_run(tmp_path: Path) -> None:
+    assert not half_a_run(tmp_path, KeyboardInterrupt()).exists()
+    caused = ImportError("half of it")
+    caused.__cause__ = KeyboardInterrupt()
+    assert not half_a_run(tmp_path, caused).exists()
+    assert tmp_path.exists()
+
+
+def test_a_failure_or_an_end_leaves_the_run(tmp_path: Path) -> None:
+    """The logs of a failure are in it."""
+    assert (half_a_run(tmp_path, ConfigError("failed")) / "sizes.csv").exists()
+    assert load_run(half_a_run(tmp_path, KeyboardInterrupt(), finished=True)).name == "test"
+    with new_run(tmp_path, "other") as folder:
+        pass
+    assert folder.path.is_dir()
