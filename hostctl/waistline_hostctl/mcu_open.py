@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
-
-import click
+from typing import TypedDict
 
 from waistline.bench import FLAG, ResolvedBench, with_board
 from waistline.blob import FORMAT
@@ -16,7 +13,6 @@ from waistline.bundle.schema import Stage
 from waistline.bundle.store import Bundle
 from waistline.errors import BundleError, ConfigError, LinkClosed, LinkTimeout
 from waistline.evidence import Evidence, observed
-from waistline_bridge.boards import DEFAULT
 from waistline_bridge.boards._programs import behind
 from waistline_bridge.boards.base import SOCKET, Board, Line
 from waistline_bridge.client import DEADLINE_S, Client
@@ -138,32 +134,6 @@ class CountedLine:
 
     def close(self) -> None:
         self._line.close()
-
-
-def board_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--board``, ``--port``, ``--baud`` and ``--board-option``; they arrive as ``wanted``."""
-
-    @click.option("--board", metavar="NAME",
-                  help=f"Emulated board to start (default: {DEFAULT}).")  # fmt: skip
-    @click.option("--port", metavar="PATH|ID",
-                  help="Of a board that runs already (see 'waistline mcu info').")  # fmt: skip
-    @click.option("--baud", type=click.IntRange(300), metavar="N",
-                  help="Of the port (default 921600).")  # fmt: skip
-    @click.option("--board-option", "pairs", multiple=True, metavar="KEY=VALUE",
-                  help="The board's own option, such as icount=on or firmware=FILE.")  # fmt: skip
-    @functools.wraps(function)
-    def with_wanted(
-        *args: Any,
-        board: str | None,
-        port: str | None,
-        baud: int | None,
-        pairs: tuple[str, ...],
-        **rest: Any,
-    ) -> Any:
-        wanted = BoardChoice(board or "", port or "", baud, parse_options(pairs))
-        return function(*args, wanted=wanted, **rest)
-
-    return with_wanted
 
 
 def parse_options(

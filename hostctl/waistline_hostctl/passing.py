@@ -32,8 +32,6 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
     },
 }
 """Option of the service to the setting that stands in for it."""
-JITTER_SEED = 1
-"""Of a paced link's jitter; stored with each run."""
 _PUT_ASIDE = {"--board": "--port", "--port": "--board"}
 """Options that name the same thing otherwise: one that is given puts aside the other's setting."""
 _ALWAYS = {"--edge", "--listen"}
@@ -73,11 +71,6 @@ def with_settings(module: str, arguments: Sequence[str], resolved: ResolvedBench
         section, key = name.split(".")
         value = str(getattr(getattr(resolved.bench, section), key))
         if option == "--edge":
-            value = paced(value, resolved.bench.link.profile)
+            value = services.paced(value, resolved.bench.link.profile)
         added += [option, value]
     return [*arguments, *added]
-
-
-def paced(endpoint: str, profile: str) -> str:
-    """``endpoint`` slowed down to ``profile``; unchanged without one."""
-    return f"paced:{endpoint}?profile={profile}&seed={JITTER_SEED}" if profile else endpoint

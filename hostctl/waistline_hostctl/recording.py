@@ -33,7 +33,7 @@ from waistline.task.load import load_task
 from waistline.words import FORMER
 from waistline_hostctl.derive import SEED, Derived, Settings, derive
 from waistline_hostctl.doctor import LIBRARIES
-from waistline_hostctl.passing import JITTER_SEED
+from waistline_hostctl.services import JITTER_SEED
 
 REPORT = "report.html"
 _STAGE = "stage"

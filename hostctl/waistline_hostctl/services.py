@@ -27,6 +27,8 @@ CHILD = "waistline_hostctl.child"
 READY_S = 60.0
 """Importing an engine and opening a slice on a slow SD card."""
 STOP_S = 10.0
+JITTER_SEED = 1
+"""Of a paced link's jitter; stored with each run."""
 _KILLED = -signal.SIGKILL
 _CLASSES: dict[int, type[WaistlineError]] = {
     2: errors.ConfigError,
@@ -43,6 +45,11 @@ def become(module: str, arguments: Sequence[str]) -> NoReturn:
     os.environ[PROGRAM] = f"waistline {module.removeprefix('waistline_')}"
     with interrupts.held_back():
         os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
+
+
+def paced(endpoint: str, profile: str) -> str:
+    """``endpoint`` slowed down to ``profile``; unchanged without one."""
+    return f"paced:{endpoint}?profile={profile}&seed={JITTER_SEED}" if profile else endpoint
 
 
 @contextlib.contextmanager

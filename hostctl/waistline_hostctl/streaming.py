@@ -13,9 +13,8 @@ from waistline.blob import FORMAT
 from waistline.bundle.store import Bundle
 from waistline.errors import ConfigError
 from waistline_hostctl.console import Console
-from waistline_hostctl.passing import paced
 from waistline_hostctl.raw import records_of
-from waistline_hostctl.services import EDGE, NODE, Service, ending_on_sigterm
+from waistline_hostctl.services import EDGE, NODE, Service, ending_on_sigterm, paced
 from waistline_node.heads.base import board_by_default
 from waistline_node.records import FrameRecord
 

@@ -10,9 +10,10 @@ import click
 from waistline import interrupts
 from waistline.errors import BridgeError
 from waistline_bridge.boards import DEFAULT
+from waistline_hostctl.board_flags import board_options
 from waistline_hostctl.commands._trace_markers import Time
 from waistline_hostctl.mcu_mark import MODES
-from waistline_hostctl.mcu_open import BoardChoice, board_options, parse_options
+from waistline_hostctl.mcu_open import BoardChoice, parse_options
 from waistline_hostctl.options import App, common
 
 

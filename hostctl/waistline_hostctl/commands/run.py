@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from waistline_hostctl.board_flags import board_options
 from waistline_hostctl.console import indented
-from waistline_hostctl.mcu_open import BoardChoice, board_options
+from waistline_hostctl.mcu_open import BoardChoice
 from waistline_hostctl.options import App, Number, common
 from waistline_hostctl.results import RunResult
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from waistline_hostctl.mcu_open import BoardChoice, board_options, parse_options
+from waistline_hostctl.board_flags import board_options
+from waistline_hostctl.mcu_open import BoardChoice, parse_options
 from waistline_hostctl.options import App, Number, common
 from waistline_hostctl.services import ending_on_sigterm
 from waistline_hostctl.verify_text import text
