@@ -82,6 +82,15 @@ def start(
         BridgeError: it cannot be started, or ends before that line.
     """
     process = launch(command, keep)
+    try:
+        said = _said(process, ready)
+    except BaseException:
+        stop(process)
+        raise
+    return process, said
+
+
+def _said(process: subprocess.Popen[bytes], ready: str) -> str:
     seen = b""
     deadline = time.monotonic() + _READY_S
     assert process.stdout is not None
@@ -94,7 +103,7 @@ def start(
             seen += part
         for line in seen.decode(errors="replace").splitlines(keepends=True):
             if line.startswith(ready) and line.endswith("\n"):
-                return process, line.removeprefix(ready).strip()
+                return line.removeprefix(ready).strip()
     raise failed(process, f"it said {seen[:80]!r}")
 
 
