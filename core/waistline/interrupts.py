@@ -69,15 +69,16 @@ def _end(number: int, frame: object) -> None:
     os._exit(INTERRUPTED)
 
 
-def _raise(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
+def _again(number: int, frame: object) -> None:
+    """An interrupt as it would be met now: raised, collected, or the end."""
+    signal.raise_signal(signal.SIGINT)
 
 
 def _unraisable(found: Any) -> None:
     """Python drops what is raised in callbacks of weak references, of which imports are full."""
     if isinstance(found.exc_value, KeyboardInterrupt):
         # Raised here it would be dropped again: a moment later, then.
-        signal.signal(signal.SIGALRM, _raise)
+        signal.signal(signal.SIGALRM, _again)
         signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
         return
     sys.__unraisablehook__(found)

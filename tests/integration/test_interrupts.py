@@ -135,6 +135,41 @@ def test_an_interrupt_in_a_callback_is_raised_a_moment_later():
     assert (done.stdout.strip(), done.stderr) == ("raised", "")
 
 
+_MET_LATER = """
+import os, signal, weakref
+from waistline import interrupts
+class Thing: pass
+def gone(reference):
+    os.kill(os.getpid(), signal.SIGINT)
+    for _ in range(1000): pass
+interrupts.end_at_once()
+interrupts.be_raised()
+thing = Thing()
+kept = weakref.ref(thing, gone)
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+del thing
+LATER
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+while True: signal.pause()
+"""
+
+
+@pytest.mark.parametrize(
+    ("later", "code"),
+    [
+        ("signal.signal(signal.SIGINT, lambda *_: os._exit(7))", 7),
+        ("interrupts.end_at_once()", interrupts.INTERRUPTED),
+    ],
+    ids=["collected", "ended"],
+)
+def test_an_interrupt_that_comes_again_is_met_as_one_of_then(later, code):
+    done = subprocess.run(
+        [sys.executable, "-c", _MET_LATER.replace("LATER", later)],
+        capture_output=True, text=True, timeout=WAIT_S,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (code, "")
+
+
 def test_where_interrupts_are_ignored_they_stay_so():
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
