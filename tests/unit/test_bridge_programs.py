@@ -178,3 +178,22 @@ def test_what_an_emulator_complained_of_is_said(tmp_path, monkeypatch):
         done = call(verb, "--board", "qemu-mps2-an386", "--board-option", "firmware=no.elf")
         assert done.exit_code == 4
         assert "cause: qemu: fatal: " in done.stderr
+
+
+def test_an_interrupt_before_a_program_is_ready_ends_it(monkeypatch):
+    """Whoever goes on after it, as a notebook does, keeps no emulator."""
+    started = []
+
+    def launch(*given):
+        started.append(launched(*given))
+        return started[0]
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    launched = _programs.launch
+    monkeypatch.setattr(_programs, "launch", launch)
+    monkeypatch.setattr(_programs.select, "select", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _programs.start([sys.executable, "-c", "import time; time.sleep(600)"], "ready ")
+    assert started[0].returncode is not None
