@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from waistline_hostctl.console import si
+
 BOUND = "95 %"
 _QUANTILE = 1.645
 """Of the normal distribution, one-sided at `BOUND`."""
@@ -101,7 +103,7 @@ def why_text(
 ) -> str:
     """How a codec compares with the fastest other coder behind its quantizer, "" without one.
 
-    Such as ``against none: encode +4.6 ms, line -9.9 ms, link -73 ms``; for people.
+    Such as ``against none: encode +4.6 ms, line -9.9 ms, link -730 µs``; for people.
     """
     left = rows[one.codec]["quantizer"]
     rival = next(
@@ -120,5 +122,7 @@ def why_text(
         ("line", one.line_s - rival.line_s),
         ("link", one.send_s - rival.send_s),
     )
-    named = ", ".join(f"{name} {1e3 * value_s:+.3g} ms" for name, value_s in parts)
+    named = ", ".join(
+        f"{name} {'+' if value_s > 0 else ''}{si(value_s, 's')}" for name, value_s in parts
+    )
     return f"against {rows[rival.codec]['coder']}: {named}"

@@ -66,31 +66,30 @@ def _advice(links: Rows, rows: Rows, record: RunRecord) -> str:
     by_codec = {row["codec"]: row for row in rows}
     cells: list[tuple[str, ...]] = []
     stressed = []
+    whys: list[str] = []
     for link in settings.get("links", []):
         found = [row for row in links if row["link"] == link]
         for row in found:
             codec = by_codec[row["codec"]]
             first = row["rank"] == 1
             line = (si(row["line_s"], "s"),) if board else ()
-            why = (escape(row["why"]) if first else "",) if board else ()
+            if first and board and row["why"]:
+                whys.append(f"<li>{_link(link)}: {_code(row['codec'])} {escape(row['why'])}</li>")
             cells.append((
-                f"<code>{escape(link)}</code>" if first else "",
+                _link(link) if first else "",
                 _code(row["codec"]),
                 size(codec["mean_bytes"]), si(row["time_s"], "s"), *line, si(row["send_s"], "s"),
                 si(codec["encode_s"], "s"), si(codec["decode_s"], "s"), _points(codec["loss"]),
-                _points(row["loss_bound"]), *why,
+                _points(row["loss_bound"]),
             ))  # fmt: skip
             stressed.append(first)
         if not found:
-            empty = [""] * (9 if board else 7)
-            cells.append((f"<code>{escape(link)}</code>", "none within the bound", *empty))
+            empty = [""] * (8 if board else 7)
+            cells.append((_link(link), "none within the bound", *empty))
             stressed.append(False)
     sending = ("of it line", "link") if board else ("of it sending",)
     names = ("link", "codec", "payload", "time", *sending, "encode", "decode", "loss", "95 % bound")
-    table = tabulate(
-        (*names, *(("why",) if board else ())),
-        cells, numbers=range(2, len(names)), stressed=stressed,
-    )  # fmt: skip
+    table = tabulate(names, cells, numbers=range(2, len(names)), stressed=stressed)
     slowdown, bound = settings.get("slowdown", 1.0), settings.get("max_loss", 0.0)
     if board:
         return (
@@ -102,7 +101,7 @@ def _advice(links: Rows, rows: Rows, record: RunRecord) -> str:
             "both, one after the other. Bytes and decoding were measured on this machine; the "
             "board's time is computed from what its coders were counted to take, the rates stand "
             "in the protocol table; round trips are the same for all.</p>"
-            f"{table}"
+            f"{table}" + (f"<ul>{''.join(whys)}</ul>" if whys else "")
         )
     return (
         f"<h2>What to send over which link {grade(Evidence.MODELLED)}</h2>"
@@ -112,6 +111,10 @@ def _advice(links: Rows, rows: Rows, record: RunRecord) -> str:
         "+ payload / rate + decode. Bytes and processor time were measured on this machine, the "
         f"rates stand in the protocol table; round trips are the same for all.</p>{table}"
     )
+
+
+def _link(name: str) -> str:
+    return f'<code class="whole">{escape(name)}</code>'
 
 
 def _front(rows: Rows, word: str) -> str:

@@ -54,7 +54,8 @@ def advice_text(tables: Mapping[str, Table], request: Request) -> str:
     found = tables[study_tables.LINKS].dicts() if study_tables.LINKS in tables else []
     board = bool(found) and "line_s" in found[0]
     encode = "encode on the board + line" if board else "encode"
-    lines = [f"\nadvice   at most {100 * request.max_loss:g} points lost (95 % bound); "
+    points = f"{100 * request.max_loss:g}"
+    lines = [f"\nadvice   at most {points} point{'s' if points != '1' else ''} lost (95 % bound); "
              f"time = {encode} + send + decode"]  # fmt: skip
     for link in request.links:
         rows = [row for row in found if row["link"] == link]

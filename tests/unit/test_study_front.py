@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waistline_hostctl.study_front import advise, loss_bound, pareto
+from waistline_hostctl.study_front import Advice, advise, loss_bound, pareto, why_text
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 5)] * 3), max_size=30))
@@ -42,3 +42,16 @@ def test_a_bound_needs_frames():
     assert loss_bound(many, ()) < 0.001
     assert loss_bound(few, ("a",)) == 0
     assert loss_bound(row("a|ctx", 1, 1, -0.5), ()) > 0
+
+
+def test_what_a_coder_is_chosen_for_is_told_in_units_that_fit():
+    rows = {
+        "q|ctx": {"quantizer": "q", "coder": "ctx", "encode_s": 0.0092},
+        "q|none": {"quantizer": "q", "coder": "none", "encode_s": 0.0},
+    }
+    small = Advice("q|ctx", 0.02, 0.0001, 0.0, 0.010)
+    large = Advice("q|none", 0.03, 0.0007, 0.0, 0.030)
+    assert why_text(small, [small, large], rows) == (
+        "against none: encode +9.2 ms, line -20 ms, link -600 µs"
+    )
+    assert why_text(small, [small], rows) == ""
