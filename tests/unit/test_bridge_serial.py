@@ -64,6 +64,16 @@ def test_a_port_that_cannot_be_opened_says_so():
         SerialLine("/dev/waistline-none", 115200)
 
 
+@pytest.mark.parametrize(
+    ("path", "cause"), [("/dev/null", "it is no serial port"), ("/dev", "Is a directory")]
+)
+def test_what_is_no_port_is_not_said_to_be_open_elsewhere(path, cause):
+    with pytest.raises(LinkClosed, match="cannot open") as refused:
+        SerialLine(path, 115200)
+    assert refused.value.cause == cause
+    assert "waistline mcu info" in refused.value.fix
+
+
 @pytest.mark.parametrize("baud", ["fast", "0", "-9600", "99999999999999999999"])
 def test_a_baud_that_is_no_rate_is_refused(baud):
     with pytest.raises(ConfigError, match="is not a rate"):

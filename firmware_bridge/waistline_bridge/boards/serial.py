@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import termios
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,11 @@ from waistline_bridge.boards.base import BAUD, SOCKET, Board, no_option, permiss
 
 _RECEIVE_BYTES = 4096
 _SEND_S = 10.0
-_TAKEN = dict.fromkeys((errno.EAGAIN, errno.EBUSY), "another program has it open")
+_TAKEN = (errno.EAGAIN, errno.EBUSY)
+_CAUSES = {
+    **dict.fromkeys(_TAKEN, "another program has it open"),
+    errno.ENOTTY: "it is no serial port",
+}
 _FASTEST_BAUD = (1 << 31) - 1
 """What Linux can be asked for."""
 
@@ -129,6 +134,14 @@ def lasting_name(path: str, found: list[Port]) -> str:
     return path
 
 
+def _number(error: Exception) -> int | None:
+    """The system's, also where pyserial tells it in words alone."""
+    number = getattr(error, "errno", None)
+    if number is None and isinstance(error.__context__, termios.error):
+        number = error.__context__.args[0]
+    return number if isinstance(number, int) else None
+
+
 class SerialLine:
     """A serial port."""
 
@@ -137,15 +150,17 @@ class SerialLine:
         try:
             self._port = serial.Serial(path, baud, timeout=0, write_timeout=_SEND_S, exclusive=True)
         except (serial.SerialException, OSError, ValueError) as error:
-            number = getattr(error, "errno", None)
-            fix = "close the program that has it open"
+            number = _number(error)
+            fix = "give a serial port: waistline mcu info lists those that are there"
             if number in {errno.EACCES, errno.EPERM}:
                 fix = permission_fix(Path(path))
             elif number == errno.ENOENT:
                 fix = "plug the board in; waistline mcu info lists the ports that are there"
+            elif number in {None, *_TAKEN}:
+                fix = "close the program that has it open"
             raise LinkClosed(
                 f"cannot open {path}",
-                cause=_TAKEN.get(number or 0) or (os.strerror(number) if number else str(error)),
+                cause=_CAUSES.get(number or 0) or (os.strerror(number) if number else str(error)),
                 fix=fix,
             ) from error
 
