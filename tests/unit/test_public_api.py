@@ -33,6 +33,12 @@ from waistline.split import pick_default_cut
     assert done.returncode == 0, done.stderr
 
 
+def test_what_is_loaded_when_used_is_listed_before():
+    code = "import waistline; assert {'split', 'verify', 'load_bundle'} <= set(dir(waistline))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_what_is_not_there_is_an_attribute_error():
     with pytest.raises(AttributeError, match="capture"):
         waistline.capture  # noqa: B018
