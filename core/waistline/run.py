@@ -245,7 +245,7 @@ def load_run(path: str | Path) -> RunRecord:
         raise ConfigError(
             f"{path} is not a finished run",
             cause=f"{file}: {error.strerror or error}",
-            fix="give a folder that 'waistline run' or 'waistline demo' wrote",
+            fix="give a folder below runs/ that a command wrote to its end",
         ) from error
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise ConfigError(f"{file} is damaged", cause=str(error), fix="run again") from error

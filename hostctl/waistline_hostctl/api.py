@@ -27,6 +27,7 @@ from waistline_hostctl.mcu_work import ask_mcu, bench_mcu, load_mcu
 from waistline_hostctl.recording import Rendered, report_again
 from waistline_hostctl.results import VerifyResult, encode
 from waistline_hostctl.running import RADIOS, Run, run_pair
+from waistline_hostctl.tracing import trace_energy, trace_info
 from waistline_hostctl.verifying import verify_device
 
 __all__ = [
@@ -54,5 +55,7 @@ __all__ = [
     "report_again",
     "run_pair",
     "split_mcu",
+    "trace_energy",
+    "trace_info",
     "verify_device",
 ]

@@ -19,8 +19,9 @@ from waistline.trace.store import open_trace
 from waistline_hostctl import capture_report
 from waistline_hostctl.capture_tables import TABLES, CaptureEntry, derive, recorded_entry
 from waistline_hostctl.derive import Derived
+from waistline_hostctl.tracing import TRACE as TRACE
 
-REPORT, TRACE = "report.html", "trace.jls"
+REPORT = "report.html"
 KILLED = "killed"
 """Why a capture ended that could not say so itself."""
 _FROM_TRACE = (

@@ -34,6 +34,7 @@ from waistline.words import FORMER
 from waistline_hostctl.derive import SEED, Derived, Settings, derive
 from waistline_hostctl.doctor import LIBRARIES
 from waistline_hostctl.services import JITTER_SEED
+from waistline_hostctl.tracing import TRACE
 
 REPORT = "report.html"
 _STAGE = "stage"
@@ -108,7 +109,7 @@ def report_again(run: str | Path, *, recompute: bool, task: str | Path | None = 
     """Render the report of a finished run anew; ``recompute``: its computed tables first.
 
     Args:
-        run: its folder.
+        run: its folder, or run.json or the trace in it.
         recompute: compute the tables as well.
         task: a task file that is trusted; its metric's own code is run where the run has it.
 
@@ -116,7 +117,7 @@ def report_again(run: str | Path, *, recompute: bool, task: str | Path | None = 
         ConfigError: not a finished run, a table was edited since, or its metric is code and there
             is no ``task`` with the same metric.
     """
-    folder = Path(run)
+    folder = _folder(Path(run))
     record = _recorded(folder)
     if "capture" in record.settings:
         return _capture_again(folder, record, recompute=recompute)
@@ -151,6 +152,18 @@ def report_again(run: str | Path, *, recompute: bool, task: str | Path | None = 
     except OSError as error:
         raise unwritable(target, error, elsewhere="make it writable") from error
     return Rendered(target, tuple(computed) if recompute else (), tuple(changed))
+
+
+def _folder(given: Path) -> Path:
+    """A run folder; also given by its run.json, or its trace."""
+    if not given.is_file() or given.name in {RECORD, TRACE}:
+        return given.parent if given.is_file() else given
+    trace = given.suffix == ".jls"
+    raise ConfigError(
+        f"{given} is a file, and a report is of a run folder",
+        cause="capture -o FILE writes a trace alone" if trace else "none is made of such a file",
+        fix=f"waistline trace info {given}, or capture without -o" if trace else "give the folder",
+    )
 
 
 def _recorded(folder: Path) -> RunRecord:

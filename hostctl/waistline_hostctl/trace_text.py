@@ -34,6 +34,8 @@ def figures(found: Mapping[str, Figure]) -> list[str]:
         rows.append(
             indented("no uncertainty: the bench file says nothing of this instrument", "note")
         )
+    if "mean_current_a" in found and "energy_j" not in found:
+        rows.append(indented("no voltage, so no power and no energy", "note"))
     return rows
 
 
@@ -97,9 +99,14 @@ def _notes(notes: tuple[Annotation, ...], rate_hz: float) -> str:
 
 def _ledger(found: TraceInfoResult) -> str:
     if not found.ledger:
-        return "none: the trace was imported, or its writer did not close it"
+        return "none: " + (
+            "its writer did not close it" if found.run else "waistline capture did not make this"
+        )
     lost = found.ledger.get("lost")
-    by = ", ".join(f"{n} by {kind}" for kind, n in lost.items()) if isinstance(lost, dict) else ""
+    parts = [f"{n:,} by {kind}" for kind, n in lost.items()] if isinstance(lost, dict) else []
+    if invalid := found.ledger.get("invalid"):
+        parts.append(f"{invalid:,} of uncertain place")
+    by = ", ".join(parts)
     state = "closes" if found.ledger.get("closes") else "DOES NOT CLOSE"
     return f"{state}; by {found.ledger.get('grade', '?')}; lost {by or 'nothing'}" + (
         f"; {found.ledger['unknown']} holes of unknown size" if found.ledger.get("unknown") else ""
@@ -115,7 +122,7 @@ def energy(found: TraceEnergyResult) -> str:
         share = found.missing / (found.stop - found.start)
         lines.append(
             indented(
-                f"{found.missing:,.6g} samples ({share:.2%}) were lost; the energy is that of the "
+                f"{found.missing:,.0f} samples ({share:.2%}) were lost; the energy is that of the "
                 "others",
                 "gaps",
             )

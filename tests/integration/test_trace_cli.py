@@ -10,6 +10,9 @@ import pytest
 from capture_rig import read
 from cli_rig import cli
 
+from waistline.errors import ConfigError
+from waistline_hostctl import api
+
 pytest.importorskip("pyjls")
 pytest.importorskip("matplotlib")
 
@@ -83,3 +86,41 @@ def test_what_cannot_be_done_is_said(folder, arguments, code, word):
     done = cli("trace", *arguments, cwd=folder)
     assert (done.returncode, done.stdout) == (code, "")
     assert word in done.stderr
+
+
+def test_a_run_folder_stands_for_its_trace(folder, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "trace.jls").hardlink_to(folder / "run.jls")
+    done = cli("trace", "energy", "run", "--to", "0.1", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "empty").mkdir()
+    done = cli("trace", "info", "empty", cwd=tmp_path)
+    assert (done.returncode, "a folder without a trace" in done.stderr) == (2, True)
+
+
+def test_the_same_from_python(folder):
+    found = api.trace_energy(folder / "run.jls", 0.1, "200ms")
+    assert (found.start_s, found.stop_s) == (0.1, 0.2)
+    assert found.figures["energy_j"].value > 0
+    assert api.trace_info(folder / "run.jls").samples == 50_000
+    with pytest.raises(ConfigError, match="not in the trace"):
+        api.trace_energy(folder / "run.jls", 7)
+
+
+def test_a_report_of_a_trace_alone_says_what_to_do(folder):
+    done = cli("report", "run.jls", cwd=folder)
+    assert done.returncode == 2
+    assert "a report is of a run folder" in done.stderr
+    assert "trace info run.jls" in done.stderr
+
+
+def test_an_energy_that_cannot_be_had_is_told(folder, tmp_path):
+    rows = "".join(f"{i / 1000:.3f},0.1\n" for i in range(2000))
+    (tmp_path / "räum lich.csv").write_text("t,CH1\n" + rows)
+    name = ("räum lich.csv", "no voltage.jls")
+    done = cli("trace", "import", *name, "--map", "current=CH1*0.1,time=t:s", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = cli("trace", "info", name[1], cwd=tmp_path).stdout
+    assert "no voltage, so no power and no energy" in told
+    assert "waistline capture did not make this" in told
+    assert "no voltage" not in cli("trace", "energy", "run.jls", cwd=folder).stdout

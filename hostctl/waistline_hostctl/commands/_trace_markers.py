@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from waistline.errors import ConfigError
+from waistline_hostctl.commands._trace_file import TraceFile
 from waistline_hostctl.options import App, Number, common
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -63,7 +64,7 @@ class Bit(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 
 @click.command(epilog=EPILOG)
-@click.argument("trace", type=_FILE)
+@click.argument("trace", type=TraceFile())
 @click.option("--events", type=_FILE, metavar="FILE", help="What the program noted.")
 @click.option("--clock-hz", type=Number(0, min_open=True), metavar="HZ",
               help="FILE's times are ticks of so many hertz.")  # fmt: skip

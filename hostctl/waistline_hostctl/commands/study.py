@@ -71,8 +71,8 @@ def codec(
 
     \b
     waistline study codec fashion.bundle --task examples/fashion/task.toml
-    waistline study codec fashion.bundle --link lte-cat1 --slowdown 6 --coder ctx --coder zstd
-    waistline study codec mcu.bundle --board nucleo-f446re --baud 921600 --link wifi-n-esp32
+    .. --link lte-cat1 --slowdown 6 --coder ctx --coder zstd
+    .. --board nucleo-f446re --baud 921600 --link wifi-n-esp32
     """  # noqa: D301
     from waistline_hostctl import study, study_tables
     from waistline_hostctl.study_text import advice_text, front_text

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from waistline_hostctl.commands._trace_file import TraceFile
 from waistline_hostctl.commands._trace_markers import markers
 from waistline_hostctl.options import App, Number, common
 
@@ -35,11 +36,14 @@ def command() -> None:
     \b
     waistline trace info run.jls                     what it is, gaps, markers, ledger
     waistline trace energy run.jls --from 1.5 --to 2
+    waistline trace energy runs/20260101T000000Z-ppk2 --from command
     waistline trace plot run.jls -o run.svg
     waistline trace markers run.jls --bit 0 --events events.jsonl -o placed.jls
     waistline trace export run.jls part.csv --from 1.5 --to command-end
     waistline trace import scope.csv run.jls --map current=CH1*0.1,time=t:ms
     waistline trace repair run.jls                   a capture that was killed
+
+    Instead of a trace its run folder may be given.
     """  # noqa: D301
 
 
@@ -47,7 +51,7 @@ command.add_command(markers)
 
 
 @command.command()
-@click.argument("trace", type=_FILE)
+@click.argument("trace", type=TraceFile())
 @common
 def info(app: App, trace: Path) -> None:
     """Say what a trace is: signals, gaps, markers, ledger."""
@@ -62,7 +66,7 @@ def info(app: App, trace: Path) -> None:
 
 @command.command(epilog=_PLACES + " A segment's name as --from alone is all of it. Exit code 5 "
                  "where a gap of unknown size lies in it.")  # fmt: skip
-@click.argument("trace", type=_FILE)
+@click.argument("trace", type=TraceFile())
 @_part
 @common
 def energy(app: App, trace: Path, start: str | None, stop: str | None) -> None:
@@ -79,7 +83,7 @@ def energy(app: App, trace: Path, start: str | None, stop: str | None) -> None:
 
 
 @command.command(epilog=_PLACES)
-@click.argument("trace", type=_FILE)
+@click.argument("trace", type=TraceFile())
 @click.option("-o", "--output", type=_FILE, metavar="FILE", help="PNG or SVG (default: TRACE.png).")
 @click.option("--signal", default=None, metavar="NAME", help="current, voltage or power (default).")
 @click.option("--title", default="", help="Over the picture (default: the meter).")
@@ -110,7 +114,7 @@ def plot(
 
 
 @command.command(epilog=_PLACES)
-@click.argument("trace", type=_FILE)
+@click.argument("trace", type=TraceFile())
 @click.argument("output", type=_FILE)
 @click.option("--format", "kind", default="", metavar="NAME",
               help="csv, parquet or perfetto (default: by the suffix).")  # fmt: skip
@@ -193,7 +197,7 @@ def bring(
 
 
 @command.command()
-@click.argument("trace", type=_FILE)
+@click.argument("trace", type=TraceFile())
 @click.option("-o", "--output", type=_FILE, metavar="FILE", help="Where the mended one goes.")
 @common
 def repair(app: App, trace: Path, output: Path | None) -> None:
