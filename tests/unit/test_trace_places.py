@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
 import msgspec
+import numpy as np
 import pytest
 
 pytest.importorskip("pyjls")
@@ -105,7 +105,9 @@ def test_what_a_trace_is(trace):
     assert "test:1, simulated" in text
     assert "64..128" in text
     assert "conv1" in text
-    assert "did not close it" in text
+    assert "waistline capture did not make this" in text
+    killed = trace_text.info(msgspec.structs.replace(found, run={"name": "ppk2"}))
+    assert "did not close it" in killed
     assert drawn(trace.spec) == "power"
 
 
