@@ -98,7 +98,9 @@ def text(result: MeterListResult) -> str:
     width = max(len(row.name) for row in result.meters) + 2
     lines = []
     for row in result.meters:
-        about = f"{row.state}: {row.detail}" if row.detail else row.state
+        tried = row.instruments or row.name in ALWAYS or row.state == "failed"
+        about = row.state if tried else f"{row.state}, untried on hardware"
+        about += f": {row.detail}" if row.detail else ""
         lines.append(indented(about, f"  {row.name.ljust(width)}", width + 2))
         if row.fix:
             lines.append(" " * (width + 2) + f"fix: {row.fix}")

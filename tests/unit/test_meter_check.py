@@ -184,6 +184,8 @@ def test_every_meter_is_listed_with_what_can_be_pasted(monkeypatch: pytest.Monke
     assert states["lpm01a"] == "nothing plugged in"
     assert states["sim"] == "ok"
     text = meter_list.text(result)
+    assert "nothing plugged in, untried on hardware" in text
+    assert "ok: a simulated device" in text
     assert "--meter ppk2 --port 1915:c00a:7" in text
     assert "untried on hardware" in text
     assert "[meter.left] for ppk2:1915:c00a:7, calibrated 2026-01-02" in text

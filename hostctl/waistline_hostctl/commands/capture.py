@@ -20,6 +20,10 @@ EPILOG = """\b
   waistline capture --meter ppk2 --meter-option voltage=3.3 -- python inference.py
 
 \b
+COMMAND's own markers are in the trace, too; X-begin and X-end make a segment X with its energy:
+  from waistline.trace.events import mark, span   mark("ready"); with span("conv1"): ...
+
+\b
 Without --duration and COMMAND it ends with Ctrl-C (exit code 0). Exit code 5 when losses cannot be
 accounted for, the meter was unplugged or the disk was full: the trace up to there is kept. A
 capture that ends before COMMAND ends COMMAND, too (SIGTERM). Only if it is killed (SIGKILL) COMMAND
@@ -63,7 +67,8 @@ def options_of(pairs: Sequence[str]) -> dict[str, str]:
 
 
 @click.command(epilog=EPILOG)
-@click.option("--meter", required=True, metavar="NAME", help="Such as ppk2, lpm01a, sim, replay.")
+@click.option("--meter", required=True, metavar="NAME",
+              help="Such as ppk2, lpm01a, sim, replay; waistline meter list shows all.")  # fmt: skip
 @click.option("--port", metavar="DEVICE", help="Path or id, where there are several.")
 @click.option("--meter-option", "pairs", multiple=True, metavar="KEY=VALUE",
               help="The meter's own option, such as voltage=3.3.")  # fmt: skip
