@@ -68,7 +68,7 @@ def options_of(pairs: Sequence[str]) -> dict[str, str]:
 
 @click.command(epilog=EPILOG)
 @click.option("--meter", required=True, metavar="NAME",
-              help="Such as ppk2, lpm01a, sim, replay; waistline meter list shows all.")  # fmt: skip
+              help="Such as ppk2, lpm01a, sim; waistline meter list has all.")  # fmt: skip
 @click.option("--port", metavar="DEVICE", help="Path or id, where there are several.")
 @click.option("--meter-option", "pairs", multiple=True, metavar="KEY=VALUE",
               help="The meter's own option, such as voltage=3.3.")  # fmt: skip
