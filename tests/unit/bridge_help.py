@@ -157,7 +157,7 @@ class Blob:
             "<I6H6I8s", self.arena_bytes, *counts, *offsets, *self.output, self.identity
         )
         crc = zlib.crc32(tail + body)
-        return struct.pack("<IHHII", 0x31424C57, 1, 1, 64 + len(body), crc) + tail + body
+        return struct.pack("<IHHII", 0x31424C57, 2, 1, 64 + len(body), crc) + tail + body
 
 
 _TABLES_ROOM = 1024

@@ -119,7 +119,7 @@ class TakesAll:
         if frame.command == Command.INFO:
             crc = zlib.crc32(self._blob) if self._active_crc is None else self._active_crc
             words = (512, 0, 0, 1, 1 << 22, 1 << 20, 4, 1, 1, crc, len(self._blob), 1, 5)
-            return reply(frame, struct.pack("<HH13I24s", 1, 1, *words, b"liar"))
+            return reply(frame, struct.pack("<HH13I24s", 1, 2, *words, b"liar"))
         if frame.command == Command.LOAD:
             (at,), data = struct.unpack_from("<I", frame.payload, 4), frame.payload[8:]
             self._blob = self._blob[:at] + data

@@ -274,7 +274,7 @@ _LAYERS = _TENSORS + 3 * 12
 _WAISTS = _LAYERS + 2 * 64
 HOSTILE = {
     "magic": (0, "<I", 1, 1),
-    "version": (4, "<H", 2, 1),
+    "version": (4, "<H", 1, 1),
     "kernels": (6, "<H", 99, 1),
     "no tensors": (20, "<H", 0, 2),
     "too many layers": (22, "<H", 257, 2),

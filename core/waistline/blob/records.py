@@ -15,7 +15,7 @@ from waistline.blob.pack import VERSION as KERNELS
 from waistline.errors import BundleError
 
 MAGIC = 0x31424C57
-VERSION = 1
+VERSION = 2
 ALIGN = 8
 MAX_COUNT = 256
 MAX_INPUTS = 4

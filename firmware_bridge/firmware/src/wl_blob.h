@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define WL_BLOB_MAGIC 0x31424c57u /* "WLB1" */
-#define WL_BLOB_VERSION 1u
+#define WL_BLOB_VERSION 2u
 #define WL_BLOB_ALIGN 16u
 #define WL_BLOB_COUNT_MAX 256u
 #define WL_INPUTS_MAX 4u
