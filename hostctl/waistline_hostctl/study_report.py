@@ -29,7 +29,8 @@ code.spec { overflow-wrap: normal; }
 _SHOWN_LOSS = 0.12
 """Of the metric, below the uncut model: how far down the charts reach, or to the best codec."""
 _FAMILIES = (("affine", "affine, static limits", 2), ("affine", "affine, each frame's own", 6),
-             ("q1", "q1, q1h", 1), ("q2", "q2, q2m", 8), ("", "float, others", 4))  # fmt: skip
+             ("i8", "i8", 2), ("q1", "q1, q1h", 1), ("q2", "q2, q2m", 8),
+             ("", "float, others", 4))  # fmt: skip
 
 
 def render(record: RunRecord, tables: Mapping[str, Table]) -> bytes:
