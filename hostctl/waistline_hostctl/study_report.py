@@ -23,6 +23,9 @@ svg .whisker { stroke-width: 1; opacity: .45; } svg .faint { opacity: .35; }
 svg .l0 { stroke: var(--c0); } svg .t0 { fill: var(--c0); }
 svg .l5 { stroke: var(--c5); } svg .t5 { fill: var(--c5); }
 svg .l8 { stroke: var(--c8); } svg .t8 { fill: var(--c8); }
+svg text.t0, svg text.t5, svg text.t8 {
+  paint-order: stroke; stroke: var(--paper); stroke-width: 3px;
+}
 code.spec { overflow-wrap: normal; }
 .l5.key { border: 2px solid var(--c5); background: none; border-radius: 50%; }
 """
