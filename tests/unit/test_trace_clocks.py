@@ -140,6 +140,16 @@ def test_edges_of_something_else_do_not_fit_well() -> None:
         fit_clocks(times, np.sort(rng.uniform(0, 1e6, 200)), 1e5)
 
 
+@pytest.mark.parametrize(
+    ("jitter_s", "limit"), [(1.99e-3, "2 ms"), (0.3e-3, "310 us"), (1.5, "1.5 s")]
+)
+def test_what_does_not_fit_is_told_of_events_and_edges(jitter_s: float, limit: str) -> None:
+    with pytest.raises(MarkerMissing, match="events and the edges") as caught:
+        fit_clocks(np.arange(1.0), np.arange(50) * 1000.0, 1e5, jitter_s=jitter_s)
+    cause = f"1 events, 50 edges on the trace; fewer than 3 agree within {limit}"
+    assert caught.value.cause == cause
+
+
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
 @pytest.mark.parametrize("jump_s", [1e-3, 0.3, -2.0])
 def test_a_clock_that_jumps_has_no_map(share: float, jump_s: float) -> None:

@@ -185,9 +185,9 @@ def _map_of(line: Line, rate_hz: float, times: int, there: int) -> ClockMap:
 
 def _unlike(both: Both, why: str) -> MarkerMissing:
     return MarkerMissing(
-        "the edges of the two clocks do not fit each other",
-        cause=f"{len(both.times)} on one, {len(both.there)} on the other; {why} "
-        f"within {both.limit_s * 1e6:.3g} us",
+        "the events and the edges on the trace do not fit each other",
+        cause=f"{len(both.times)} events, {len(both.there)} edges on the trace; {why} "
+        f"within {_told(both.limit_s)}",
         fix="check that they are of one run, the bit, and how late an edge may be noted (--jitter)",
     )
 
@@ -196,7 +196,7 @@ def _even(best: Line, other: Line) -> MarkerMissing:
     apart_s = abs(float(other.at(best.middle_s) - best.at(best.middle_s)))
     return MarkerMissing(
         "the edges come too evenly to tell which belongs to which",
-        cause=f"{best.n} fit one way, and {other.n} fit {apart_s * 1e3:.3g} ms beside it",
+        cause=f"{best.n} events fit one way, and {other.n} fit {_told(apart_s)} beside it",
         fix="add a random delay before each inference, or say how close the clocks are, such as "
         "--within 4ms",
     )
@@ -209,6 +209,14 @@ def _jumped(best: Line, other: Line) -> MarkerMissing:
     return MarkerMissing(
         "one of the two clocks jumped",
         cause=f"{first.n} edges fit up to {cut:.6g} s of the trace or so, {last.n} behind that fit "
-        f"{apart_s * 1e3:+.3g} ms beside",
+        f"{_told(apart_s, '+')} beside",
         fix="place the part before and the part behind each by itself: --from, --to",
     )
+
+
+def _told(time_s: float, sign: str = "-") -> str:
+    """``2 ms``: three digits, in the unit that needs no exponent; a ``+`` where ``sign`` is one."""
+    for scale, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
+        if abs(time_s) >= 0.9995 * scale or unit == "us":
+            break
+    return f"{time_s / scale:{sign}.3g} {unit}"
