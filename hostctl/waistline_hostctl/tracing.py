@@ -18,9 +18,15 @@ def trace_file(path: str | Path) -> Path:
     """A trace, or the one in a capture's run folder.
 
     Raises:
-        ConfigError: a folder without one.
+        ConfigError: there is none, or it is a folder without one.
     """
     found = Path(path)
+    if not found.exists():
+        raise ConfigError(
+            f"{found} cannot be read",
+            cause="there is no such file",
+            fix="give the path of a trace (.jls), or the run folder of a capture",
+        )
     if not found.is_dir():
         return found
     if (found / TRACE).is_file():

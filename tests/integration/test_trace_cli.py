@@ -26,6 +26,7 @@ def folder(tmp_path_factory):
         "-o", "run.jls", cwd=made,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    (made / "damaged.jls").write_bytes(b"jls" + bytes(100))
     return made
 
 
@@ -73,13 +74,14 @@ def test_a_whole_trace_is_left_alone(folder):
 @pytest.mark.parametrize(
     ("arguments", "code", "word"),
     [
-        (("info", "nothing.jls"), 5, "nothing.jls"),
+        (("info", "nothing.jls"), 2, "nothing.jls"),
         (("energy", "run.jls", "--from", "9"), 2, "not in the trace"),
         (("energy", "run.jls", "--from", "layer"), 5, "no marker"),
         (("plot", "run.jls", "-o", "picture.bmp"), 2, ".png"),
         (("export", "run.jls", "run.xyz"), 2, "xyz"),
         (("import", "run.jls", "other.jls"), 5, "cannot be imported"),
-        (("import", "nothing.csv"), 5, "nothing.csv"),
+        (("import", "nothing.csv"), 2, "nothing.csv"),
+        (("info", "damaged.jls"), 5, "not a trace"),
     ],
 )
 def test_what_cannot_be_done_is_said(folder, arguments, code, word):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from trace_help import make
 
-from waistline.errors import ConfigError, TraceError
+from waistline.errors import ConfigError, TraceError, WaistlineError
 from waistline.evidence import Evidence
 from waistline.trace.base import Gap
 from waistline.trace.importers.base import Column, ImportOptions, parse_map, read_source
@@ -242,6 +242,36 @@ def test_parquet(tmp_path: Path) -> None:
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 not really")
     with pytest.raises(TraceError, match="no Parquet"):
         read_source(tmp_path / "bad.parquet")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["time;current\n0,00;1,5\n0,01;1,6\n", "time (s);Current(A)\n0;1,5\n1;1,6\n2;1,7\n",
+     "time\tcurrent_ma\n0,00\t1,5\n0,01\t1,6\n"],
+)  # fmt: skip
+def test_a_file_with_decimal_commas_names_the_option(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    with pytest.raises(WaistlineError) as caught:
+        imported(path)
+    assert "--decimal-comma" in caught.value.fix
+    with imported(path, decimal_comma=True, columns=parse_map("time=#1,current=#2")) as trace:
+        assert trace.read("current", 0, 1)[0] == 1.5
+
+
+def test_a_file_that_is_not_there_is_no_damaged_recording(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_source(tmp_path / "none.csv")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(TraceError, match="cannot be read"):
+        read_source(tmp_path / "folder.csv")
+
+
+def test_a_trace_needs_no_import(tmp_path: Path) -> None:
+    with pytest.raises(TraceError, match="cannot be imported") as caught:
+        read_source(tmp_path / "t.jls")
+    assert "already" in caught.value.cause
+    assert "trace info" in caught.value.fix
 
 
 def test_other_suffixes_are_named(tmp_path: Path) -> None:

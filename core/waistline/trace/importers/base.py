@@ -81,13 +81,20 @@ def read_source(path: str | Path, options: ImportOptions | None = None) -> Sourc
     """Open a recording with the importer for its suffix.
 
     Raises:
-        TraceError: there is none, or the file is not what it says.
+        ConfigError: there is no such file.
+        TraceError: no importer reads it, or the file is not what it says.
         MissingExtra: the importer needs a package that is not installed.
     """
     file = Path(path)
     package = "waistline.trace.importers"
     suffix = file.suffix.lower()
     name = SUFFIXES.get(suffix, suffix.lstrip("."))
+    if suffix == ".jls":
+        raise TraceError(
+            f"{file} cannot be imported",
+            cause="by its suffix it is a trace already",
+            fix=f"use it as it is: waistline trace info {file}",
+        )
     if name not in plugins.names(package):
         raise TraceError(
             f"{file} cannot be imported",
@@ -97,7 +104,9 @@ def read_source(path: str | Path, options: ImportOptions | None = None) -> Sourc
     try:
         check_regular(file)
     except OSError as error:
-        raise TraceError(
+        # A name that was misspelt is a matter of the command line, not of a recording.
+        kind = ConfigError if isinstance(error, FileNotFoundError) else TraceError
+        raise kind(
             f"{file} cannot be read",
             cause=error.strerror or str(error),
             fix="give the path of a recording",

@@ -33,6 +33,7 @@ from waistline.trace.importers.base import (
 _MAX_LINE = 1 << 16
 _MAX_BLOCK = 1 << 25
 _MAX_HEAD = 500
+_COMMA = "give --decimal-comma, for numbers are written like 1,5"
 _BITS = re.compile(r"[01]{8}\Z")
 
 
@@ -44,6 +45,8 @@ class _Table:
     names: list[str]
     count: int
     skipped: int
+    commas: bool
+    """The first row has numbers like 1,5, and nobody said so."""
 
 
 def read_source(path: Path, options: ImportOptions) -> Source:
@@ -64,7 +67,7 @@ def read_source(path: Path, options: ImportOptions) -> Source:
         raise ConfigError(
             f"what the columns of {path.name} are is not clear",
             cause=f"it has {', '.join(table.names) or f'{table.count} columns, no headings'}",
-            fix="say so, like --map current=#2*0.001,time=#1:s",
+            fix=_COMMA if table.commas else "say so, like --map current=#2*0.001,time=#1:s",
         )
     if options.rate_hz is not None:
         columns.pop("time", None)
@@ -111,13 +114,19 @@ def _table(lines: Iterator[str], path: Path, options: ImportOptions) -> _Table:
             cells = _cells(line, delimiter, options)
             if _is_row(cells) and (len(cells) > 1 or delimiter is None):
                 names = _names(above, delimiter, len(cells), options)
-                return _Table(delimiter, names, len(cells), len(above))
+                commas = not options.decimal_comma and _commas(line)
+                return _Table(delimiter, names, len(cells), len(above), commas)
         above.append(line)
     raise TraceError(
         f"{path.name} holds no table of numbers",
         cause=f"none in its first {len(above)} lines",
         fix="give --delimiter, or --decimal-comma where numbers are written 1,5",
     )
+
+
+def _commas(line: str) -> bool:
+    """It has numbers like 1,5, for its columns are apart without a comma."""
+    return (";" in line or "\t" in line) and re.search(r"\d,\d", line) is not None
 
 
 def _cells(line: str, delimiter: str | None, options: ImportOptions) -> list[str]:
@@ -233,6 +242,6 @@ def _slowly(
             raise TraceError(
                 f"line {number} of {path.name} is no row of numbers",
                 cause=str(error),
-                fix="remove it, or map other columns",
+                fix=_COMMA if table.commas else "remove it, or map other columns",
             ) from error
     return np.array(rows, np.float64).reshape(-1, len(order))
