@@ -132,6 +132,21 @@ def test_a_picture_says_how_many_segments_it_leaves_out(tmp_path: Path) -> None:
     assert "not drawn" not in (tmp_path / "part.svg").read_text()
 
 
+def test_names_do_not_lie_over_each_other(tmp_path: Path) -> None:
+    rc_context = pytest.importorskip("matplotlib").rc_context
+    with create(tmp_path / "t.jls", spec_of("power")) as writer:
+        writer.write(Block(0, power_w=np.ones(10_000, np.float32)))
+        for at, end, text in ((2000, 6000, "conv1"), (2000, 2200, "within")):
+            writer.annotate(Annotation(at, "segment", text, end))
+        for at, text in ((3950, "under"), (7000, "ready"), (7001, "beside"), (7002, "third")):
+            writer.annotate(Annotation(at, "marker", text))
+    with open_trace(tmp_path / "t.jls") as trace, rc_context({"svg.fonttype": "none"}):
+        plot(trace, tmp_path / "all.svg")
+    drawn = (tmp_path / "all.svg").read_text()
+    shown = {name: f">{name}<" in drawn for name in ("conv1", "ready", "beside", "under", "third")}
+    assert shown == dict(conv1=True, ready=True, beside=True, under=False, third=False)
+
+
 def test_reading_needs_neither_pyjls_nor_matplotlib(tmp_path: Path) -> None:
     made = make(tmp_path / "t.jls", blocks=2)
     program = (

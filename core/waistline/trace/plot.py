@@ -6,7 +6,6 @@ state. However long the trace, a picture is made of at most a few thousand colum
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -122,6 +121,7 @@ def _shade(
     # One colour a name, so that a layer looks the same in every inference.
     names = list(dict.fromkeys(text for *_, text in sorted(spans)))
     colors = {name: _SEGMENTS[place % len(_SEGMENTS)] for place, name in enumerate(names)}
+    taken: list[tuple[float, float]] = []
     for begin, last, text in spans:
         first, end = max(begin, start), min(last, stop)
         axes.axvspan(first * scale, end * scale, color=colors[text], linewidth=0, zorder=0)
@@ -129,8 +129,8 @@ def _shade(
             inside = (row[0] for row in spans if begin < row[0] < last)
             # Of one with others inside, what lies before them has room for its name.
             until = min(end, min(inside, default=end))
-            _name(axes, text, (first + until) / 2 * scale, until - first, stop - start)
-    _lines(axes, alone, stop - start, scale)
+            _name(axes, text, (first + until) / 2, until - first, (start, stop), scale, taken)
+    _lines(axes, alone, (start, stop), scale, taken)
     label = "lost samples"
     for gap in visible(trace.gaps, start, stop, _GAP_COLUMNS):
         # At least a pixel wide, so that no gap is invisible.
@@ -163,23 +163,45 @@ def _spans(
     return spans, [note for note in alone if start <= note.sample <= stop]
 
 
-def _lines(axes: Axes, notes: Sequence[Annotation], width: float, scale: float) -> None:
-    """Markers that are no edge of a segment; names where there is room for one."""
-    named = -math.inf
+def _lines(
+    axes: Axes,
+    notes: Sequence[Annotation],
+    bounds: tuple[float, float],
+    scale: float,
+    taken: list[tuple[float, float]],
+) -> None:
+    """Markers that are no edge of a segment; names where there is room on one side of the line."""
+    beside = 0.55 * _NAME_SHARE * (bounds[1] - bounds[0])
     for note in notes[:_MAX_SHADED]:
-        at = note.sample * scale
-        axes.axvline(at, color=_INK, linewidth=0.7, linestyle=(0, (4, 3)))
-        if note.sample - named > _NAME_SHARE * width:
-            named = note.sample
-            _name(axes, note.text, at + 0.006 * width * scale, 0.0, width)
+        axes.axvline(note.sample * scale, color=_INK, linewidth=0.7, linestyle=(0, (4, 3)))
+        for middle in (note.sample + beside, note.sample - beside):
+            if _name(axes, note.text, middle, 0.0, bounds, scale, taken):
+                break
 
 
-def _name(axes: Axes, text: str, middle: float, width: float, whole: float) -> None:
-    narrow = width < whole * 0.0085 * (len(text) + 1)
+def _name(
+    axes: Axes,
+    text: str,
+    middle: float,
+    width: float,
+    bounds: tuple[float, float],
+    scale: float,
+    taken: list[tuple[float, float]],
+) -> bool:
+    """Write a name (``middle``, ``width``: samples) unless it would lie over one of ``taken``."""
+    whole = bounds[1] - bounds[0]
+    text = text if len(text) <= 24 else text[:23] + "…"
+    flat = whole * 0.0085 * (len(text) + 1)
+    narrow = width < flat
+    half = (_NAME_SHARE * whole if narrow else flat) / 2
+    low, high = middle - half, middle + half
+    if any(low < end and begin < high for begin, end in taken):
+        return False
+    taken.append((low, high))
     axes.text(
-        middle,
+        middle * scale,
         0.985,
-        text if len(text) <= 24 else text[:23] + "…",
+        text,
         transform=axes.get_xaxis_transform(),
         ha="center",
         va="top",
@@ -189,6 +211,7 @@ def _name(axes: Axes, text: str, middle: float, width: float, whole: float) -> N
         zorder=4,
         clip_on=True,
     )
+    return True
 
 
 def _caption(
