@@ -26,7 +26,7 @@ from waistline.trace.store import create, open_trace
 from waistline_hostctl.capture.record import record_of
 from waistline_hostctl.meters._ledger import Ledger, Loss
 from waistline_hostctl.meters.base import MeterInfo
-from waistline_hostctl.page.quantity import spread_of, value, with_spread
+from waistline_hostctl.page.quantity import spread_of, value, whole, with_spread
 from waistline_hostctl.recording import report_again
 from waistline_hostctl.trace_svg import Picture, _lanes
 
@@ -302,3 +302,12 @@ def test_segments_of_one_name_share_a_row_and_none_covers_another():
     assert sum(len(lane) for lane in lanes) == len(rows)
     for lane in lanes:
         assert all(first[1] <= second[0] + 1e-12 for first, second in pairwise(lane))
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(0, "0"), (15_515.6, "15,516"), (1234.0, "1,234"), (0.4, "under 1"), (-0.4, "over -1"),
+     (None, "–"), (2e15, "2e+15")],
+)  # fmt: skip
+def test_counts_are_whole_numbers(count, shown):
+    assert whole(count) == shown

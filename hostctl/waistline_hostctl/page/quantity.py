@@ -38,12 +38,14 @@ def share(number: float, spread: float | None) -> str:
 
 
 def whole(number: float | None) -> str:
-    """A count, in groups of three digits; fractions at the edges of a stretch to one place."""
+    """A count, in groups of three digits; of fractions at the edges of a stretch the nearest."""
     if number is None or not math.isfinite(number):
         return NOTHING
     if abs(number) >= 1e15:
         return f"{number:.3g}"
-    return f"{number:,.0f}" if number == round(number) else f"{number:,.1f}"
+    if 0 < abs(number) < 1:
+        return "under 1" if number > 0 else "over -1"
+    return f"{number:,.0f}"
 
 
 def uncertainty(number: float, unit: str) -> str:
