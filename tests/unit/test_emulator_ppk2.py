@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import oracle_help
@@ -20,6 +21,7 @@ from emulator_help import capture, emulated, lost, mark
 from waistline.errors import MeterError
 from waistline.evidence import Evidence
 from waistline_hostctl.emulators import _faults
+from waistline_hostctl.emulators import ppk2 as emulator
 from waistline_hostctl.emulators.ppk2 import RATE_HZ, Instrument
 from waistline_hostctl.meters import ppk2
 from waistline_hostctl.meters._ppk2_calibration import parse
@@ -157,6 +159,14 @@ def test_a_fault_that_is_none_is_refused(tmp_path, text):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert "is no fault" in done.stderr
+
+
+def test_its_help_explains_waveforms_and_every_kind_of_fault(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        emulator.main(["--help"])
+    told = capsys.readouterr().out
+    kinds = [f"{kind}@SAMPLE" for kind in get_args(_faults.FaultKind)]
+    assert all(word in told for word in ("constant:", "device:FILE", "file:FILE", *kinds))
 
 
 def test_random_faults_repeat_with_their_seed():

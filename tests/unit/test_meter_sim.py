@@ -92,6 +92,12 @@ def test_sim_refuses_what_it_cannot(options):
         open_meter(MeterChoice("sim", None, options))
 
 
+def test_sim_is_on_no_port():
+    with pytest.raises(ConfigError, match="no port /dev/ttyACM0") as caught:
+        open_meter(MeterChoice("sim", "/dev/ttyACM0", {}))
+    assert "leave out --port" in caught.value.fix
+
+
 def test_planar_blocks_survive_any_cut():
     form = Form(("current", "power"), logic=True)
     random = np.random.default_rng(4)

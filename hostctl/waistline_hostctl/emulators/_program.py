@@ -75,11 +75,31 @@ class Emulated(ABC):
             self._stream = None
 
 
+_EPILOG = """\
+waveforms:
+  constant:AMPERES  one current, such as constant:0.01
+  device:FILE.json  a simulated device: its load, regulators and supply
+  file:FILE.csv     a recorded current, repeated: two columns, seconds and amperes
+
+faults, each before sample SAMPLE goes out:
+  drop@SAMPLE:COUNT     so many samples are lost
+  dup@SAMPLE:COUNT      so many go out twice
+  byte@SAMPLE           one byte is lost on the line
+  stall@SAMPLE:SECONDS  nothing goes out for so long
+  unplug@SAMPLE         the instrument is gone
+"""
+
+
 def arguments(description: str) -> argparse.ArgumentParser:
     """Options that emulated instruments share."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--waveform", default="constant:0.01", help="constant:A, device: or file:")
-    parser.add_argument("--fault", action="append", default=[], metavar="KIND@SAMPLE[:SIZE]")
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--waveform", default="constant:0.01", help="see below")
+    parser.add_argument("--fault", action="append", default=[], metavar="KIND@SAMPLE[:SIZE]",
+                        help="see below; may be given again")  # fmt: skip
     parser.add_argument("--random-faults", type=int, default=0, metavar="N")
     parser.add_argument("--random-seconds", type=float, default=10.0, help="they lie before this")
     parser.add_argument("--seed", type=int, default=0)

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from waistline.errors import ConfigError
 from waistline.evidence import Evidence
 from waistline.trace.base import FLOAT_SIGNALS, LOGIC_BITS, SIGNALS
 from waistline_hostctl.meters._options import check_options, number
@@ -50,10 +51,17 @@ def open_meter(choice: MeterChoice) -> Sim:
     """Check the options; nothing is opened.
 
     Raises:
-        ConfigError: an option that does not exist or fit.
+        ConfigError: an option that does not exist or fit, or a port.
     """
     check_options(choice, _OPTIONS)
     options = choice.options
+    # The bench file names its instrument by the waveform.
+    if choice.port not in (None, options.get("waveform", "layers")):
+        raise ConfigError(
+            f"the meter sim has no port {choice.port}",
+            cause="it is simulated, and on no line",
+            fix="leave out --port; to play a file: --meter-option waveform=file:FILE.csv",
+        )
     bits = number(choice, "bits", 1, 0, LOGIC_BITS, whole=True)
     return Sim(
         Settings(
