@@ -59,6 +59,14 @@ def test_a_capture_for_a_time(tmp_path):
         assert energy.energy_j == pytest.approx(3.3 * AMPERE * there.sum() / 1e5, rel=0.01)
 
 
+def test_a_command_that_the_duration_leaves_no_time_is_noted(tmp_path):
+    arguments = (*SIM, "--duration", "20ms", "-o", "run.jls", "--json", "--", "true")
+    done = cli("capture", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    remarks = json.loads(done.stdout)["remarks"]
+    assert any("ended before true began" in remark for remark in remarks)
+
+
 @pytest.mark.parametrize(("duration", "samples"), [("1ms", 200), ("730.005ms", 146_001)])
 def test_a_duration_is_honoured_to_the_sample(tmp_path, duration, samples):
     done = cli("capture", *SIM, "--duration", duration, "-o", "run.jls", "--json", cwd=tmp_path)

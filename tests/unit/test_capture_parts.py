@@ -101,7 +101,7 @@ def test_a_slow_meter_is_refused_unless_it_will_do():
         ({"closes": True}, None),
         ({"closes": False, "unknown": 2, "holes": 3}, "2 of 3 holes"),
         ({"closes": False, "unknown": 0, "contradictions": 1}, "took back 1"),
-        ({"closes": False, "unknown": 0, "balance": -812.0}, "-812 samples"),
+        ({"closes": False, "unknown": 0, "balance": -81234.0}, "-81,234 samples"),
         ({}, "does not close"),
     ],
 )

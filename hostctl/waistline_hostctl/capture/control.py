@@ -33,7 +33,7 @@ from waistline_hostctl.capture.record import (
     problems_of,
     record_of,
 )
-from waistline_hostctl.capture.session import Outcome, Session
+from waistline_hostctl.capture.session import BEGIN, Outcome, Session
 from waistline_hostctl.capture.signals import Signals
 from waistline_hostctl.capture.wanted import TRACE, Wanted, check_output, check_rate
 from waistline_hostctl.capture.writer import Kept, spec_of
@@ -136,7 +136,8 @@ class _Run:
         problems = problems_of(ledger) if kept else ["the account of samples is lost"]
         if outcome.ended in FAILURES:
             problems.insert(0, f"{_ENDED[outcome.ended]}: {outcome.why}")
-        remarks += self._short(samples, outcome) + self._remarks(missing, ledger)
+        remarks += self._short(samples, outcome) + self._unseen(path, outcome)
+        remarks += self._remarks(missing, ledger)
         self._details |= {
             "ended": outcome.ended,
             "problems": problems,
@@ -202,17 +203,28 @@ class _Run:
         told = f"{samples:,} of {wanted:,} samples came in the time, and {LATE_S:g} s more"
         return [told] if samples < wanted else []
 
+    def _unseen(self, path: Path, outcome: Outcome) -> list[str]:
+        """That the time was over before the command ran."""
+        if self._command is None or outcome.ended != "duration":
+            return []
+        with open_trace(path) as trace:
+            seen = any(
+                note.text == BEGIN and note.sample < trace.length for note in trace.annotations
+            )
+        told = f"the duration ended before {self._command.name} began: none of it is in the trace"
+        return [] if seen else [f"{told}; give a longer --duration, or none"]
+
     def _remarks(self, missing: int, ledger: Mapping[str, Any]) -> list[str]:
         found = []
         if self._command is not None and self._command.told():
             found.append(self._command.told())
         if missing:
             lost, invalid = ledger.get("lost"), ledger.get("invalid")
-            by = ", ".join(f"{n} by {kind}" for kind, n in lost.items() if n) if lost else ""
+            by = ", ".join(f"{n:,} by {kind}" for kind, n in lost.items() if n) if lost else ""
             found.append(
                 f"{missing:,} samples are gaps in the trace"
                 + (f": lost {by}" if by else "")
-                + (f", {invalid} of uncertain place" if invalid else "")
+                + (f", {invalid:,} of uncertain place" if invalid else "")
             )
         if not self._details.get("reader", {}).get("real_time", True):
             found.append(

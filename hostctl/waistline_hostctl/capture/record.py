@@ -88,13 +88,14 @@ def problems_of(ledger: Mapping[str, Any]) -> list[str]:
     """Why an account does not hold."""
     found = []
     if ledger.get("unknown"):
-        found.append(f"{ledger['unknown']} of {ledger.get('holes', '?')} holes are of unknown size")
+        holes = f"{ledger['holes']:,}" if "holes" in ledger else "?"
+        found.append(f"{ledger['unknown']:,} of {holes} holes are of unknown size")
     if ledger.get("contradictions"):
-        found.append(f"time took back {ledger['contradictions']} of the losses it had shown")
+        found.append(f"time took back {ledger['contradictions']:,} of the losses it had shown")
     if not ledger.get("closes") and not found:
         off = ledger.get("balance")
         found.append(
-            f"samples and the host's clock disagree by {off:+.0f} samples"
+            f"samples and the host's clock disagree by {off:+,.0f} samples"
             if isinstance(off, int | float)
             else "the account of samples does not close"
         )
