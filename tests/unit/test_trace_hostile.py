@@ -47,8 +47,10 @@ def test_pipes_and_folders_are_not_waited_for(tmp_path: Path, suffix: str) -> No
     pipe, folder = tmp_path / f"p.{suffix}", tmp_path / f"f.{suffix}"
     os.mkfifo(pipe)
     folder.mkdir()
-    for path in (pipe, folder, tmp_path / f"missing.{suffix}"):
-        with pytest.raises(TraceError):
+    missing = tmp_path / f"missing.{suffix}"
+    for path in (pipe, folder, missing):
+        kind = ConfigError if path == missing and suffix != "jls" else TraceError
+        with pytest.raises(kind):
             open_trace(path) if suffix == "jls" else _read_all(path)
     if suffix == "jls":
         with pytest.raises(TraceError):
