@@ -59,7 +59,11 @@ def ppk2(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     (folder / "ppk2.jls").unlink(missing_ok=True)
     print(TABLE)
     print(line("emulated PPK2, 100 kHz, FIFO 4096", row, PPK2_LIMIT))
-    print(f"\nThe emulator's FIFO itself lost {row['emulator_lost']:,} samples.\n", flush=True)
+    print(
+        f"\nThe emulator's FIFO itself lost {row['emulator_lost']:,} samples; by the account "
+        f"{row['lost']:,} were lost and {row['invalid']:,} beside them are of uncertain place.\n",
+        flush=True,
+    )
     return row
 
 

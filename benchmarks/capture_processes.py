@@ -78,6 +78,8 @@ class Measured:
         return {
             "samples": found.get("samples", 0),
             "missing": found.get("missing", -1),
+            "lost": sum(found.get("ledger", {}).get("lost", {}).values()),
+            "invalid": found.get("ledger", {}).get("invalid", 0),
             "ended": found.get("ended", found.get("what", "")),
             "code": self.code,
             "seconds": found.get("figures", {}).get("duration_s", {}).get("value", 0.0),
